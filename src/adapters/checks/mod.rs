@@ -1,0 +1,1 @@
+//! Checks of the primary and Internet targets.

@@ -1,0 +1,1 @@
+//! Carries messages: ActionURLs, webhooks, mail, a command.

@@ -1,0 +1,1 @@
+//! The epoch store `local`: a file on this node.

@@ -1,0 +1,1 @@
+//! HTTP with JSON over the unix socket.

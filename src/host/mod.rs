@@ -1,0 +1,8 @@
+//! What this machine offers to adapters: secrets, commands, trust roots, clocks.
+//!
+//! A line below the adapters, so that none of them has to import a sibling.
+
+pub mod clock;
+pub mod command;
+pub mod secret;
+pub mod tls;

@@ -1,0 +1,51 @@
+//! Trust roots and the one TLS provider.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+
+/// Makes aws-lc-rs the process's provider; may be called more than once.
+pub fn install_provider() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
+/// The provider, for builders that want it by value.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+/// The system's trust roots, and those of `ca_file` (PEM) beside them.
+///
+/// # Errors
+/// One line that names the file and what to do.
+pub fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let (_, _unusable) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = ca_file {
+        let certs: Vec<_> = CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect)
+            .map_err(|e| format!("ca_file {}: {e}; give a file with PEM certificates", path.display()))?;
+        if certs.is_empty() {
+            return Err(format!("ca_file {} holds no certificate; give a file with PEM certificates", path.display()));
+        }
+        for cert in certs {
+            roots.add(cert).map_err(|e| format!("ca_file {}: {e}", path.display()))?;
+        }
+    }
+    Ok(roots)
+}
+
+/// A client that checks certificates against [`roots`].
+///
+/// # Errors
+/// As [`roots`].
+pub fn client(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| format!("TLS cannot be set up: {e}"))?;
+    Ok(builder.with_root_certificates(roots(ca_file)?).with_no_client_auth())
+}

@@ -1,0 +1,10 @@
+//! pbx-failover: turns on a backup PBX when the primary dies, and proves every step.
+
+pub mod adapters;
+pub mod config;
+pub mod control;
+pub mod host;
+pub mod ports;
+pub mod sip;
+pub mod store;
+pub mod units;

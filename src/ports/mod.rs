@@ -1,0 +1,138 @@
+//! What the world must offer: traits that adapters implement and the daemon calls.
+//!
+//! Every call may take long and is made off the decision loop; every call returns, because each adapter bounds
+//! its own time. A port that the configuration leaves out is answered by [`NotConfigured`].
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::units::names::{Redirect, Redirected};
+use crate::units::{
+    Advance, Delivery, DeliveryOutcome, EpochRead, EpochRecord, EpochSeen, Mode, PbxStatus, ProbeResult, StepOutcome,
+};
+
+/// A boxed future, so that ports are usable as trait objects.
+pub type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One question to the primary or to an Internet target.
+pub trait Probe: Send + Sync {
+    /// Asks once, within the adapter's time-out.
+    fn ask(&self) -> Answer<'_, ProbeResult>;
+}
+
+/// Where the epoch lives (design §5).
+pub trait EpochStore: Send + Sync {
+    /// Reads the record; `Err` is one line of advice.
+    fn read(&self) -> Answer<'_, EpochRead>;
+
+    /// Swaps exactly what was read for `to`. May be repeated with the same arguments.
+    fn advance<'a>(&'a self, from: &'a EpochSeen, to: &'a EpochRecord) -> Answer<'a, Advance>;
+
+    /// Proves that this store really compares and swaps, at a name beside the record's.
+    ///
+    /// # Errors
+    /// One line of advice; the store must then not be used.
+    fn conformance(&self) -> Answer<'_, Result<(), String>>;
+
+    /// Changes when the settings change that conformance depends on.
+    fn fingerprint(&self) -> String;
+}
+
+/// The DNS records that move with the service.
+pub trait Names: Send + Sync {
+    /// Looks at, or moves and verifies, every configured record.
+    fn redirect<'a>(&'a self, order: &'a Redirect) -> Answer<'a, Redirected>;
+
+    /// Gives every record of `side` this TTL, without changing its values; used before a failback.
+    fn lower_ttl<'a>(&'a self, order: &'a Redirect, ttl_s: u32) -> Answer<'a, StepOutcome>;
+}
+
+/// The PBX on this node (design §6). Each verb may be called twice in a row without harm.
+pub trait Pbx: Send + Sync {
+    /// The driver's name in the configuration.
+    fn driver(&self) -> &'static str;
+
+    /// Makes sure that it does not serve, and proves it.
+    fn passive(&self) -> Answer<'_, StepOutcome>;
+
+    /// Makes it run the working directory. `Look`: does it already?
+    fn reload(&self, mode: Mode) -> Answer<'_, StepOutcome>;
+
+    /// Makes it accept registrations, proved by our own SIP request. `Look`: only the request.
+    fn accept_registrations(&self, mode: Mode) -> Answer<'_, StepOutcome>;
+
+    /// Makes it register its trunks. `Look`: is each required one up?
+    fn register_trunks(&self, mode: Mode) -> Answer<'_, StepOutcome>;
+
+    /// What it tells of itself.
+    fn status(&self) -> Answer<'_, PbxStatus>;
+
+    /// Done when no call is up; `Failed` says how many are. New calls still work.
+    fn drain(&self) -> Answer<'_, StepOutcome>;
+
+    /// Gives the trunks up.
+    fn unregister_trunks(&self) -> Answer<'_, StepOutcome>;
+
+    /// Makes it passive for a failback, and proves it.
+    fn stop_accepting(&self) -> Answer<'_, StepOutcome>;
+}
+
+/// Carries one message to one target.
+pub trait Courier: Send + Sync {
+    /// Tries once.
+    fn deliver<'a>(&'a self, delivery: &'a Delivery) -> Answer<'a, DeliveryOutcome>;
+}
+
+/// Makes certain that the primary cannot serve.
+pub trait Fence: Send + Sync {
+    /// Cuts it off and reads that back. `Look`: is it already off?
+    fn fence(&self, mode: Mode) -> Answer<'_, StepOutcome>;
+}
+
+/// What the rest of the world says about the primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sighting {
+    /// Nobody is configured to say.
+    #[default]
+    NotConfigured,
+    /// Asked, and nothing fresh came back.
+    NoView,
+    /// Seen alive.
+    Alive,
+    /// Seen silent.
+    Silent,
+}
+
+/// A witness beside the primary, or an observer elsewhere.
+pub trait Witness: Send + Sync {
+    /// Asks once more, now.
+    fn sighting(&self) -> Answer<'_, Sighting>;
+}
+
+/// The gate before the working directory is loaded (design §7).
+pub trait DataGate: Send + Sync {
+    /// Done: go. Failed: hold, and why.
+    fn gate(&self) -> Answer<'_, StepOutcome>;
+}
+
+/// The answer of every port that the configuration leaves out.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NotConfigured;
+
+impl Fence for NotConfigured {
+    fn fence(&self, _mode: Mode) -> Answer<'_, StepOutcome> {
+        Box::pin(async { StepOutcome::done("not configured") })
+    }
+}
+
+impl Witness for NotConfigured {
+    fn sighting(&self) -> Answer<'_, Sighting> {
+        Box::pin(async { Sighting::NotConfigured })
+    }
+}
+
+impl DataGate for NotConfigured {
+    fn gate(&self) -> Answer<'_, StepOutcome> {
+        Box::pin(async { StepOutcome::done("not configured") })
+    }
+}

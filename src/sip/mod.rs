@@ -1,0 +1,1 @@
+//! SIP: messages and the client that asks OPTIONS.

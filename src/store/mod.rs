@@ -1,0 +1,1 @@
+//! SQLite: state, journal, history, check results, queue.

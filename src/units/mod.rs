@@ -1,0 +1,26 @@
+//! The words of the product as types: what every other layer speaks in.
+//!
+//! Nothing here decides, waits, reads a clock or touches the world. Read `verdict` and `plan` next, then
+//! [`crate::decision`] and [`crate::takeover`].
+
+pub mod delivery;
+pub mod epoch;
+pub mod journal;
+pub mod names;
+pub mod node;
+pub mod operator;
+pub mod pbx;
+pub mod plan;
+pub mod probe;
+pub mod snapshot;
+pub mod time;
+pub mod verdict;
+
+pub use delivery::{Delivery, DeliveryOutcome, EventName, Target};
+pub use epoch::{Advance, EpochRead, EpochRecord, EpochSeen};
+pub use node::{NodeName, Side};
+pub use pbx::{PbxStatus, Serving, TrunkKind, TrunkState, TrunkStatus};
+pub use plan::{Mode, PlanId, PlanKind, Proof, Step, StepOutcome, StepState};
+pub use probe::{CheckKind, CheckName, ProbeAnswer, ProbeResult};
+pub use time::Now;
+pub use verdict::{State, Verdict};

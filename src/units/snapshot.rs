@@ -1,0 +1,271 @@
+//! The one snapshot that feeds `status`, `explain`, the page and metrics; field names are interface.md's.
+//!
+//! What does not exist yet is absent, not null.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::names::RecordView;
+use super::{NodeName, PlanId, PlanKind, State, Step, StepState, TrunkKind, TrunkState, Verdict};
+
+/// The answer to `GET /v1/status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// One pair today; the list stays.
+    pub pairs: Vec<Pair>,
+}
+
+/// One primary and its backup, as this node sees them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pair {
+    /// The pair's name.
+    pub name: String,
+    /// This node.
+    pub node: NodeName,
+    /// `backup` or `primary`.
+    pub role: String,
+    /// Where the robot stands.
+    pub state: State,
+    /// Since when.
+    pub state_since: Timestamp,
+    /// What we believe about the primary.
+    pub verdict: Verdict,
+    /// Why, in one sentence.
+    pub verdict_because: String,
+    /// The primary's own state serves, but a background step did not succeed.
+    pub degraded: bool,
+    /// Could a takeover happen now?
+    pub armed: Armed,
+    /// Until when automatic takeovers are paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_until: Option<Timestamp>,
+    /// Until when the hold-down runs, in Suspect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold_down_until: Option<Timestamp>,
+    /// Who holds the service.
+    pub epoch: Epoch,
+    /// The checks of the primary.
+    pub checks: Vec<Check>,
+    /// Is the rest of the world there?
+    pub internet: Internet,
+    /// The plan that runs, or the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+    /// The PBX on this node.
+    pub pbx: Pbx,
+    /// The records that move.
+    pub dns: Vec<RecordView>,
+    /// Alarms that repeat until `ack`.
+    pub alarms: Vec<Alarm>,
+    /// Messages that wait in the queue.
+    pub queued_deliveries: u32,
+}
+
+/// Could a takeover happen now, and if not, why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Armed {
+    /// Yes or no.
+    pub ok: bool,
+    /// Each reason why not.
+    pub because: Vec<String>,
+}
+
+/// The epoch as last read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// The turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
+    /// Who holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<NodeName>,
+    /// The plan that wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<PlanId>,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// `dns` or `local`.
+    pub store: String,
+    /// Why it could not be read, or what is wrong with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// One check of the primary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// Its name.
+    pub name: String,
+    /// `http`, `sip`, `tcp`, `heartbeat`.
+    pub kind: String,
+    /// `up`, `down`, `no-view`, `untested`.
+    pub verdict: String,
+    /// Does it decide (design §2)?
+    pub decides: bool,
+    /// Failures in a row, of how many that flip it.
+    pub fall: Count,
+    /// Successes in a row, of how many that flip it.
+    pub rise: Count,
+    /// The last result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastResult>,
+}
+
+/// So many, of so many needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Count {
+    /// In a row now.
+    pub now: u32,
+    /// Needed to flip.
+    pub need: u32,
+}
+
+/// A check's last result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastResult {
+    /// When.
+    pub at: Timestamp,
+    /// `up`, `down`, `unknown`.
+    pub result: String,
+    /// How long it took.
+    pub latency_ms: u64,
+    /// What was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
+    /// What is wrong although it is up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// The Internet quorum.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Internet {
+    /// How many must answer.
+    pub need: u32,
+    /// Do so many answer?
+    pub ok: bool,
+    /// Each target.
+    pub targets: Vec<Target>,
+}
+
+/// One Internet target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// As configured.
+    pub name: String,
+    /// `up`, `down`, `no-view`.
+    pub verdict: String,
+    /// The last result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastResult>,
+}
+
+/// A plan and its steps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Which table.
+    pub name: PlanKind,
+    /// Its id.
+    pub id: PlanId,
+    /// Why it runs.
+    pub because: String,
+    /// When it was opened.
+    pub started: Timestamp,
+    /// How it ended, once it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
+    /// Its steps, in order.
+    pub steps: Vec<PlanStep>,
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanStep {
+    /// The step.
+    pub name: Step,
+    /// Where it stands.
+    pub state: StepState,
+    /// How often it was tried.
+    pub attempt: u32,
+    /// When it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
+    /// From its beginning to its proof, or to now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elapsed_ms: Option<u64>,
+    /// What proves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<String>,
+    /// Why it is not done, or was passed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// The PBX on this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pbx {
+    /// The driver's name.
+    pub driver: String,
+    /// Does it serve? Absent: not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving: Option<bool>,
+    /// Registered phones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registrations: Option<u32>,
+    /// Calls that are up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<u32>,
+    /// The trunks.
+    pub trunks: Vec<Trunk>,
+    /// Why the driver could not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// One trunk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trunk {
+    /// Its name.
+    pub name: String,
+    /// How it reaches its provider.
+    pub kind: TrunkKind,
+    /// Where it stands.
+    pub state: TrunkState,
+    /// The provider's last SIP code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sip_code: Option<u16>,
+    /// Must it be up?
+    pub required: bool,
+}
+
+/// An alarm that repeats until somebody acknowledges it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alarm {
+    /// The event's name.
+    pub name: String,
+    /// What is wrong, in one line.
+    pub text: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Has somebody acknowledged it?
+    pub acknowledged: bool,
+}
+
+/// The answer to `GET /v1/explain`: plain sentences, each with its input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// One sentence: will it, did it, why or why not.
+    pub answer: String,
+    /// Each input, in the order in which it weighs.
+    pub inputs: Vec<String>,
+    /// What blocks a takeover, if anything does.
+    pub blocks: Vec<String>,
+    /// What a person can do now.
+    pub hints: Vec<String>,
+}

@@ -1,0 +1,15 @@
+//! Rigs: real servers, started by a test on loopback or in a namespace, each with its own directory, ended with it.
+//!
+//! Where a server is not installed a test skips loudly; under `CI` it fails instead.
+#![allow(dead_code)] // each test binary uses its own part of the rigs
+
+pub mod dns;
+pub mod kamailio;
+pub mod mail;
+pub mod netns;
+pub mod process;
+pub mod sipp;
+pub mod web;
+
+#[allow(unused_imports)] // each test binary uses its own part of the rigs
+pub use process::{Running, free_port, have, wait_until};

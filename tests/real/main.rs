@@ -1,0 +1,10 @@
+//! Tests against real servers; the rigs lie in `tests/lab`.
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod checks;
+mod deliveries;
+mod dns;
+mod epoch;
+mod pbx;
