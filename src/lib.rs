@@ -3,8 +3,11 @@
 pub mod adapters;
 pub mod config;
 pub mod control;
+pub mod decision;
+pub mod engine;
 pub mod host;
 pub mod ports;
 pub mod sip;
 pub mod store;
+pub mod takeover;
 pub mod units;

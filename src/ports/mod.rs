@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use crate::decision::Sighting;
 use crate::units::names::{Redirect, Redirected};
 use crate::units::{
     Advance, Delivery, DeliveryOutcome, EpochRead, EpochRecord, EpochSeen, Mode, PbxStatus, ProbeResult, StepOutcome,
@@ -87,20 +88,6 @@ pub trait Courier: Send + Sync {
 pub trait Fence: Send + Sync {
     /// Cuts it off and reads that back. `Look`: is it already off?
     fn fence(&self, mode: Mode) -> Answer<'_, StepOutcome>;
-}
-
-/// What the rest of the world says about the primary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Sighting {
-    /// Nobody is configured to say.
-    #[default]
-    NotConfigured,
-    /// Asked, and nothing fresh came back.
-    NoView,
-    /// Seen alive.
-    Alive,
-    /// Seen silent.
-    Silent,
 }
 
 /// A witness beside the primary, or an observer elsewhere.

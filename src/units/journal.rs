@@ -39,6 +39,20 @@ pub enum JournalRecord {
         /// What came of it.
         outcome: StepOutcome,
     },
+    /// The step was tried enough; the plan goes on without it.
+    GaveUp {
+        /// The step.
+        step: Step,
+        /// Why.
+        because: String,
+    },
+    /// The plan waits for a person at this step.
+    Halted {
+        /// The step.
+        step: Step,
+        /// Why.
+        because: String,
+    },
     /// The step was passed over, by configuration or by a person, for this reason.
     Skipped {
         /// The step.

@@ -1,0 +1,30 @@
+//! WHETHER: from answers of checks to a verdict, and whether anything stands against acting on it.
+//!
+//! Nothing here knows how a takeover is carried out. Start with [`verdict`]: the table is there; [`tally`] and
+//! [`quorum`] make its inputs.
+
+pub mod quorum;
+pub mod stall;
+pub mod tally;
+pub mod verdict;
+pub mod votes;
+
+pub use quorum::{Quorum, Targets};
+pub use stall::StallGuard;
+pub use tally::{CheckSettings, Tally, View};
+pub use verdict::{DownWhen, HalfDead, Inputs, Judgement, May, SiteCut, judge};
+pub use votes::{VoteCount, Votes};
+
+/// What the rest of the world says about the primary, when somebody is configured to say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sighting {
+    /// Nobody is configured to say.
+    #[default]
+    NotConfigured,
+    /// Asked, and nothing fresh came back.
+    NoView,
+    /// Seen alive.
+    Alive,
+    /// Seen silent.
+    Silent,
+}

@@ -1,0 +1,126 @@
+//! Is the rest of the Internet there? k of n targets must answer, or the fault may be ours.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::units::{Now, ProbeAnswer, ProbeResult};
+
+use super::tally::Last;
+
+/// The quorum's level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quorum {
+    /// Enough answer.
+    Ok,
+    /// Not known yet: enough may still answer.
+    NotYet,
+    /// Too few answer.
+    TooFew,
+}
+
+/// The targets and what they last answered.
+#[derive(Debug, Clone)]
+pub struct Targets {
+    need: NonZeroU32,
+    fresh_for: Duration,
+    targets: Vec<Target>,
+}
+
+#[derive(Debug, Clone)]
+struct Target {
+    name: String,
+    asked_at: Option<Duration>,
+    answered_at: Option<Duration>,
+    up: bool,
+    last: Option<Last>,
+}
+
+/// What one target believes, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TargetView {
+    /// Not asked since the start, or the answer is too old.
+    None,
+    /// It answered.
+    Up,
+    /// It did not.
+    Down,
+}
+
+/// An answer counts for so many periods.
+const PERIODS_FRESH: u32 = 3;
+
+impl Targets {
+    /// Targets that were not asked yet; an answer counts for three `period`s.
+    pub fn new(need: NonZeroU32, period: Duration, names: impl IntoIterator<Item = String>) -> Self {
+        let target = |name| Target { name, asked_at: None, answered_at: None, up: false, last: None };
+        Self { need, fresh_for: period.saturating_mul(PERIODS_FRESH), targets: names.into_iter().map(target).collect() }
+    }
+
+    /// Notes an answer. Unknown (it never left this host) is as good as none: the Internet was not seen.
+    pub fn record(&mut self, index: usize, result: ProbeResult, asked: Duration, now: Now) {
+        if let Some(target) = self.targets.get_mut(index) {
+            target.up = matches!(result.answer, ProbeAnswer::Up { .. });
+            target.asked_at = Some(asked);
+            target.answered_at = Some(now.boot);
+            target.last = Some(Last { at: now.wall, result });
+        }
+    }
+
+    /// Forgets all answers, because our evidence is void.
+    pub fn reset(&mut self) {
+        for target in &mut self.targets {
+            target.answered_at = None;
+            target.asked_at = None;
+            target.up = false;
+        }
+    }
+
+    /// The level now.
+    pub fn level(&self, now: Now) -> Quorum {
+        self.count(|target| match target.answered_at {
+            None => TargetView::None,
+            Some(at) if target.up && now.since(at) <= self.fresh_for => TargetView::Up,
+            Some(_) => TargetView::Down,
+        })
+    }
+
+    /// The level of answers to questions asked at `since` or later.
+    pub fn level_since(&self, since: Duration) -> Quorum {
+        self.count(|target| match target.asked_at {
+            Some(asked) if asked >= since && target.up => TargetView::Up,
+            Some(asked) if asked >= since => TargetView::Down,
+            _ => TargetView::None,
+        })
+    }
+
+    fn count(&self, view: impl Fn(&Target) -> TargetView) -> Quorum {
+        let need = self.need.get() as usize;
+        let up = self.targets.iter().filter(|t| view(t) == TargetView::Up).count();
+        let open = self.targets.iter().filter(|t| view(t) == TargetView::None).count();
+        if up >= need {
+            Quorum::Ok
+        } else if up + open >= need {
+            Quorum::NotYet
+        } else {
+            Quorum::TooFew
+        }
+    }
+
+    /// How many must answer.
+    pub fn need(&self) -> u32 {
+        self.need.get()
+    }
+
+    /// Each target: its name, whether it answers, its last result.
+    pub fn each(&self, now: Now) -> impl Iterator<Item = (&str, TargetView, Option<&Last>)> {
+        self.targets.iter().map(move |target| {
+            let view = match target.answered_at {
+                None => TargetView::None,
+                Some(at) if now.since(at) > self.fresh_for => TargetView::None,
+                Some(_) if target.up => TargetView::Up,
+                Some(_) => TargetView::Down,
+            };
+            (target.name.as_str(), view, target.last.as_ref())
+        })
+    }
+}

@@ -1,0 +1,192 @@
+//! The verdict table (design §2): the first row that fits, from all inputs, on every event.
+
+use std::time::Duration;
+
+use crate::units::Verdict;
+
+use super::Sighting;
+use super::quorum::Quorum;
+use super::votes::Votes;
+
+/// When do the votes say "down"?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DownWhen {
+    /// All of them are down.
+    All,
+    /// Any is.
+    Any,
+}
+
+/// What half a primary leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HalfDead {
+    /// A takeover, when a deciding check stayed down for so long.
+    TakeoverAfter(Duration),
+    /// An alert only.
+    Alert,
+}
+
+/// What a silent site leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SiteCut {
+    /// A takeover.
+    Takeover,
+    /// Waiting for a person.
+    Wait,
+}
+
+/// Everything that a verdict is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inputs {
+    /// Our own loop was stalled lately.
+    pub stalled: bool,
+    /// The Internet.
+    pub internet: Quorum,
+    /// The votes.
+    pub votes: Votes,
+    /// The witness at the primary's site.
+    pub site: Sighting,
+    /// Observers elsewhere.
+    pub observers: Sighting,
+    /// `monitor.down_when`.
+    pub down_when: DownWhen,
+    /// `monitor.half_dead`.
+    pub half_dead: HalfDead,
+    /// `monitor.site_cut`.
+    pub site_cut: SiteCut,
+}
+
+/// May the robot act on a verdict?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum May {
+    /// Yes.
+    Act,
+    /// Yes, once the verdict has stood for so long.
+    ActAfter(Duration),
+    /// No; the verdict or a policy forbids it.
+    Not,
+}
+
+/// A verdict and what it allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What it allows.
+    pub may: May,
+    /// Why, for people: the row's own sentence.
+    pub because: &'static str,
+}
+
+/// The table. Rows are in the design's order; the first that fits counts.
+pub fn judge(inputs: &Inputs) -> Judgement {
+    let no = |verdict, because| Judgement { verdict, may: May::Not, because };
+    if inputs.stalled {
+        return no(Verdict::Unsure, "our own process or clock was stalled; what we counted is void");
+    }
+    match inputs.internet {
+        Quorum::TooFew => {
+            return no(Verdict::WeAreCutOff, "too few Internet targets answer: the fault may be ours");
+        }
+        Quorum::NotYet => return no(Verdict::Unsure, "the Internet targets have not answered yet"),
+        Quorum::Ok => {}
+    }
+    match (inputs.votes, inputs.down_when) {
+        (Votes::Untested, _) => no(Verdict::Unsure, "a check has never been up since it was configured"),
+        (Votes::NoView, _) => no(Verdict::Unsure, "a check has no fresh result"),
+        (Votes::AllUp, _) => no(Verdict::PrimaryUp, "every vote is up"),
+        (Votes::SomeDown { deciding: true }, DownWhen::All) => Judgement {
+            verdict: Verdict::HalfDead,
+            may: match inputs.half_dead {
+                HalfDead::TakeoverAfter(wait) => May::ActAfter(wait),
+                HalfDead::Alert => May::Not,
+            },
+            because: "a deciding check is down, another vote is up",
+        },
+        (Votes::SomeDown { deciding: false }, DownWhen::All) => {
+            no(Verdict::HalfDead, "a vote is down, but those that decide are up")
+        }
+        (Votes::AllDown, _) | (Votes::SomeDown { .. }, DownWhen::Any) => all_down(inputs),
+    }
+}
+
+fn all_down(inputs: &Inputs) -> Judgement {
+    match (inputs.observers, inputs.site) {
+        (Sighting::Alive, _) => Judgement {
+            verdict: Verdict::PathCut,
+            may: May::Not,
+            because: "we do not reach it, but an observer sees it alive: a veto",
+        },
+        (_, Sighting::Silent) => Judgement {
+            verdict: Verdict::SiteCut,
+            may: match inputs.site_cut {
+                SiteCut::Takeover => May::Act,
+                SiteCut::Wait => May::Not,
+            },
+            because: "the votes are down, and the primary's whole site is silent",
+        },
+        (_, Sighting::NotConfigured | Sighting::Alive | Sighting::NoView) => Judgement {
+            verdict: Verdict::PrimaryDead,
+            may: May::Act,
+            because: "the votes are down, and nothing says that it lives",
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WELL: Inputs = Inputs {
+        stalled: false,
+        internet: Quorum::Ok,
+        votes: Votes::AllUp,
+        site: Sighting::NotConfigured,
+        observers: Sighting::NotConfigured,
+        down_when: DownWhen::All,
+        half_dead: HalfDead::TakeoverAfter(Duration::from_secs(120)),
+        site_cut: SiteCut::Takeover,
+    };
+
+    fn verdict(inputs: Inputs) -> (Verdict, May) {
+        let judgement = judge(&inputs);
+        (judgement.verdict, judgement.may)
+    }
+
+    #[test]
+    fn each_row_of_the_design_in_its_order() {
+        let dead = Inputs { votes: Votes::AllDown, ..WELL };
+        let half = Inputs { votes: Votes::SomeDown { deciding: true }, ..WELL };
+        let rows = [
+            (Inputs { stalled: true, ..dead }, Verdict::Unsure, May::Not),
+            (Inputs { internet: Quorum::TooFew, ..dead }, Verdict::WeAreCutOff, May::Not),
+            (Inputs { internet: Quorum::NotYet, ..dead }, Verdict::Unsure, May::Not),
+            (Inputs { votes: Votes::NoView, ..WELL }, Verdict::Unsure, May::Not),
+            (Inputs { votes: Votes::Untested, ..WELL }, Verdict::Unsure, May::Not),
+            (WELL, Verdict::PrimaryUp, May::Not),
+            (half, Verdict::HalfDead, May::ActAfter(Duration::from_secs(120))),
+            (Inputs { half_dead: HalfDead::Alert, ..half }, Verdict::HalfDead, May::Not),
+            (Inputs { votes: Votes::SomeDown { deciding: false }, ..WELL }, Verdict::HalfDead, May::Not),
+            (Inputs { down_when: DownWhen::Any, ..half }, Verdict::PrimaryDead, May::Act),
+            (Inputs { observers: Sighting::Alive, ..dead }, Verdict::PathCut, May::Not),
+            (Inputs { site: Sighting::Silent, ..dead }, Verdict::SiteCut, May::Act),
+            (Inputs { site: Sighting::Silent, site_cut: SiteCut::Wait, ..dead }, Verdict::SiteCut, May::Not),
+            (Inputs { site: Sighting::Alive, ..dead }, Verdict::PrimaryDead, May::Act),
+            (dead, Verdict::PrimaryDead, May::Act),
+        ];
+        for (inputs, expected, may) in rows {
+            assert_eq!(verdict(inputs), (expected, may), "{inputs:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_allows_acting_while_cut_off_stalled_or_without_evidence() {
+        for votes in [Votes::NoView, Votes::Untested, Votes::AllUp, Votes::AllDown] {
+            for internet in [Quorum::TooFew, Quorum::NotYet] {
+                for stalled in [false, true] {
+                    assert_eq!(judge(&Inputs { stalled, internet, votes, ..WELL }).may, May::Not);
+                }
+            }
+        }
+    }
+}

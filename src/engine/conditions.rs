@@ -1,0 +1,102 @@
+//! What the triggers and guards of the state table mean. It only looks.
+
+use crate::takeover::Run;
+use crate::units::{EventName, PlanKind, Step, StepState, Verdict};
+
+use super::core::{Engine, UNREADABLE_READS};
+use super::standing::Standing;
+use super::table::{Action, Guard, Row, Trigger};
+
+impl Engine {
+    pub(super) fn level(&self, trigger: Trigger) -> bool {
+        let verdict = self.judgement.verdict;
+        let standing = self.standing();
+        match trigger {
+            Trigger::PrimaryUp => verdict == Verdict::PrimaryUp,
+            Trigger::EvidenceVoid => matches!(verdict, Verdict::Unsure | Verdict::WeAreCutOff),
+            Trigger::PrimaryTroubled => !matches!(verdict, Verdict::PrimaryUp | Verdict::Unsure | Verdict::WeAreCutOff),
+            Trigger::HoldDownOver => self.hold_down_until.is_some_and(|until| self.now.boot >= until),
+            Trigger::EpochOurs => self.may_go_on(&standing),
+            Trigger::EpochOther => matches!(standing, Standing::Peer { newer: true } | Standing::Stranger(_)),
+            Trigger::EpochUnreadable => self.epoch_failures >= UNREADABLE_READS,
+            Trigger::EpochLow => matches!(standing, Standing::Low(_)),
+            Trigger::Paused => self.paused(),
+            Trigger::StoreBroken => self.store.is_err(),
+            Trigger::GiveUpOver => self.give_up_over(),
+            _ => false,
+        }
+    }
+
+    /// Whether the record bears our claim, or, where no claim was written, nothing newer stands there.
+    fn may_go_on(&self, standing: &Standing) -> bool {
+        match standing {
+            Standing::Ours => true,
+            Standing::Peer { newer: false } | Standing::Nobody => {
+                self.memory.claim.is_some() && (self.memory.written.is_none() || self.interrupted)
+            }
+            _ => false,
+        }
+    }
+
+    fn give_up_over(&self) -> bool {
+        let could_serve = self.votes().up > 0;
+        self.claimed_at.is_some_and(|at| could_serve && self.now.since(at) >= self.settings.give_up_after)
+    }
+
+    pub(super) fn level_because(&self, trigger: Trigger) -> String {
+        match trigger {
+            Trigger::PrimaryUp | Trigger::EvidenceVoid | Trigger::PrimaryTroubled | Trigger::HoldDownOver => {
+                format!("{}: {}", self.judgement.verdict, self.judgement.because)
+            }
+            Trigger::EpochOurs => "the record bears our claim".to_owned(),
+            Trigger::EpochOther | Trigger::EpochUnreadable | Trigger::EpochLow => self.standing_text(),
+            Trigger::Paused => self.memory.paused_until.map_or_else(String::new, |t| format!("paused until {t}")),
+            Trigger::StoreBroken => self.store.clone().err().unwrap_or_default(),
+            Trigger::GiveUpOver => {
+                format!("not serving {} s after the claim", self.settings.give_up_after.as_secs())
+            }
+            _ => String::new(),
+        }
+    }
+
+    pub(super) fn guard(&self, row: &Row) -> bool {
+        let run = self.run.as_ref();
+        let kind = run.map(Run::kind);
+        let claimed = run.is_some_and(Self::past_claim);
+        match row.guard {
+            Guard::Always => true,
+            Guard::MayAct => self.may_act(),
+            Guard::MayNotAct => !self.may_act(),
+            Guard::BeforeClaim => kind == Some(PlanKind::Takeover) && !claimed,
+            Guard::BeforeClaimUnasked => {
+                kind == Some(PlanKind::Takeover) && !claimed && run.is_some_and(|r| r.intent().asked.is_none())
+            }
+            Guard::AfterClaimUnsaid => claimed && run.map(Run::id) != self.primary_back_said,
+            Guard::Claimed => claimed,
+            Guard::WaitsForClaimAndWithout => {
+                self.intent.without_claim
+                    && kind == Some(PlanKind::Takeover)
+                    && run.is_some_and(|r| r.step(Step::Claim).is_some_and(|s| s.state == StepState::Running))
+            }
+            Guard::NotRetreating => kind != Some(PlanKind::Retreat) && !run.is_some_and(|r| r.is_begun(Step::HandOver)),
+            Guard::NotAlarmed => row.does.iter().all(|action| match action {
+                Action::Alarm(event) => !self.memory.alarms.contains_key(event.name()),
+                _ => true,
+            }),
+            Guard::BothAlarmed => self.memory.alarms.contains_key(EventName::BothMayServe.name()),
+            Guard::NotSaid => !self.unreadable_said,
+            Guard::ClaimWrittenAndIdle => self.memory.written.is_some() && !self.swapping,
+            Guard::Unproved => self.unproved,
+            Guard::WaitsForEpoch => self.interrupted,
+            Guard::NoPlan => run.is_none(),
+            Guard::InTakeover => kind == Some(PlanKind::Takeover),
+            Guard::InFailback => kind == Some(PlanKind::Failback),
+            Guard::InWithdraw => kind == Some(PlanKind::Withdraw),
+            Guard::CutsCalls => {
+                self.intent.cut_calls
+                    && kind == Some(PlanKind::Failback)
+                    && !run.is_some_and(|r| r.is_begun(Step::UnregisterTrunks))
+            }
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! The engine's loop: note the event, let the plan go on, walk the state table until no row fits.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use ulid::Ulid;
+
+use crate::decision::{Inputs, Judgement, Sighting, StallGuard, Tally, Targets, VoteCount, judge, stall::Gap, votes};
+use crate::takeover::{Intent, Run};
+use crate::units::journal::{HistoryEvent, JournalEntry, JournalRecord};
+use crate::units::{CheckName, EpochRead, EventName, Now, PlanId, PlanKind, State, Step, Verdict};
+
+use super::event::{Channels, Durability, Event, Happening, Output};
+use super::memory::Memory;
+use super::settings::{EpochStoreKind, Settings};
+use super::standing::{Standing, stand};
+use super::table::{Row, Trigger, rows_for};
+
+/// So many transitions on one event are a fault of the table.
+const TRANSITIONS_MAX: usize = 32;
+/// One failed reading is a lost packet; so many in a row are "unreadable".
+pub(super) const UNREADABLE_READS: u32 = 3;
+
+/// What the store gives back at the start.
+#[derive(Debug, Clone, Default)]
+pub struct Recovered {
+    /// The memory, as it was written.
+    pub memory: Option<serde_json::Value>,
+    /// The journal of the plan that was open, or of the last one.
+    pub journal: Vec<JournalEntry>,
+}
+
+/// The robot's mind. See the module.
+#[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // independent latches, each named; none is passed on
+pub struct Engine {
+    pub(super) settings: Settings,
+    pub(super) memory: Memory,
+    written_memory: Option<serde_json::Value>,
+    started: Now,
+    pub(super) now: Now,
+    stall: StallGuard,
+    pub(super) tallies: Vec<Tally>,
+    pub(super) targets: Targets,
+    site: Sighting,
+    observers: Sighting,
+    pub(super) judgement: Judgement,
+    pub(super) verdict_since: Duration,
+    pub(super) hold_down_until: Option<Duration>,
+    pub(super) blocked_said: Option<String>,
+    pub(super) run: Option<Run>,
+    pub(super) last_run: Option<(Run, String)>,
+    pub(super) interrupted: bool,
+    pub(super) unproved: bool,
+    pub(super) epoch_read: Option<EpochRead>,
+    pub(super) epoch_failures: u32,
+    pub(super) epoch_asked: Option<Duration>,
+    pub(super) epoch_reading: bool,
+    pub(super) unreadable_said: bool,
+    pub(super) primary_back_said: Option<PlanId>,
+    pub(super) swapping: bool,
+    pub(super) claim_from: Option<crate::units::EpochSeen>,
+    pub(super) claimed_at: Option<Duration>,
+    pub(super) conformance: Option<Result<(), String>>,
+    pub(super) store: Result<(), String>,
+    pub(super) gate: Result<(), String>,
+    pub(super) armed: Vec<String>,
+    pub(super) disarmed_told: bool,
+    pub(super) intent: Intent,
+    pub(super) asked_because: Option<String>,
+    pub(super) once: Vec<(Trigger, String)>,
+    pub(super) out: Output,
+    seed: u64,
+}
+
+impl Engine {
+    /// Starts, or starts again from what the store remembers.
+    ///
+    /// `seed` makes the ids; it must be unguessable in production and fixed in a test.
+    ///
+    /// # Errors
+    /// When the memory cannot be understood: it was written by a newer version.
+    pub fn new(settings: Settings, recovered: Recovered, now: Now, seed: u64) -> Result<Self, String> {
+        let memory: Memory = match recovered.memory.clone() {
+            Some(value) => serde_json::from_value(value).map_err(|e| {
+                format!("the robot's memory cannot be understood ({e}); was it written by a newer version?")
+            })?,
+            None => Memory::first(now.wall),
+        };
+        let run = Run::resume(&recovered.journal, settings.configured, settings.limits, now);
+        let mut engine = Self {
+            tallies: tallies(&settings, &memory),
+            targets: targets(&settings),
+            written_memory: recovered.memory,
+            started: now,
+            now,
+            stall: StallGuard::new(now),
+            site: Sighting::NotConfigured,
+            observers: Sighting::NotConfigured,
+            judgement: Judgement {
+                verdict: Verdict::Unsure,
+                may: crate::decision::May::Not,
+                because: "the robot has just started",
+            },
+            verdict_since: now.boot,
+            hold_down_until: None,
+            blocked_said: None,
+            run: None,
+            last_run: None,
+            interrupted: false,
+            unproved: memory.state == State::Active,
+            epoch_read: None,
+            epoch_failures: 0,
+            epoch_asked: None,
+            epoch_reading: false,
+            unreadable_said: false,
+            primary_back_said: None,
+            swapping: false,
+            claim_from: None,
+            claimed_at: None,
+            conformance: (settings.epoch_store == EpochStoreKind::Local).then_some(Ok(())),
+            store: Ok(()),
+            gate: Ok(()),
+            armed: Vec::new(),
+            disarmed_told: true,
+            intent: Intent::default(),
+            asked_because: None,
+            once: Vec::new(),
+            out: Output::default(),
+            seed,
+            settings,
+            memory,
+        };
+        engine.take_up(run);
+        let state = engine.memory.state;
+        engine.note("start", format!("the robot starts in {state}"), String::new(), None);
+        Ok(engine)
+    }
+
+    /// Takes an interrupted plan up (design §3, "Start").
+    fn take_up(&mut self, run: Option<Run>) {
+        let Some(mut run) = run else {
+            // Without a plan these states have nothing to wait for; an epoch that is ours is handed back from Standby.
+            if matches!(self.memory.state, State::Suspect | State::TakingOver | State::FailingBack) {
+                self.memory.state = State::Standby;
+            }
+            return;
+        };
+        if matches!(self.memory.state, State::TakingOver | State::Active)
+            && matches!(run.kind(), PlanKind::Takeover | PlanKind::Serve)
+        {
+            if run.kind() == PlanKind::Takeover && !Self::past_claim(&run) {
+                if run.intent().asked.is_none() {
+                    // Nothing has changed yet: the table begins anew, with fresh evidence.
+                    self.memory.state = State::Standby;
+                    self.run = Some(run);
+                    self.close_run("dropped: the robot was restarted before the claim");
+                } else {
+                    self.run = Some(run);
+                }
+                return;
+            }
+            self.interrupted = true;
+            run.look_again(&[Step::Reload, Step::AcceptRegistrations]);
+            self.claimed_at = Some(self.now.boot);
+        }
+        self.unproved = false;
+        self.run = Some(run);
+    }
+
+    /// Whether a takeover's claim was begun or passed over: it cannot be recalled.
+    pub(super) fn past_claim(run: &Run) -> bool {
+        run.kind() == PlanKind::Takeover
+            && (run.is_begun(Step::Claim)
+                || run.step(Step::Claim).is_some_and(|s| s.state == crate::units::StepState::Skipped))
+    }
+
+    /// Takes new settings; counts of checks whose definition did not change are kept. A running plan keeps its own.
+    pub fn reconfigure(&mut self, settings: Settings) {
+        let mut old = std::mem::take(&mut self.tallies);
+        self.tallies = settings
+            .checks
+            .iter()
+            .map(|check| match old.iter().position(|t| t.settings() == check) {
+                Some(i) => old.swap_remove(i),
+                None => Tally::new(check.clone(), was_tested(&self.memory, check)),
+            })
+            .collect();
+        self.targets = targets(&settings);
+        self.settings = settings;
+    }
+
+    /// Hears one event.
+    pub fn handle(&mut self, event: Event, now: Now) -> Output {
+        self.now = now;
+        if let Gap::Stalled(gap) = self.stall.look(now) {
+            self.reset_counts();
+            self.targets.reset();
+            self.note(
+                "stall",
+                format!("our own loop was stalled for {} s", gap.as_secs()),
+                "what was counted is void".to_owned(),
+                None,
+            );
+        }
+        self.hear(event);
+        self.settle();
+        self.out.durability = if self.must_be_durable() { Durability::Required } else { Durability::Wanted };
+        self.remember();
+        std::mem::take(&mut self.out)
+    }
+
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Tick => self.stall.tick(self.now),
+            Event::Check { name, result, asked } => self.check_result(&name, result, asked),
+            Event::Internet { target, result, asked } => self.targets.record(target, result, asked, self.now),
+            Event::Sighted { site, observers } => (self.site, self.observers) = (site, observers),
+            Event::Epoch(read) => self.epoch_was_read(read),
+            Event::Swapped(advance) => self.epoch_was_restored(advance),
+            Event::Conformance(result) => self.conformance = Some(result),
+            Event::Step(report) => self.step_report(&report),
+            Event::Request(request) => self.request(&request),
+            Event::Store(result) => self.store_health(result),
+            Event::Gate(result) => self.gate = result,
+        }
+    }
+
+    fn check_result(&mut self, name: &CheckName, result: crate::units::ProbeResult, asked: Duration) {
+        let now = self.now;
+        let Some(tally) = self.tallies.iter_mut().find(|t| t.settings().name == *name) else { return };
+        let tested = tally.tested();
+        tally.record(result, asked, now);
+        if tally.tested() && !tested {
+            self.memory.tested.insert(name.0.clone(), tally.settings().definition.clone());
+        }
+    }
+
+    fn store_health(&mut self, result: Result<(), String>) {
+        if result != self.store {
+            let what = match &result {
+                Ok(()) => "the store can write again".to_owned(),
+                Err(why) => format!("the store cannot write: {why}"),
+            };
+            self.note("store", what, "seen by the store".to_owned(), None);
+            self.store = result;
+        }
+    }
+
+    /// Lets the plan and the table go on until nothing moves any more.
+    fn settle(&mut self) {
+        for _ in 0..TRANSITIONS_MAX {
+            self.watch_epoch();
+            self.refresh_verdict();
+            self.refresh_armed();
+            self.advance_run();
+            if !self.fire_once() && !self.fire_level() {
+                break;
+            }
+        }
+        self.repeat_alarms();
+        self.journal_run();
+    }
+
+    fn fire_once(&mut self) -> bool {
+        if self.once.is_empty() {
+            return false;
+        }
+        let (trigger, why) = self.once.remove(0);
+        if let Some(row) = self.row_for(trigger) {
+            self.transit(row, &why);
+        }
+        true
+    }
+
+    fn fire_level(&mut self) -> bool {
+        let state = self.memory.state;
+        let row = super::table::ROWS
+            .iter()
+            .filter(|row| row.from == state && row.on.is_level())
+            .find(|row| self.level(row.on) && self.guard(row));
+        let Some(row) = row else { return false };
+        let why = self.level_because(row.on);
+        self.transit(row, &why);
+        true
+    }
+
+    /// The row that a trigger fires now.
+    pub(super) fn row_for(&self, trigger: Trigger) -> Option<&'static Row> {
+        rows_for(self.memory.state, trigger).find(|row| self.guard(row))
+    }
+
+    pub(super) fn reset_counts(&mut self) {
+        self.tallies.iter_mut().for_each(Tally::reset);
+    }
+
+    fn refresh_verdict(&mut self) {
+        let inputs = Inputs {
+            stalled: self.stall.stalled(self.now),
+            internet: self.targets.level(self.now),
+            votes: self.votes().votes,
+            site: self.site,
+            observers: self.observers,
+            down_when: self.settings.down_when,
+            half_dead: self.settings.half_dead,
+            site_cut: self.settings.site_cut,
+        };
+        let judgement = judge(&inputs);
+        if judgement.verdict != self.judgement.verdict {
+            self.verdict_since = self.now.boot;
+            let what = format!("{} -> {}", self.judgement.verdict, judgement.verdict);
+            self.note("verdict", what, judgement.because.to_owned(), None);
+            // A hold-down that was begun again for another verdict does not make this one wait longer than its own.
+            let own = self.now.boot + self.settings.hold_down;
+            self.hold_down_until = self.hold_down_until.map(|until| until.min(own));
+        }
+        self.judgement = judgement;
+    }
+
+    pub(super) fn votes(&self) -> VoteCount {
+        votes::count(&self.tallies, self.now)
+    }
+
+    /// What the epoch record means to us now.
+    pub(super) fn standing(&self) -> Standing {
+        stand(self.epoch_read.as_ref(), &self.memory, &self.settings.node, &self.settings.peer)
+    }
+
+    pub(super) fn started_for(&self) -> Duration {
+        self.now.since(self.started.boot)
+    }
+
+    pub(super) fn forget_unreadable(&mut self) {
+        self.unreadable_said = false;
+    }
+
+    /// Whether the asks of this output may begin only once it is on disk: always, until a claim is under way.
+    fn must_be_durable(&self) -> bool {
+        match (&self.run, self.memory.state) {
+            (Some(run), State::TakingOver) => !Self::past_claim(run) || !run.is_begun(Step::Claim),
+            (None, _) | (_, State::Standby | State::Suspect) => true,
+            _ => false,
+        }
+    }
+
+    fn remember(&mut self) {
+        let memory = serde_json::to_value(&self.memory).unwrap_or_default();
+        if self.written_memory.as_ref() != Some(&memory) {
+            self.written_memory = Some(memory.clone());
+            self.out.batch.memory = Some(memory);
+        }
+    }
+
+    /// The last output did not reach the disk: say all of the memory again with the next one.
+    pub fn forget_written(&mut self) {
+        self.written_memory = None;
+    }
+
+    pub(super) fn note(&mut self, kind: &str, what: String, because: String, row: Option<u16>) {
+        self.out.batch.history.push(HistoryEvent {
+            at: self.now.wall,
+            kind: kind.to_owned(),
+            state: self.memory.state,
+            row,
+            what,
+            because,
+        });
+    }
+
+    pub(super) fn journal(&mut self, plan: PlanId, record: JournalRecord) {
+        self.out.batch.journal.push(JournalEntry { plan, at: self.now.wall, record });
+    }
+
+    pub(super) fn tell(&mut self, event: EventName, because: String, channels: Channels) {
+        let key = format!("{}:{event}", self.new_id());
+        self.out.happenings.push(Happening { event, because, channels, key });
+    }
+
+    /// A fresh ULID from the wall clock and the seed (splitmix64).
+    pub(super) fn new_id(&mut self) -> Ulid {
+        let mut next = || {
+            self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.seed;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        };
+        let random = (u128::from(next()) << 64) | u128::from(next());
+        Ulid::from_parts(u64::try_from(self.now.wall.as_millisecond()).unwrap_or(0), random)
+    }
+
+    /// When [`Engine::handle`] has something to do before the next tick.
+    pub fn wake_at(&self) -> Option<Duration> {
+        self.run.as_ref().and_then(Run::wake_at).into_iter().chain(self.hold_down_until).min()
+    }
+
+    /// Whether a check shall be asked fast.
+    pub fn hurried(&self) -> bool {
+        self.tallies.iter().any(Tally::hurried)
+    }
+
+    /// Whether this node serves, as far as the table knows.
+    pub fn serves(&self) -> bool {
+        self.memory.state == State::Active
+    }
+
+    /// The state.
+    pub fn state(&self) -> State {
+        self.memory.state
+    }
+
+    /// The verdict.
+    pub fn verdict(&self) -> Verdict {
+        self.judgement.verdict
+    }
+
+    /// The claim that this node holds, or believes to hold.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+}
+
+fn tallies(settings: &Settings, memory: &Memory) -> Vec<Tally> {
+    settings.checks.iter().map(|check| Tally::new(check.clone(), was_tested(memory, check))).collect()
+}
+
+fn was_tested(memory: &Memory, check: &crate::decision::CheckSettings) -> bool {
+    memory.tested.get(&check.name.0) == Some(&check.definition)
+}
+
+fn targets(settings: &Settings) -> Targets {
+    Targets::new(settings.internet.need, settings.internet.period, settings.internet.targets.iter().cloned())
+}
+
+/// A configured duration as the wall clock counts it; the loader has bounded it.
+pub(super) fn signed(duration: Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
+}

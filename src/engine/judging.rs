@@ -1,0 +1,85 @@
+//! The steps that are proved by our own checks: confirm, preflight, primary_serves.
+
+use std::time::Duration;
+
+use crate::decision::{May, Quorum, View, Votes};
+use crate::units::{ProbeAnswer, StepOutcome};
+
+use super::core::Engine;
+use super::settings::PrimaryStart;
+
+impl Engine {
+    /// Internet and votes, from answers to questions asked since the step began.
+    ///
+    /// A single fresh answer of the primary is enough to stop: the counts only ever delay, they do not outvote it.
+    /// When a person asked, this step only reports.
+    pub(super) fn judge_confirm(&self, since: Duration) -> Option<StepOutcome> {
+        if let Some(reason) = self.run.as_ref().and_then(|run| run.intent().asked.as_deref()) {
+            return Some(StepOutcome::done(format!("asked for: {reason}; {}", self.votes_text())));
+        }
+        let down: Vec<_> =
+            self.tallies.iter().filter(|t| t.settings().votes() && t.view(self.now) == View::Down).collect();
+        for tally in &down {
+            if let Some(ProbeAnswer::Up { seen, .. }) = tally.answer_since(since) {
+                return Some(StepOutcome::failed(format!("{} answers again: {seen}", tally.settings().name)));
+            }
+        }
+        match self.targets.level_since(since) {
+            Quorum::TooFew => return Some(StepOutcome::failed("too few Internet targets answer now")),
+            Quorum::Ok if down.iter().all(|t| t.answer_since(since).is_some()) => {
+                return Some(match self.judgement.may {
+                    May::Not => StepOutcome::failed(format!("the verdict is {}", self.judgement.verdict)),
+                    May::Act | May::ActAfter(_) => StepOutcome::done(format!(
+                        "asked once more: {} still down, the Internet answers",
+                        down.iter().map(|t| t.settings().name.0.as_str()).collect::<Vec<_>>().join(", ")
+                    )),
+                });
+            }
+            Quorum::Ok | Quorum::NotYet => {}
+        }
+        let late = self.now.since(since) > self.settings.confirm_within;
+        late.then(|| StepOutcome::failed("no fresh answers came in time"))
+    }
+
+    /// Failback begins only while the primary answers, unless our own command starts it.
+    pub(super) fn judge_preflight(&mut self) -> Option<StepOutcome> {
+        if let Some(done) = self.preflight() {
+            return Some(StepOutcome::Done(done));
+        }
+        let waits = format!("waiting for the primary: {}", self.votes_text());
+        if let Some(run) = &mut self.run {
+            run.waits(crate::units::Step::Preflight, &waits);
+        }
+        None
+    }
+
+    /// Why a failback may begin now.
+    pub(super) fn preflight(&self) -> Option<String> {
+        if self.votes().votes == Votes::AllUp {
+            return Some(self.votes_text());
+        }
+        (self.settings.primary_start == PrimaryStart::ByCommand)
+            .then(|| "failback.start_primary will start the primary".to_owned())
+    }
+
+    /// Every vote up, by answers to questions asked after the hand-over.
+    pub(super) fn judge_primary_serves(&self, since: Duration) -> Option<StepOutcome> {
+        let fresh = self
+            .tallies
+            .iter()
+            .filter(|t| t.settings().votes())
+            .all(|t| t.view(self.now) == View::Up && matches!(t.answer_since(since), Some(ProbeAnswer::Up { .. })));
+        if fresh {
+            return Some(StepOutcome::done(self.votes_text()));
+        }
+        let limit = self.run.as_ref().map_or(Duration::ZERO, |run| run.limits().wait_for_primary);
+        (self.now.since(since) >= limit)
+            .then(|| StepOutcome::failed(format!("after {} s: {}", limit.as_secs(), self.votes_text())))
+    }
+
+    /// Each vote and what it says, for people.
+    pub(super) fn votes_text(&self) -> String {
+        let votes = self.tallies.iter().filter(|t| t.settings().votes());
+        votes.map(|t| format!("{} {}", t.settings().name, t.view(self.now).name())).collect::<Vec<_>>().join(", ")
+    }
+}

@@ -1,0 +1,79 @@
+//! What the engine must remember over a restart; one JSON value, written in the transaction of the event that
+//! changed it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::units::{EpochRecord, PlanId, State};
+
+/// The engine's memory. Fields may be added; an unknown or missing one is no error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The state.
+    pub state: State,
+    /// Since when.
+    pub state_since: Timestamp,
+    /// The highest epoch number ever seen; 0: none.
+    #[serde(default)]
+    pub epoch_seen_max: u64,
+    /// The claim that we hold, or believe to hold.
+    #[serde(default)]
+    pub claim: Option<EpochRecord>,
+    /// The claim that we held when the present one was begun: until the swap is applied, it stands at the store.
+    #[serde(default)]
+    pub claim_before: Option<PlanId>,
+    /// The record that the last plan wrote, byte for byte: the guard of its DNS moves.
+    #[serde(default)]
+    pub written: Option<String>,
+    /// Until when automatic takeovers are paused.
+    #[serde(default)]
+    pub paused_until: Option<Timestamp>,
+    /// Until when the hold-off after a failback runs.
+    #[serde(default)]
+    pub hold_off_until: Option<Timestamp>,
+    /// Each check that has been up, with the definition under which it was.
+    #[serde(default)]
+    pub tested: BTreeMap<String, String>,
+    /// The plan that runs, or the last one.
+    #[serde(default)]
+    pub plan: Option<PlanId>,
+    /// Alarms that repeat until acknowledged, by event name.
+    #[serde(default)]
+    pub alarms: BTreeMap<String, Alarm>,
+}
+
+/// An alarm that repeats until somebody acknowledges it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alarm {
+    /// What is wrong.
+    pub text: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Has somebody acknowledged it?
+    pub acknowledged: bool,
+    /// How often it was said.
+    pub said: u32,
+    /// When it is said again.
+    pub next: Timestamp,
+}
+
+impl Memory {
+    /// The memory of a robot that was never started.
+    pub fn first(now: Timestamp) -> Self {
+        Self {
+            state: State::Standby,
+            state_since: now,
+            epoch_seen_max: 0,
+            claim: None,
+            claim_before: None,
+            written: None,
+            paused_until: None,
+            hold_off_until: None,
+            tested: BTreeMap::new(),
+            plan: None,
+            alarms: BTreeMap::new(),
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The engine's share of the one snapshot; the daemon adds what only adapters know (PBX, DNS, queue).
+
+use crate::decision::quorum::TargetView;
+use crate::decision::tally::Last;
+use crate::decision::{Quorum, votes};
+use crate::takeover::Run;
+use crate::units::epoch::EpochSeen;
+use crate::units::snapshot::{
+    Alarm, Armed, Check, Count, Epoch, Internet, LastResult, Pair, Pbx, Plan, PlanStep, Target,
+};
+use crate::units::{ProbeAnswer, StepState};
+
+use super::core::Engine;
+use super::standing::Standing;
+
+impl Engine {
+    /// The pair as the engine sees it at its last event.
+    pub fn snapshot(&self) -> Pair {
+        let running = self.run.as_ref().map(|run| (run, None));
+        let plan = running.or_else(|| self.last_run.as_ref().map(|(run, how)| (run, Some(how.clone()))));
+        let hold_down_left = self.hold_down_until.map(|until| until.saturating_sub(self.now.boot));
+        Pair {
+            name: "default".to_owned(),
+            node: self.settings.node.clone(),
+            role: "backup".to_owned(),
+            state: self.memory.state,
+            state_since: self.memory.state_since,
+            verdict: self.judgement.verdict,
+            verdict_because: self.judgement.because.to_owned(),
+            degraded: self.run.as_ref().or(self.last_run.as_ref().map(|(run, _)| run)).is_some_and(Run::is_degraded)
+                && self.serves(),
+            armed: Armed { ok: self.armed.is_empty(), because: self.armed.clone() },
+            paused_until: self.memory.paused_until,
+            hold_down_until: hold_down_left.and_then(|left| self.now.wall.checked_add(super::core::signed(left)).ok()),
+            epoch: self.epoch_snapshot(),
+            checks: self.checks_snapshot(),
+            internet: self.internet_snapshot(),
+            plan: plan.map(|(run, ended)| self.plan_snapshot(run, ended)),
+            pbx: Pbx {
+                driver: String::new(),
+                serving: None,
+                registrations: None,
+                calls: None,
+                trunks: Vec::new(),
+                error: None,
+            },
+            dns: Vec::new(),
+            alarms: self
+                .memory
+                .alarms
+                .iter()
+                .map(|(name, alarm)| Alarm {
+                    name: name.clone(),
+                    text: alarm.text.clone(),
+                    since: alarm.since,
+                    acknowledged: alarm.acknowledged,
+                })
+                .collect(),
+            queued_deliveries: 0,
+        }
+    }
+
+    fn epoch_snapshot(&self) -> Epoch {
+        let record = self.epoch_read.as_ref().and_then(|read| read.as_ref().ok()).and_then(EpochSeen::record);
+        let error = match self.standing() {
+            Standing::Unreadable(_) | Standing::Stranger(_) | Standing::Low(_) => Some(self.standing_text()),
+            Standing::NotRead | Standing::Nobody | Standing::Ours | Standing::Peer { .. } => None,
+        };
+        Epoch {
+            number: record.map(|r| r.number),
+            holder: record.map(|r| r.holder.clone()),
+            id: record.map(|r| r.id),
+            since: record.map(|r| r.since),
+            store: self.settings.epoch_store.name().to_owned(),
+            error,
+        }
+    }
+
+    fn checks_snapshot(&self) -> Vec<Check> {
+        self.tallies
+            .iter()
+            .map(|tally| {
+                let settings = tally.settings();
+                Check {
+                    name: settings.name.0.clone(),
+                    kind: settings.kind.name().to_owned(),
+                    verdict: tally.view(self.now).name().to_owned(),
+                    decides: votes::decides(settings.kind, &self.tallies),
+                    fall: Count { now: tally.failures(), need: settings.fall.get() },
+                    rise: Count { now: tally.successes(), need: settings.rise.get() },
+                    last: tally.last().map(last_result),
+                }
+            })
+            .collect()
+    }
+
+    fn internet_snapshot(&self) -> Internet {
+        let targets = self.targets.each(self.now).map(|(name, view, last)| Target {
+            name: name.to_owned(),
+            verdict: match view {
+                TargetView::None => "no-view",
+                TargetView::Up => "up",
+                TargetView::Down => "down",
+            }
+            .to_owned(),
+            last: last.map(last_result),
+        });
+        Internet {
+            need: self.targets.need(),
+            ok: self.targets.level(self.now) == Quorum::Ok,
+            targets: targets.collect(),
+        }
+    }
+
+    fn plan_snapshot(&self, run: &Run, ended: Option<String>) -> Plan {
+        let steps = run.steps().iter().map(|step| {
+            let running_ms = || {
+                let since = step.began_wall?;
+                u64::try_from(self.now.wall.duration_since(since).as_millis()).ok()
+            };
+            let (proof, error) = match step.state {
+                StepState::Done => (Some(step.text.clone()), None),
+                _ if step.text.is_empty() => (None, None),
+                _ => (None, Some(step.text.clone())),
+            };
+            PlanStep {
+                name: step.row.step,
+                state: step.state,
+                attempt: step.attempt,
+                started: step.began_wall,
+                elapsed_ms: match step.state {
+                    StepState::Running => running_ms(),
+                    _ => step.elapsed.and_then(|elapsed| u64::try_from(elapsed.as_millis()).ok()),
+                },
+                proof,
+                error,
+            }
+        });
+        Plan {
+            name: run.kind(),
+            id: run.id(),
+            because: run.because().to_owned(),
+            started: run.opened(),
+            ended,
+            steps: steps.collect(),
+        }
+    }
+}
+
+fn last_result(last: &Last) -> LastResult {
+    let (result, seen, warning, error) = match &last.result.answer {
+        ProbeAnswer::Up { seen, warning } => ("up", Some(seen.clone()), warning.clone(), None),
+        ProbeAnswer::Down(why) => ("down", None, None, Some(why.clone())),
+        ProbeAnswer::Unknown(why) => ("unknown", None, None, Some(why.clone())),
+    };
+    LastResult {
+        at: last.at,
+        result: result.to_owned(),
+        latency_ms: u64::try_from(last.result.latency.as_millis()).unwrap_or(u64::MAX),
+        seen,
+        warning,
+        error,
+    }
+}

@@ -1,0 +1,7 @@
+//! The engine against a small world in virtual time: tests are sentences about behaviour.
+
+mod crashes;
+mod epochs;
+mod people;
+mod takeovers;
+mod world;

@@ -1,0 +1,223 @@
+//! When it takes over, and when it must not.
+
+use super::world::{Host, World, settings};
+use crate::decision::HalfDead;
+use crate::engine::{Event, Settings};
+use crate::units::{State, Step, StepOutcome, Verdict};
+
+#[test]
+fn a_dead_primary_is_taken_over_after_fall_and_hold_down() {
+    let mut w = World::well();
+    w.primary = Host::Down;
+    w.run_until(State::Suspect, 4);
+    w.run_for(8);
+    assert_eq!(w.state(), State::Suspect);
+    w.run_until(State::Active, 5);
+    assert_eq!(w.holder(), "1 pbx-b");
+    assert!(w.serving && w.named);
+    assert_eq!(w.engine.snapshot().plan.expect("a plan").ended.as_deref(), Some("done"), "{}", w.story());
+}
+
+#[test]
+fn the_steps_come_in_the_order_of_the_table() {
+    let mut w = World::well();
+    w.primary = Host::Down;
+    w.run_until(State::Active, 30);
+    w.run_for(2);
+    let order = [Step::Claim, Step::SecureData, Step::Reload, Step::AcceptRegistrations];
+    let acted: Vec<_> = w.acts.iter().filter(|s| order.contains(s)).copied().collect();
+    assert_eq!(acted, [Step::Claim, Step::SecureData, Step::Reload], "accept was already proved by its look");
+    for step in [Step::RegisterTrunks, Step::RedirectDns, Step::ActionUrls, Step::Notify] {
+        assert_eq!(w.acted(step), 1, "{step}");
+    }
+}
+
+#[test]
+fn with_no_hold_down_the_third_failure_is_enough() {
+    let mut w = World::with(Settings { hold_down: std::time::Duration::ZERO, ..settings() });
+    w.run_for(30);
+    w.primary = Host::Down;
+    w.run_for(3);
+    assert_eq!(w.state(), State::Active, "{}", w.story());
+}
+
+#[test]
+fn a_cut_off_backup_never_takes_over() {
+    let mut w = World::well();
+    w.primary = Host::Down;
+    w.internet = false;
+    w.run_for(600);
+    assert_eq!(w.state(), State::Standby);
+    assert_eq!(w.engine.verdict(), Verdict::WeAreCutOff);
+    assert_eq!(w.acts, [] as [Step; 0]);
+    assert!(w.engine.explain().answer.contains("we-are-cut-off"), "{:?}", w.engine.explain());
+}
+
+#[test]
+fn the_internet_is_asked_once_more_before_the_claim() {
+    let mut w = World::with(Settings { hold_down: std::time::Duration::ZERO, ..settings() });
+    w.run_for(30);
+    // The targets are seen up, then all goes dark at once: only the question of `confirm` finds out.
+    let earlier = w.now.boot;
+    w.now.boot += std::time::Duration::from_millis(2);
+    w.primary = Host::Down;
+    for _ in 0..3 {
+        let asked = earlier;
+        for name in ["web", "sip"] {
+            let answer = crate::units::ProbeAnswer::Down("refused".into());
+            let result = crate::units::ProbeResult { answer, latency: std::time::Duration::ZERO };
+            w.hear(Event::Check { name: crate::units::CheckName(name.into()), result, asked });
+        }
+    }
+    assert_eq!(w.state(), State::TakingOver);
+    w.internet = false;
+    w.answer_all();
+    w.run_for(5);
+    assert_eq!(w.state(), State::Standby, "{}", w.story());
+    assert_eq!(w.acts, [] as [Step; 0]);
+}
+
+#[test]
+fn a_primary_that_answers_once_at_confirm_is_left_alone() {
+    let mut w = World::with(Settings { hold_down: std::time::Duration::ZERO, ..settings() });
+    w.run_for(30);
+    let earlier = w.now.boot;
+    w.now.boot += std::time::Duration::from_millis(2);
+    w.primary = Host::Down;
+    let asked = earlier;
+    for _ in 0..3 {
+        for name in ["web", "sip"] {
+            let answer = crate::units::ProbeAnswer::Down("refused".into());
+            let result = crate::units::ProbeResult { answer, latency: std::time::Duration::ZERO };
+            w.hear(Event::Check { name: crate::units::CheckName(name.into()), result, asked });
+        }
+    }
+    assert_eq!(w.state(), State::TakingOver);
+    w.primary = Host::Up;
+    w.answer_all();
+    assert!(w.rows().contains(&23), "{}", w.story());
+    w.run_for(5);
+    assert_eq!(w.state(), State::Standby);
+    assert_eq!(w.acts, [] as [Step; 0]);
+}
+
+#[test]
+fn two_failures_of_three_are_tolerated_for_ever() {
+    let mut w = World::well();
+    for i in 0..300 {
+        w.primary = if i % 3 == 2 { Host::Up } else { Host::Down };
+        w.run_for(1);
+        assert_eq!(w.state(), State::Standby);
+    }
+}
+
+#[test]
+fn half_a_primary_is_taken_over_only_after_its_own_time() {
+    let mut w = World::well();
+    w.primary = Host::WebOnly;
+    w.run_for(100);
+    assert_eq!(w.state(), State::Suspect);
+    assert_eq!(w.engine.verdict(), Verdict::HalfDead);
+    w.run_until(State::Active, 60);
+}
+
+#[test]
+fn half_a_primary_with_policy_alert_is_never_taken_over() {
+    let mut w = World::with(Settings { half_dead: HalfDead::Alert, ..settings() });
+    w.run_for(30);
+    w.primary = Host::WebOnly;
+    w.run_for(3600);
+    assert_eq!(w.state(), State::Suspect);
+    assert_eq!(w.acts, [] as [Step; 0]);
+    let blocked = w.disk.history.iter().filter(|e| e.kind == "blocked").count();
+    assert_eq!(blocked, 1, "what blocks is said once\n{}", w.story());
+}
+
+#[test]
+fn a_stalled_robot_distrusts_itself() {
+    let mut w = World::with(Settings { hold_down: std::time::Duration::ZERO, ..settings() });
+    w.run_for(30);
+    w.primary = Host::Down;
+    w.run_for(2);
+    w.stall(20);
+    w.run_for(1);
+    assert_eq!(w.engine.verdict(), Verdict::Unsure, "{}", w.story());
+    w.primary = Host::Up;
+    w.run_for(60);
+    assert_eq!(w.state(), State::Standby);
+    assert_eq!(w.acts, [] as [Step; 0]);
+}
+
+#[test]
+fn a_robot_that_starts_beside_a_dead_primary_takes_over() {
+    let mut w = World::well();
+    w.primary = Host::Down;
+    w.crash();
+    w.run_until(State::Active, 30);
+}
+
+#[test]
+fn a_primary_never_seen_up_is_never_taken_over() {
+    let mut w = World::new();
+    w.primary = Host::Down;
+    w.run_for(3600);
+    assert_eq!(w.state(), State::Standby);
+    assert!(
+        w.engine.disarmed_because().iter().any(|r| r.contains("never seen up")),
+        "{:?}",
+        w.engine.disarmed_because()
+    );
+}
+
+#[test]
+fn a_pbx_that_does_not_start_is_tried_for_ever_while_the_primary_is_dead() {
+    let mut w = World::well();
+    w.primary = Host::Down;
+    w.faults.insert(Step::Reload, StepOutcome::failed("unit failed"));
+    w.run_for(1200);
+    assert_eq!(w.state(), State::TakingOver);
+    assert!(w.acted(Step::Reload) > 20);
+    assert!(w.told.iter().any(|t| t.contains("reload is being tried again")), "{:?}", w.told);
+    w.faults.clear();
+    w.run_until(State::Active, 15);
+}
+
+#[test]
+fn a_backup_that_does_not_come_up_does_not_keep_a_living_primary_down() {
+    let mut w = World::well();
+    w.primary = Host::Down;
+    w.faults.insert(Step::Reload, StepOutcome::failed("unit failed"));
+    w.run_for(60);
+    w.primary = Host::Up;
+    w.run_for(300);
+    assert_eq!(w.state(), State::Standby, "{}", w.story());
+    assert_eq!(w.holder(), "2 pbx-a");
+}
+
+#[test]
+fn background_steps_never_hold_the_service_up() {
+    let mut w = World::well();
+    w.primary = Host::Down;
+    w.faults.insert(Step::RedirectDns, StepOutcome::failed("BIND does not answer"));
+    w.faults.insert(Step::RegisterTrunks, StepOutcome::Refused("403".into()));
+    w.run_until(State::Active, 30);
+    w.run_for(60);
+    assert!(w.engine.snapshot().degraded);
+    assert!(w.acted(Step::RegisterTrunks) <= 3, "a provider bans those who insist: {}", w.acted(Step::RegisterTrunks));
+    w.faults.clear();
+    w.run_for(700);
+    assert!(!w.engine.snapshot().degraded, "{}", w.story());
+}
+
+#[test]
+fn a_full_disk_disarms_before_the_claim_and_does_not_stop_after_it() {
+    let mut w = World::well();
+    w.disk.broken = true;
+    w.primary = Host::Down;
+    w.run_for(60);
+    assert!(w.acts.is_empty(), "{:?}", w.acts);
+    assert_ne!(w.state(), State::Active);
+    w.disk.broken = false;
+    w.hear(Event::Store(Ok(())));
+    w.run_until(State::Active, 30);
+}

@@ -1,0 +1,209 @@
+//! Carries a row of the state table out: the only place where the state changes and where plans open and close.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::takeover::{Fact, Intent, Run};
+use crate::units::journal::JournalRecord;
+use crate::units::{EventName, PlanId, PlanKind, State, Step};
+
+use super::core::{Engine, signed};
+use super::event::{Ask, Channels};
+use super::memory::Alarm;
+use super::table::{Action, Guard, Row, Trigger};
+
+/// A hold-down that begins anew is at least so long, so that a plan which cannot begin is not tried in a circle.
+const HOLD_DOWN_AGAIN_MIN: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// Makes one transition: the only place where the state changes.
+    pub(super) fn transit(&mut self, row: &'static Row, why: &str) {
+        let from = self.memory.state;
+        let because = if why.is_empty() { row.because.to_owned() } else { format!("{} ({why})", row.because) };
+        let quiet = self.is_quiet(row);
+        if row.to != from {
+            self.memory.state = row.to;
+            self.memory.state_since = self.now.wall;
+            self.hold_down_until = None;
+            self.blocked_said = None;
+        }
+        if !quiet {
+            let what = if row.to == from {
+                format!("stays {from}: {}", row.on.name())
+            } else {
+                format!("{from} -> {}", row.to)
+            };
+            self.note("transition", what, because.clone(), Some(row.number));
+        }
+        if row.on == Trigger::EpochUnreadable {
+            self.unreadable_said = true;
+        }
+        if row.guard == Guard::AfterClaimUnsaid {
+            self.primary_back_said = self.run.as_ref().map(Run::id);
+        }
+        for action in row.does {
+            self.perform(*action, row, &because);
+        }
+        if row.to == State::Active && from == State::TakingOver {
+            self.claimed_at = None;
+        }
+    }
+
+    /// Row 13 says only once what blocks.
+    fn is_quiet(&mut self, row: &Row) -> bool {
+        if row.guard != Guard::MayNotAct {
+            return false;
+        }
+        let blocks = self.blocks().join("; ");
+        let said = self.blocked_said.as_deref() == Some(&blocks);
+        if !said {
+            self.note("blocked", "no takeover now".to_owned(), blocks.clone(), Some(row.number));
+        }
+        self.blocked_said = Some(blocks);
+        true
+    }
+
+    fn perform(&mut self, action: Action, row: &Row, because: &str) {
+        match action {
+            Action::StartHoldDown => {
+                let again = row.from != State::Standby;
+                let hold = self.settings.hold_down;
+                let hold = if again { hold.max(HOLD_DOWN_AGAIN_MIN) } else { hold };
+                self.hold_down_until = Some(self.now.boot + hold);
+                self.out.asks.push(Ask::ProbeNow);
+            }
+            Action::ResetCounts => self.reset_counts(),
+            Action::Open(kind) => self.open_run(kind, because),
+            Action::DropPlan => self.close_run(&format!("dropped: {because}")),
+            Action::ClosePlan => self.close_run("done"),
+            Action::Resume => self.interrupted = false,
+            Action::PassHaltedStep => {
+                let said = self.asked_because.clone().unwrap_or_default();
+                if let Some(run) = &mut self.run
+                    && let Some(step) = run.halted_at()
+                {
+                    run.pass(step, &format!("a person proved it: {said}"));
+                }
+            }
+            Action::PassClaim => self.pass_claim(),
+            Action::PassDrain => {
+                if let Some(run) = &mut self.run {
+                    run.intent_mut().cut_calls = true;
+                    run.pass(Step::Drain, "a person said not to wait for calls");
+                }
+            }
+            Action::RestoreEpoch => self.restore_epoch(),
+            Action::StartHoldOff => {
+                self.memory.hold_off_until = self.now.wall.checked_add(signed(self.settings.hold_off)).ok();
+            }
+            Action::Tell(event) => self.tell(event, because.to_owned(), Channels::All),
+            Action::Alarm(event) => self.raise(event, because.to_owned()),
+            Action::EndAlarm(event) => {
+                self.memory.alarms.remove(event.name());
+            }
+            Action::Note => {}
+        }
+    }
+
+    pub(super) fn open_run(&mut self, kind: PlanKind, because: &str) {
+        if let Some(run) = &self.run {
+            let how = format!("dropped for a {kind}: {because}");
+            self.out.asks.push(Ask::Forget(run.id()));
+            self.close_run(&how);
+        }
+        let intent = std::mem::take(&mut self.intent);
+        let id = PlanId(self.new_id());
+        let json = serde_json::to_value(&intent).unwrap_or_default();
+        let run =
+            Run::open(kind, id, because.to_owned(), intent, self.settings.configured, self.settings.limits, self.now);
+        self.memory.plan = Some(id);
+        self.claimed_at = None;
+        self.claim_from = None;
+        self.interrupted = false;
+        self.unproved = false;
+        self.journal(
+            id,
+            JournalRecord::Opened {
+                kind,
+                because: because.to_owned(),
+                config: self.settings.config_text.clone(),
+                intent: json,
+            },
+        );
+        let unclaimed = kind == PlanKind::Takeover && run.intent().without_claim;
+        self.run = Some(run);
+        if unclaimed {
+            self.without_claim();
+        }
+    }
+
+    pub(super) fn close_run(&mut self, how: &str) {
+        self.journal_run();
+        if let Some(run) = self.run.take() {
+            self.journal(run.id(), JournalRecord::Closed { how: how.to_owned() });
+            if how != "done" {
+                self.out.asks.push(Ask::Forget(run.id()));
+            }
+            self.last_run = Some((run, how.to_owned()));
+        }
+        self.claimed_at = None;
+        self.interrupted = false;
+    }
+
+    pub(super) fn raise(&mut self, event: EventName, text: String) {
+        let next = self.now.wall.checked_add(signed(self.settings.repeat)).unwrap_or(Timestamp::MAX);
+        let since = self.now.wall;
+        self.memory
+            .alarms
+            .insert(event.name().to_owned(), Alarm { text: text.clone(), since, acknowledged: false, said: 1, next });
+        self.tell(event, text, Channels::All);
+    }
+
+    pub(super) fn repeat_alarms(&mut self) {
+        let now = self.now.wall;
+        let next = now.checked_add(signed(self.settings.repeat)).unwrap_or(Timestamp::MAX);
+        let mut due = Vec::new();
+        for event in EventName::ALL {
+            if let Some(alarm) = self.memory.alarms.get_mut(event.name())
+                && !alarm.acknowledged
+                && now >= alarm.next
+            {
+                alarm.said += 1;
+                alarm.next = next;
+                due.push((
+                    event,
+                    format!("{} (said {} times; `pbx-failover ack` silences it)", alarm.text, alarm.said),
+                ));
+            }
+        }
+        for (event, text) in due {
+            self.tell(event, text, Channels::Notifications);
+        }
+    }
+
+    pub(super) fn fact_trigger(&mut self, fact: Fact) {
+        match fact {
+            Fact::StepDone(step, proof) => self.step_done(step, &proof),
+            Fact::Page(step, why) => {
+                self.tell(
+                    EventName::StepRetries,
+                    format!("{step} is being tried again: {why}"),
+                    Channels::Notifications,
+                );
+            }
+            Fact::GaveUp(step, why) => {
+                self.note("step", format!("{step} was given up"), why.clone(), None);
+                self.tell(EventName::StepRetries, format!("{step} was given up: {why}"), Channels::Notifications);
+            }
+            Fact::Dropped(why) => self.once.push((Trigger::ConfirmFailed, why)),
+            Fact::ClaimLost(why) => self.once.push((Trigger::ClaimLost, why)),
+            Fact::Halted(step, why) => self.once.push((Trigger::PlanHalted, format!("{step}: {why}"))),
+            Fact::WaitOver(why) => {
+                self.intent = Intent { asked: Some(format!("taken back: {why}")), ..Intent::default() };
+                self.once.push((Trigger::PrimaryNotBack, why));
+            }
+            Fact::Over => self.once.push((Trigger::PlanDone, String::new())),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! HOW: the plans as tables of steps, and the run of one plan.
+//!
+//! Nothing here knows why a plan was opened. [`table`] is the text to read first; [`run`] walks one table, from its
+//! journal if need be.
+
+pub mod intent;
+pub mod run;
+pub mod table;
+
+pub use intent::{Configured, Intent};
+pub use run::{Fact, Limits, Run, StepRun, Todo};
+pub use table::{Looking, Patience, Row, rows};

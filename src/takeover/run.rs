@@ -1,0 +1,539 @@
+//! One plan's run: which step is next, what is journaled before it, what an outcome leads to.
+//!
+//! It performs nothing and knows no clock: [`Run::next`] says what to do, [`Run::report`] takes what came of it.
+//! Every record that either of them makes must be on disk before the acts that came with it begin.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::units::journal::{JournalEntry, JournalRecord};
+use crate::units::{Mode, Now, PlanId, PlanKind, Step, StepOutcome, StepState};
+
+use super::intent::{Configured, Fencing, Intent};
+use super::table::{Looking, Patience, Row, rows};
+
+/// A person is paged at this attempt of a step that is tried for ever.
+const PAGE_AT_TRY: u32 = 3;
+/// First pause before trying again; it doubles.
+const BACK_OFF_FIRST: Duration = Duration::from_millis(200);
+/// Longest pause while phones wait: the outage must not grow by our patience.
+const BACK_OFF_MAX: Duration = Duration::from_secs(10);
+/// Longest pause of a background step.
+const BACK_OFF_BACKGROUND_MAX: Duration = Duration::from_secs(60);
+/// A background step is given up after so long.
+const BACKGROUND_FOR: Duration = Duration::from_secs(3600);
+/// A refused trunk (401, 403) is tried so often fast; providers ban those who insist.
+const REFUSALS_FAST: u32 = 3;
+/// And then so seldom.
+const REFUSED_PAUSE: Duration = Duration::from_secs(600);
+/// How often a wait (for calls to end, for votes) is asked again.
+const WAIT_PAUSE: Duration = Duration::from_secs(1);
+
+/// What shall be done now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Todo {
+    /// Ask the world; answer through [`Run::report`] with the same step, attempt and mode.
+    Ask(Step, u32, Mode),
+    /// Ask the primary's checks and the Internet once more, now; the engine judges.
+    Judge(Step),
+}
+
+/// What an outcome led to, for the state table and for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// A step is proved.
+    StepDone(Step, String),
+    /// A step must be tried again and a person should know.
+    Page(Step, String),
+    /// A step was given up; the plan goes on without it.
+    GaveUp(Step, String),
+    /// The plan is to be dropped: it was not so any more.
+    Dropped(String),
+    /// Another holds the epoch.
+    ClaimLost(String),
+    /// The plan waits for a person.
+    Halted(Step, String),
+    /// The primary did not come up in time.
+    WaitOver(String),
+    /// Every step is over.
+    Over,
+}
+
+/// One step of a run.
+#[derive(Debug, Clone)]
+pub struct StepRun {
+    /// Its row.
+    pub row: &'static Row,
+    /// Where it stands.
+    pub state: StepState,
+    /// How often it was acted upon.
+    pub attempt: u32,
+    /// When it began, by the wall clock.
+    pub began_wall: Option<Timestamp>,
+    /// From its beginning to its end.
+    pub elapsed: Option<Duration>,
+    /// What proves it, or why it is not done.
+    pub text: String,
+    began: Option<Duration>,
+    flight: Flight,
+    tries: u32,
+    refusals: u32,
+    next_try: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Flight {
+    None,
+    Asked(Mode),
+    Judged,
+}
+
+/// How long the plan's waits may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// `failback.drain`.
+    pub drain: Duration,
+    /// `failback.wait_for_primary`.
+    pub wait_for_primary: Duration,
+}
+
+/// A plan that runs.
+#[derive(Debug, Clone)]
+pub struct Run {
+    id: PlanId,
+    kind: PlanKind,
+    because: String,
+    intent: Intent,
+    opened: Timestamp,
+    configured: Configured,
+    limits: Limits,
+    steps: Vec<StepRun>,
+    halted: Option<Step>,
+    over: bool,
+    journal: Vec<JournalRecord>,
+}
+
+impl Run {
+    /// A new plan. The caller journals its `Opened`.
+    pub fn open(
+        kind: PlanKind,
+        id: PlanId,
+        because: String,
+        intent: Intent,
+        configured: Configured,
+        limits: Limits,
+        now: Now,
+    ) -> Self {
+        let step = |row| StepRun {
+            row,
+            state: StepState::Pending,
+            attempt: 0,
+            began_wall: None,
+            elapsed: None,
+            text: String::new(),
+            began: None,
+            flight: Flight::None,
+            tries: 0,
+            refusals: 0,
+            next_try: None,
+        };
+        Self {
+            id,
+            kind,
+            because,
+            intent,
+            opened: now.wall,
+            configured,
+            limits,
+            steps: rows(kind).iter().map(step).collect(),
+            halted: None,
+            over: false,
+            journal: Vec::new(),
+        }
+    }
+
+    /// The plan as its journal leaves it; `None` when the journal does not begin with `Opened`, or ends `Closed`.
+    ///
+    /// A step that was started and has no outcome is looked at before it is acted upon again, as every step is
+    /// whose effect can be seen. Times that a plan may wait begin anew.
+    pub fn resume(entries: &[JournalEntry], configured: Configured, limits: Limits, now: Now) -> Option<Self> {
+        let first = entries.first()?;
+        let JournalRecord::Opened { kind, because, intent, .. } = &first.record else { return None };
+        let intent = serde_json::from_value(intent.clone()).unwrap_or_default();
+        let mut run = Self::open(*kind, first.plan, because.clone(), intent, configured, limits, now);
+        run.opened = first.at;
+        for entry in &entries[1..] {
+            if matches!(entry.record, JournalRecord::Closed { .. }) {
+                return None;
+            }
+            run.replay(entry, now);
+        }
+        Some(run)
+    }
+
+    fn replay(&mut self, entry: &JournalEntry, now: Now) {
+        let (JournalRecord::Started { step, .. }
+        | JournalRecord::Ended { step, .. }
+        | JournalRecord::GaveUp { step, .. }
+        | JournalRecord::Halted { step, .. }
+        | JournalRecord::Skipped { step, .. }) = &entry.record
+        else {
+            return;
+        };
+        let Some(run) = self.steps.iter_mut().find(|s| s.row.step == *step) else { return };
+        let since =
+            |began: Option<Timestamp>| began.and_then(|began| Duration::try_from(entry.at.duration_since(began)).ok());
+        run.began.get_or_insert(now.boot);
+        match &entry.record {
+            JournalRecord::Started { attempt, .. } => {
+                run.state = StepState::Running;
+                run.attempt = *attempt;
+                run.began_wall.get_or_insert(entry.at);
+                if self.halted == Some(*step) {
+                    self.halted = None;
+                }
+            }
+            JournalRecord::Ended { outcome, .. } => {
+                outcome.text().clone_into(&mut run.text);
+                if matches!(outcome, StepOutcome::Done(_)) {
+                    run.state = StepState::Done;
+                    run.elapsed = since(run.began_wall);
+                }
+            }
+            JournalRecord::GaveUp { because, .. } => {
+                run.state = StepState::Failed;
+                run.text.clone_from(because);
+            }
+            JournalRecord::Halted { because, .. } => {
+                run.state = StepState::Failed;
+                run.text.clone_from(because);
+                self.halted = Some(*step);
+            }
+            JournalRecord::Skipped { because, .. } => {
+                run.state = StepState::Skipped;
+                run.text.clone_from(because);
+                if self.halted == Some(*step) {
+                    self.halted = None;
+                }
+            }
+            JournalRecord::Opened { .. } | JournalRecord::Closed { .. } => {}
+        }
+    }
+
+    /// After a restart: what was proved may not hold any more (the host may have rebooted); look again.
+    pub fn look_again(&mut self, steps: &[Step]) {
+        for run in self.steps.iter_mut().filter(|s| steps.contains(&s.row.step) && s.state == StepState::Done) {
+            run.state = StepState::Pending;
+        }
+        self.over = false;
+    }
+
+    /// What to do now; each thing is said once.
+    pub fn next(&mut self, now: Now) -> Vec<Todo> {
+        let mut todo = Vec::new();
+        if self.halted.is_some() {
+            return todo;
+        }
+        for i in 0..self.steps.len() {
+            let row = self.steps[i].row;
+            let ready = row.requires.iter().all(|r| self.is_over(*r));
+            let due = self.steps[i].next_try.is_none_or(|at| now.boot >= at);
+            let idle = matches!(self.steps[i].state, StepState::Pending | StepState::Running)
+                && self.steps[i].flight == Flight::None;
+            if ready && due && idle {
+                self.begin(i, now, &mut todo);
+            }
+        }
+        todo
+    }
+
+    fn begin(&mut self, i: usize, now: Now, todo: &mut Vec<Todo>) {
+        let row = self.steps[i].row;
+        if let Some(because) = self.configured.skips(self.kind, row.step, &self.intent) {
+            self.pass(row.step, because);
+            return;
+        }
+        let run = &mut self.steps[i];
+        run.next_try = None;
+        run.began.get_or_insert(now.boot);
+        run.began_wall.get_or_insert(now.wall);
+        run.state = StepState::Running;
+        match row.looking {
+            Looking::AtTheEffect => {
+                run.flight = Flight::Asked(Mode::Look);
+                todo.push(Todo::Ask(row.step, run.attempt, Mode::Look));
+            }
+            Looking::Nowhere => todo.push(self.act(i)),
+            Looking::AtTheVotes => {
+                let ask = self.act(i);
+                self.steps[i].flight = Flight::Judged;
+                if row.step == Step::PrimaryServes {
+                    todo.push(ask);
+                }
+                todo.push(Todo::Judge(row.step));
+            }
+        }
+    }
+
+    fn act(&mut self, i: usize) -> Todo {
+        let run = &mut self.steps[i];
+        run.attempt += 1;
+        run.flight = Flight::Asked(Mode::Act);
+        self.journal.push(JournalRecord::Started { step: run.row.step, attempt: run.attempt });
+        Todo::Ask(run.row.step, run.attempt, Mode::Act)
+    }
+
+    /// What came of a question. An answer that nobody waits for any more is ignored.
+    pub fn report(
+        &mut self,
+        step: Step,
+        attempt: u32,
+        mode: Mode,
+        outcome: StepOutcome,
+        now: Now,
+    ) -> (Vec<Todo>, Vec<Fact>) {
+        let Some(i) = self.position(step) else { return Default::default() };
+        let run = &mut self.steps[i];
+        if run.attempt != attempt || run.flight != Flight::Asked(mode) {
+            return Default::default();
+        }
+        run.flight = Flight::None;
+        if mode == Mode::Act {
+            self.journal.push(JournalRecord::Ended { step, attempt, outcome: outcome.clone() });
+        }
+        match (mode, outcome) {
+            (Mode::Look, StepOutcome::Done(proof)) => {
+                let outcome = StepOutcome::Done(proof.clone());
+                self.journal.push(JournalRecord::Ended { step, attempt, outcome });
+                (Vec::new(), self.done(i, proof, now))
+            }
+            (Mode::Act, StepOutcome::Done(proof)) => (Vec::new(), self.done(i, proof, now)),
+            (Mode::Look, StepOutcome::Failed(_)) if self.halted.is_none() => (vec![self.act(i)], Vec::new()),
+            (_, StepOutcome::Refused(why)) => (Vec::new(), self.refused(i, why, now)),
+            (_, StepOutcome::Failed(why) | StepOutcome::Unknown(why)) => (Vec::new(), self.failed(i, why, now)),
+        }
+    }
+
+    /// What the engine judged of a step that it judges itself.
+    pub fn judged(&mut self, step: Step, outcome: StepOutcome, now: Now) -> Vec<Fact> {
+        let Some(i) = self.position(step).filter(|i| self.steps[*i].flight == Flight::Judged) else {
+            return Vec::new();
+        };
+        self.steps[i].flight = Flight::None;
+        let attempt = self.steps[i].attempt;
+        self.journal.push(JournalRecord::Ended { step, attempt, outcome: outcome.clone() });
+        match outcome {
+            StepOutcome::Done(proof) => self.done(i, proof, now),
+            StepOutcome::Failed(why) | StepOutcome::Unknown(why) | StepOutcome::Refused(why) => {
+                self.failed(i, why, now)
+            }
+        }
+    }
+
+    /// Steps that the engine must judge now, each with the boot time since when it waits.
+    pub fn to_judge(&self) -> Vec<(Step, Duration)> {
+        self.steps
+            .iter()
+            .filter(|s| s.flight == Flight::Judged)
+            .map(|s| (s.row.step, s.began.unwrap_or_default()))
+            .collect()
+    }
+
+    /// Notes why a judged step still waits, for people.
+    pub fn waits(&mut self, step: Step, why: &str) {
+        if let Some(i) = self.position(step) {
+            why.clone_into(&mut self.steps[i].text);
+        }
+    }
+
+    fn done(&mut self, i: usize, proof: String, now: Now) -> Vec<Fact> {
+        let run = &mut self.steps[i];
+        run.state = StepState::Done;
+        run.text.clone_from(&proof);
+        run.elapsed = run.began.map(|began| now.since(began));
+        vec![Fact::StepDone(run.row.step, proof)]
+    }
+
+    fn failed(&mut self, i: usize, why: String, now: Now) -> Vec<Fact> {
+        let patience = self.patience(i);
+        let run = &mut self.steps[i];
+        run.tries += 1;
+        run.text.clone_from(&why);
+        let step = run.row.step;
+        let waited = run.began.map_or(Duration::ZERO, |began| now.since(began));
+        let again_in = back_off(run.tries, BACK_OFF_MAX);
+        match patience {
+            Patience::DropsThePlan => return vec![Fact::Dropped(why)],
+            Patience::ThenGoesOn(tries) if run.tries >= tries => return self.give_up(i, why),
+            Patience::ThenHalts(tries) if run.tries >= tries => return self.halt(i, why),
+            Patience::WaitsThenHalts if waited >= self.limits.drain => return self.halt(i, why),
+            Patience::WaitsThenReturns if waited >= self.limits.wait_for_primary => return vec![Fact::WaitOver(why)],
+            Patience::Background if waited >= BACKGROUND_FOR => return self.give_up(i, why),
+            Patience::Background => run.next_try = Some(now.boot + back_off(run.tries, BACK_OFF_BACKGROUND_MAX)),
+            Patience::WaitsThenHalts | Patience::WaitsThenReturns => run.next_try = Some(now.boot + WAIT_PAUSE),
+            Patience::ForEver | Patience::ThenGoesOn(_) | Patience::ThenHalts(_) => {
+                run.next_try = Some(now.boot + again_in);
+            }
+        }
+        let page = patience == Patience::ForEver && run.tries == PAGE_AT_TRY;
+        if step == Step::AcceptRegistrations {
+            // The PBX may have died under us: see that it runs before asking it again.
+            self.look_again(&[Step::Reload]);
+        }
+        if page { vec![Fact::Page(step, why)] } else { Vec::new() }
+    }
+
+    fn refused(&mut self, i: usize, why: String, now: Now) -> Vec<Fact> {
+        let step = self.steps[i].row.step;
+        self.steps[i].refusals += 1;
+        match (step, self.patience(i)) {
+            (Step::Claim, _) => vec![Fact::ClaimLost(why)],
+            (_, Patience::ThenHalts(_) | Patience::WaitsThenHalts) => self.halt(i, why),
+            (Step::RegisterTrunks, _) => {
+                let facts = self.failed(i, why, now);
+                if self.steps[i].refusals >= REFUSALS_FAST && self.steps[i].next_try.is_some() {
+                    self.steps[i].next_try = Some(now.boot + REFUSED_PAUSE);
+                }
+                facts
+            }
+            (_, Patience::Background) => self.give_up(i, why),
+            _ => self.failed(i, why, now),
+        }
+    }
+
+    fn give_up(&mut self, i: usize, why: String) -> Vec<Fact> {
+        let run = &mut self.steps[i];
+        run.state = StepState::Failed;
+        run.text.clone_from(&why);
+        self.journal.push(JournalRecord::GaveUp { step: run.row.step, because: why.clone() });
+        vec![Fact::GaveUp(run.row.step, why)]
+    }
+
+    fn halt(&mut self, i: usize, why: String) -> Vec<Fact> {
+        let run = &mut self.steps[i];
+        run.state = StepState::Failed;
+        run.text.clone_from(&why);
+        self.halted = Some(run.row.step);
+        self.journal.push(JournalRecord::Halted { step: run.row.step, because: why.clone() });
+        vec![Fact::Halted(run.row.step, why)]
+    }
+
+    /// Passes a step over: by configuration, or because a person says so.
+    pub fn pass(&mut self, step: Step, because: &str) {
+        let Some(i) = self.position(step) else { return };
+        let run = &mut self.steps[i];
+        run.state = StepState::Skipped;
+        run.flight = Flight::None;
+        because.clone_into(&mut run.text);
+        if self.halted == Some(step) {
+            self.halted = None;
+        }
+        self.journal.push(JournalRecord::Skipped { step, because: because.to_owned() });
+    }
+
+    /// Whether every step is over; said once as [`Fact::Over`].
+    pub fn finish(&mut self) -> Option<Fact> {
+        let over = self.halted.is_none() && self.steps.iter().all(|s| self.is_over(s.row.step));
+        (over && !std::mem::replace(&mut self.over, true)).then_some(Fact::Over)
+    }
+
+    fn is_over(&self, step: Step) -> bool {
+        self.step(step).is_none_or(|s| matches!(s.state, StepState::Done | StepState::Skipped | StepState::Failed))
+            && self.halted != Some(step)
+    }
+
+    fn patience(&self, i: usize) -> Patience {
+        let row = self.steps[i].row;
+        match (row.step, self.configured.fencing) {
+            (Step::Fence, Fencing::Optional) => Patience::ThenGoesOn(3),
+            _ => row.patience,
+        }
+    }
+
+    fn position(&self, step: Step) -> Option<usize> {
+        self.steps.iter().position(|s| s.row.step == step)
+    }
+
+    /// One step.
+    pub fn step(&self, step: Step) -> Option<&StepRun> {
+        self.steps.iter().find(|s| s.row.step == step)
+    }
+
+    /// Whether a step is proved.
+    pub fn is_done(&self, step: Step) -> bool {
+        self.step(step).is_some_and(|s| s.state == StepState::Done)
+    }
+
+    /// Whether a step was begun: it may have taken effect.
+    pub fn is_begun(&self, step: Step) -> bool {
+        self.step(step).is_some_and(|s| s.attempt > 0 || s.state == StepState::Done)
+    }
+
+    /// Whether a background step was given up, or keeps failing.
+    pub fn is_degraded(&self) -> bool {
+        self.steps.iter().any(|s| {
+            s.state == StepState::Failed
+                || (s.row.patience == Patience::Background && s.state == StepState::Running && s.tries > 0)
+        })
+    }
+
+    /// When [`Run::next`] has something to say again, at the latest.
+    pub fn wake_at(&self) -> Option<Duration> {
+        self.steps.iter().filter(|s| s.flight == Flight::None).filter_map(|s| s.next_try).min()
+    }
+
+    /// The records made since the last call, in order.
+    pub fn drain_journal(&mut self) -> Vec<JournalRecord> {
+        std::mem::take(&mut self.journal)
+    }
+
+    /// Its id.
+    pub fn id(&self) -> PlanId {
+        self.id
+    }
+
+    /// Which table.
+    pub fn kind(&self) -> PlanKind {
+        self.kind
+    }
+
+    /// Why it runs.
+    pub fn because(&self) -> &str {
+        &self.because
+    }
+
+    /// What was asked.
+    pub fn intent(&self) -> &Intent {
+        &self.intent
+    }
+
+    /// What was asked, to be changed by a person's later word.
+    pub fn intent_mut(&mut self) -> &mut Intent {
+        &mut self.intent
+    }
+
+    /// When it was opened.
+    pub fn opened(&self) -> Timestamp {
+        self.opened
+    }
+
+    /// Its steps, in order.
+    pub fn steps(&self) -> &[StepRun] {
+        &self.steps
+    }
+
+    /// The step it waits at for a person.
+    pub fn halted_at(&self) -> Option<Step> {
+        self.halted
+    }
+
+    /// How long its waits may take.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+}
+
+fn back_off(tries: u32, longest: Duration) -> Duration {
+    BACK_OFF_FIRST.saturating_mul(1 << tries.saturating_sub(1).min(16)).min(longest)
+}
