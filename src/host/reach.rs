@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use rustix::io::Errno;
 
+use crate::units::ProbeAnswer;
+
 /// A network error, with its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
@@ -22,6 +24,15 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ours(text) | Self::Theirs(text) => f.write_str(text),
+        }
+    }
+}
+
+impl From<Fault> for ProbeAnswer {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Ours(why) => Self::Unknown(why),
+            Fault::Theirs(why) => Self::Down(why),
         }
     }
 }

@@ -132,6 +132,9 @@ impl ServerCertVerifier for Notes {
     }
 }
 
+/// What [`trouble`] says of an unknown issuer, for callers that know a remedy.
+pub const UNKNOWN_ISSUER: &str = "certificate is signed by nobody whom this host knows";
+
 /// A certificate error as one phrase for people.
 pub fn trouble(error: &Error) -> String {
     let Error::InvalidCertificate(kind) = error else { return format!("certificate: {error}") };
@@ -147,9 +150,7 @@ pub fn trouble(error: &Error) -> String {
             format!("certificate is for {}, not for {}", presented.join(", "), expected.to_str())
         }
         CertificateError::NotValidForName => "certificate is for another name".to_owned(),
-        CertificateError::UnknownIssuer => {
-            "certificate is signed by nobody whom this host knows; give its CA as ca_file".to_owned()
-        }
+        CertificateError::UnknownIssuer => UNKNOWN_ISSUER.to_owned(),
         other => format!("certificate: {other}"),
     }
 }

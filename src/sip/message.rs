@@ -64,7 +64,7 @@ impl Question {
         transport: SipTransport,
         local: SocketAddr,
     ) -> Result<Self, String> {
-        let unfit = |_| format!("{host:?} cannot stand in a SIP URI; give a host name or an address");
+        let unfit = |()| format!("{host:?} cannot stand in a SIP URI; give a host name or an address");
         let (via, uri_parameter, default_port) = match transport {
             SipTransport::Udp => ("UDP", "", 5060),
             SipTransport::Tcp => ("TCP", ";transport=tcp", 5060),
