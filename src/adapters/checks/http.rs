@@ -50,7 +50,8 @@ impl HttpProbe {
         ca_file: Option<&Path>,
         timeout: Duration,
     ) -> Result<Self, String> {
-        let unfit = || format!("{url} is no http or https URL with a host");
+        // The URL itself is not printed: it may hold a password.
+        let unfit = || "its URL is no http or https URL with a host".to_owned();
         let mut url = Url::parse(url).map_err(|_| unfit())?;
         let name = url.host_str().ok_or_else(unfit)?.to_owned();
         let port = url.port_or_known_default().ok_or_else(unfit)?;
@@ -60,19 +61,19 @@ impl HttpProbe {
             None => name.clone(),
         };
         let host = HeaderValue::from_str(&host).map_err(|_| unfit())?;
-        let mut builder = bare_client();
         let tolerant = match url.scheme() {
             "https" => Some(Tolerant::new(&name, tls::roots(ca_file)?)?),
             "http" => None,
             _ => return Err(unfit()),
         };
-        if let Some(tolerant) = &tolerant {
-            builder = builder.tls_backend_preconfigured(tolerant.config().as_ref().clone());
-        }
+        let config = match &tolerant {
+            Some(tolerant) => tolerant.config().as_ref().clone(),
+            None => tls::client_without_roots()?,
+        };
         // A name in the URL is resolved to the primary's address; an address in it, which no resolver is asked for,
         // is exchanged. The Host header and the certificate's name stay the URL's.
-        builder = builder.resolve(&name, target);
-        if !matches!(url.domain(), Some(domain) if domain == name) {
+        let builder = bare_client(config).resolve(&name, target);
+        if url.domain().is_none() {
             url.set_ip_host(address).map_err(|()| unfit())?;
         }
         let client = builder.build().map_err(|e| format!("the HTTP client cannot be set up: {e}"))?;
@@ -121,8 +122,9 @@ impl Probe for HttpProbe {
 }
 
 /// A client that carries nothing from one question to the next, follows nothing, and asks no proxy.
-pub(super) fn bare_client() -> ClientBuilder {
+pub(super) fn bare_client(tls: rustls::ClientConfig) -> ClientBuilder {
     Client::builder()
+        .tls_backend_preconfigured(tls)
         .http1_only()
         .no_proxy()
         .redirect(redirect::Policy::none())

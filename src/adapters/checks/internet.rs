@@ -40,10 +40,8 @@ pub fn probe(target: &InternetTarget, timeout: Duration) -> Result<Box<dyn Probe
             let url = Url::parse(url).map_err(|_| unfit())?;
             let port = url.port_or_known_default().ok_or_else(unfit)?;
             let lookup = Lookup::new(url.host_str().ok_or_else(unfit)?, port);
-            let mut builder = http::bare_client().dns_resolver(lookup.clone());
-            if url.scheme() == "https" {
-                builder = builder.tls_backend_preconfigured(checked_tls()?);
-            }
+            let tls = if url.scheme() == "https" { checked_tls()? } else { tls::client_without_roots()? };
+            let builder = http::bare_client(tls).dns_resolver(lookup.clone());
             let client = builder.build().map_err(|e| format!("the HTTP client cannot be set up: {e}"))?;
             (lookup, Way::Http { client, url })
         }

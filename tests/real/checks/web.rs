@@ -50,6 +50,22 @@ async fn an_address_in_the_url_does_not_lead_away_from_the_primary() {
     }
 }
 
+#[test]
+fn a_proxy_of_the_environment_is_not_asked() {
+    let name = "checks::web::a_proxy_of_the_environment_is_not_asked";
+    let nowhere = format!("http://127.0.0.1:{}", free_port());
+    let env = ["HTTP_PROXY", "http_proxy", "ALL_PROXY"].map(|name| (name, nowhere.as_str()));
+    if !have(&["nginx", "env"]) || run_inside(name, &["env"], &env) {
+        return;
+    }
+    let web = Site::new().start();
+    runtime().block_on(async {
+        up(&ask(http(plain(&web, "/")), PATIENT).await);
+        let url = format!("http://127.0.0.1:{}/", web.listen.port());
+        up(&ask_internet(InternetKind::Http { url }, PATIENT).await);
+    });
+}
+
 #[tokio::test]
 async fn a_redirect_is_an_answer_and_is_not_followed() {
     if !have(&["nginx"]) {
