@@ -16,7 +16,7 @@ mod trouble;
 
 use std::collections::BTreeMap;
 
-use crate::config::{ActionUrl, Config};
+use crate::config::{ActionUrl, Config, Notify};
 use crate::host::tls;
 use crate::ports::Courier;
 use crate::units::wording;
@@ -47,24 +47,32 @@ pub fn command() -> Target {
 /// # Errors
 /// One line with each fault of each template or address, its setting named first.
 pub fn couriers(config: &Config) -> Result<BTreeMap<Target, Box<dyn Courier>>, String> {
+    couriers_of(&config.action_urls, &config.notify)
+}
+
+/// The same from the two parts of the configuration that it depends on.
+///
+/// # Errors
+/// As [`couriers`].
+pub fn couriers_of(action_urls: &[ActionUrl], notify: &Notify) -> Result<BTreeMap<Target, Box<dyn Courier>>, String> {
     let mut all: BTreeMap<Target, Box<dyn Courier>> = BTreeMap::new();
     let mut faults = Vec::new();
-    let actions = config.action_urls.iter().map(|action| (action_url(&action.name), action));
-    let hooks = config.notify.webhooks.iter().map(|hook| (webhook(&hook.name), hook));
+    let actions = action_urls.iter().map(|action| (action_url(&action.name), action));
+    let hooks = notify.webhooks.iter().map(|hook| (webhook(&hook.name), hook));
     for (target, action) in actions.chain(hooks) {
         match http::HttpCourier::new(action) {
             Ok(courier) => drop(all.insert(target, Box::new(courier))),
             Err(found) => faults.extend(found.into_iter().map(|fault| format!("{target}: {fault}"))),
         }
     }
-    if let Some(mail) = &config.notify.email {
+    if let Some(mail) = &notify.email {
         match email::EmailCourier::new(mail) {
             Ok(courier) => drop(all.insert(email(), Box::new(courier))),
             Err(fault) => faults.push(format!("email: {fault}")),
         }
     }
-    if !config.notify.command.is_empty() {
-        all.insert(command(), Box::new(command::CommandCourier::new(&config.notify.command)));
+    if !notify.command.is_empty() {
+        all.insert(command(), Box::new(command::CommandCourier::new(&notify.command)));
     }
     if faults.is_empty() { Ok(all) } else { Err(faults.join("; ")) }
 }
@@ -73,14 +81,18 @@ pub fn couriers(config: &Config) -> Result<BTreeMap<Target, Box<dyn Courier>>, S
 ///
 /// A webhook that lists no events hears all of them.
 pub fn targets_of(config: &Config, event: EventName) -> Vec<Target> {
-    let actions = config.action_urls.iter().filter(|action| action.events.contains(&event));
-    let mut targets: Vec<_> = actions.map(|action| action_url(&action.name)).collect();
+    targets(&config.action_urls, &config.notify, event)
+}
+
+/// The same from the two parts of the configuration that it depends on.
+pub fn targets(action_urls: &[ActionUrl], notify: &Notify, event: EventName) -> Vec<Target> {
+    let actions = action_urls.iter().filter(|action| action.events.contains(&event));
     let hears = |hook: &&ActionUrl| hook.events.is_empty() || hook.events.contains(&event);
-    targets.extend(config.notify.webhooks.iter().filter(hears).map(|hook| webhook(&hook.name)));
-    if config.notify.email.is_some() {
-        targets.push(email());
-    }
-    if !config.notify.command.is_empty() {
+    let hooks = notify.webhooks.iter().filter(hears);
+    let mut targets: Vec<_> = actions.map(|action| action_url(&action.name)).collect();
+    targets.extend(hooks.map(|hook| webhook(&hook.name)));
+    targets.extend(notify.email.as_ref().map(|_| email()));
+    if !notify.command.is_empty() {
         targets.push(command());
     }
     targets
