@@ -15,6 +15,7 @@ pub mod probe;
 pub mod snapshot;
 pub mod time;
 pub mod verdict;
+pub mod wording;
 
 pub use delivery::{Delivery, DeliveryOutcome, EventName, Target};
 pub use epoch::{Advance, EpochRead, EpochRecord, EpochSeen};
