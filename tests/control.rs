@@ -244,7 +244,7 @@ async fn garbage_at_the_real_socket_leaves_it_open() {
         let mut rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
         let good = b"POST /v1/takeover HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n{\"reason\":\"x\"}";
         let mut back = Vec::new();
-        for round in 0..3_000_u64 {
+        for round in 0..5_000_u64 {
             let mut bytes = good.to_vec();
             for _ in 0..=rng.next_u64() % 6 {
                 let place = usize::try_from(rng.next_u64()).unwrap() % bytes.len();

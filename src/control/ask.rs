@@ -152,7 +152,12 @@ impl HistoryParameters {
 }
 
 fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    if body.trim_ascii().is_empty() {
+    let first = body.trim_ascii().first();
+    if first.is_some_and(|first| *first != b'{') {
+        // serde would read a list as fields in their order.
+        return Err("the body is no JSON object".to_owned());
+    }
+    if first.is_none() {
         return Err("the body is empty; send a JSON object, with a reason at least: {\"reason\":\"…\"}".to_owned());
     }
     serde_json::from_slice(body).map_err(|error| {
