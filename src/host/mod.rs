@@ -4,5 +4,7 @@
 
 pub mod clock;
 pub mod command;
+pub mod reach;
 pub mod secret;
 pub mod tls;
+pub mod tolerant;

@@ -1,7 +1,7 @@
 //! Trust roots and the one TLS provider.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
@@ -18,14 +18,24 @@ pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::aws_lc_rs::default_provider())
 }
 
+/// The system's trust roots, loaded once, when first needed, and shared: a store costs time and memory.
+pub fn system_roots() -> Arc<RootCertStore> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    Arc::clone(ROOTS.get_or_init(|| {
+        let mut roots = RootCertStore::empty();
+        let (_, _unusable) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Arc::new(roots)
+    }))
+}
+
 /// The system's trust roots, and those of `ca_file` (PEM) beside them.
 ///
 /// # Errors
 /// One line that names the file and what to do.
-pub fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
-    let mut roots = RootCertStore::empty();
-    let (_, _unusable) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+pub fn roots(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, String> {
+    let mut roots = system_roots();
     if let Some(path) = ca_file {
+        let roots = Arc::make_mut(&mut roots);
         let certs: Vec<_> = CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect)
             .map_err(|e| format!("ca_file {}: {e}; give a file with PEM certificates", path.display()))?;

@@ -1,0 +1,239 @@
+//! Asks a SIP server one question over UDP, TCP or TLS, and tells how that ended.
+//!
+//! It bounds its own time and never says what the end means: [`super::meaning`] does.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::RootCertStore;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UdpSocket};
+use tokio::time::{Instant, timeout_at};
+
+use super::message::{ANSWER_BYTES_MAX, Method, Question, Reply, ReplyStream};
+use crate::config::SipTransport;
+use crate::host::reach::{self, Fault};
+use crate::host::tls;
+use crate::host::tolerant::{Tolerant, trouble};
+
+/// RFC 3261 §17.1.1.1: the estimated round trip, after which a datagram is sent again.
+const T1: Duration = Duration::from_millis(500);
+/// RFC 3261 §17.1.2.2: the longest pause between two sendings.
+const T2: Duration = Duration::from_secs(4);
+
+/// Whom to ask, and how.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    target: SocketAddr,
+    host: String,
+    port: u16,
+    way: Way,
+}
+
+#[derive(Debug, Clone)]
+enum Way {
+    Udp,
+    Tcp,
+    Tls(Box<Tolerant>),
+}
+
+impl Endpoint {
+    /// The server at `address`:`port`, asked as `host` (in the request URI, and in TLS).
+    ///
+    /// `roots` is called for TLS only, so that the system's roots are not loaded in vain.
+    ///
+    /// # Errors
+    /// One line, when `host` cannot be asked for.
+    pub fn new(
+        address: IpAddr,
+        host: &str,
+        port: u16,
+        transport: SipTransport,
+        roots: impl FnOnce() -> Arc<RootCertStore>,
+    ) -> Result<Self, String> {
+        let way = match transport {
+            SipTransport::Udp => Way::Udp,
+            SipTransport::Tcp => Way::Tcp,
+            SipTransport::Tls => Way::Tls(Box::new(Tolerant::new(host, roots())?)),
+        };
+        let target = SocketAddr::new(address, port);
+        Question::new(Method::Options, host, port, transport, target)?;
+        Ok(Self { target, host: host.to_owned(), port, way })
+    }
+
+    /// Like [`Endpoint::new`] with the system's roots.
+    ///
+    /// # Errors
+    /// As [`Endpoint::new`].
+    pub fn with_system_roots(address: IpAddr, host: &str, port: u16, transport: SipTransport) -> Result<Self, String> {
+        Self::new(address, host, port, transport, tls::system_roots)
+    }
+
+    fn transport(&self) -> SipTransport {
+        match self.way {
+            Way::Udp => SipTransport::Udp,
+            Way::Tcp => SipTransport::Tcp,
+            Way::Tls(_) => SipTransport::Tls,
+        }
+    }
+
+    fn question(&self, method: Method, local: SocketAddr) -> Result<Question, SipEnd> {
+        Question::new(method, &self.host, self.port, self.transport(), local).map_err(SipEnd::NotSent)
+    }
+
+    fn fault(&self, error: &io::Error) -> SipEnd {
+        match reach::fault(error, self.target) {
+            Fault::Ours(why) => SipEnd::NotSent(why),
+            Fault::Theirs(why) => SipEnd::Refused(why),
+        }
+    }
+}
+
+/// How a question ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SipEnd {
+    /// A final answer to this very request.
+    Final {
+        /// The answer.
+        reply: Reply,
+        /// What is wrong with the server's certificate.
+        certificate: Option<String>,
+    },
+    /// Refused, reset, closed before a final answer, unreachable (ICMP), no TLS.
+    Refused(String),
+    /// No final answer within the time-out.
+    Silent {
+        /// The time-out.
+        after: Duration,
+        /// The last provisional answer: something is there, and does not finish.
+        provisional: Option<u16>,
+    },
+    /// Something answered that is not SIP; over UDP the rest of the time-out was waited for better.
+    Malformed(String),
+    /// The question never left this host; says nothing of the server.
+    NotSent(String),
+}
+
+/// Asks OPTIONS and waits for the final answer, at most `timeout`.
+pub async fn options(to: &Endpoint, timeout: Duration) -> SipEnd {
+    ask(to, Method::Options, timeout).await
+}
+
+/// Asks REGISTER without a Contact and without credentials: a working registrar answers 401, and nothing changes.
+pub async fn register_query(to: &Endpoint, timeout: Duration) -> SipEnd {
+    ask(to, Method::Register, timeout).await
+}
+
+async fn ask(to: &Endpoint, method: Method, timeout: Duration) -> SipEnd {
+    let deadline = Instant::now() + timeout;
+    let mut heard = Heard::default();
+    let asked = async {
+        match &to.way {
+            Way::Udp => over_udp(to, method, &mut heard).await,
+            Way::Tcp => {
+                let stream = TcpStream::connect(to.target).await.map_err(|e| to.fault(&e))?;
+                let local = stream.local_addr().map_err(|e| to.fault(&e))?;
+                over_stream(to, method, stream, local, &mut heard).await
+            }
+            Way::Tls(tolerant) => {
+                let stream = TcpStream::connect(to.target).await.map_err(|e| to.fault(&e))?;
+                let local = stream.local_addr().map_err(|e| to.fault(&e))?;
+                let connector = tokio_rustls::TlsConnector::from(tolerant.config());
+                let stream = connector.connect(tolerant.name(), stream).await.map_err(|e| no_tls(to, &e))?;
+                let certificate = tolerant.take_note();
+                match over_stream(to, method, stream, local, &mut heard).await? {
+                    SipEnd::Final { reply, .. } => Ok(SipEnd::Final { reply, certificate }),
+                    other => Ok(other),
+                }
+            }
+        }
+    };
+    match timeout_at(deadline, asked).await {
+        Ok(Ok(end) | Err(end)) => end,
+        Err(_) => heard.silent(timeout),
+    }
+}
+
+/// What came before the time-out that was no final answer.
+#[derive(Default)]
+struct Heard {
+    provisional: Option<u16>,
+    malformed: Option<String>,
+}
+
+impl Heard {
+    fn silent(self, after: Duration) -> SipEnd {
+        match (self.provisional, self.malformed) {
+            (None, Some(why)) => SipEnd::Malformed(why),
+            (provisional, _) => SipEnd::Silent { after, provisional },
+        }
+    }
+}
+
+/// Sends at 0, 0.5, 1.5, 3.5, 7.5, … s (RFC 3261 §17.1.2.2, timer E) until a final answer; the caller bounds it.
+///
+/// The socket is connected, so that datagrams of others are dropped and a received ICMP refusal is seen at once.
+async fn over_udp(to: &Endpoint, method: Method, heard: &mut Heard) -> Result<SipEnd, SipEnd> {
+    let any: IpAddr = if to.target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).await.map_err(|e| to.fault(&e))?;
+    socket.connect(to.target).await.map_err(|e| to.fault(&e))?;
+    let question = to.question(method, socket.local_addr().map_err(|e| to.fault(&e))?)?;
+    let mut pause = T1;
+    let mut datagram = vec![0_u8; ANSWER_BYTES_MAX];
+    loop {
+        socket.send(&question.bytes).await.map_err(|e| to.fault(&e))?;
+        let again_at = Instant::now() + pause;
+        // While the server works on it (1xx), timer E stands at T2.
+        pause = if heard.provisional.is_some() { T2 } else { (pause * 2).min(T2) };
+        while let Ok(received) = timeout_at(again_at, socket.recv(&mut datagram)).await {
+            let length = received.map_err(|e| to.fault(&e))?;
+            match Reply::from_datagram(&datagram[..length]) {
+                Ok(Some(reply)) if !question.is_answered_by(&reply) => {}
+                Ok(Some(reply)) if reply.is_final() => return Ok(SipEnd::Final { reply, certificate: None }),
+                Ok(Some(reply)) => heard.provisional = Some(reply.code),
+                Ok(None) => {}
+                Err(why) => heard.malformed = Some(why),
+            }
+        }
+    }
+}
+
+/// Sends once: a stream carries it or breaks (RFC 3261 §17.1.2.2: no timer E).
+async fn over_stream<S: AsyncRead + AsyncWrite + Unpin>(
+    to: &Endpoint,
+    method: Method,
+    mut stream: S,
+    local: SocketAddr,
+    heard: &mut Heard,
+) -> Result<SipEnd, SipEnd> {
+    let question = to.question(method, local)?;
+    stream.write_all(&question.bytes).await.map_err(|e| to.fault(&e))?;
+    stream.flush().await.map_err(|e| to.fault(&e))?;
+    let mut replies = ReplyStream::default();
+    let mut bytes = [0_u8; 4096];
+    loop {
+        let length = stream.read(&mut bytes).await.map_err(|e| to.fault(&e))?;
+        if length == 0 {
+            return Err(SipEnd::Refused("connection closed without an answer".to_owned()));
+        }
+        for reply in replies.push(&bytes[..length]).map_err(SipEnd::Malformed)? {
+            if !question.is_answered_by(&reply) {
+                continue;
+            }
+            if reply.is_final() {
+                return Ok(SipEnd::Final { reply, certificate: None });
+            }
+            heard.provisional = Some(reply.code);
+        }
+    }
+}
+
+fn no_tls(to: &Endpoint, error: &io::Error) -> SipEnd {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls_error @ rustls::Error::InvalidCertificate(_)) => SipEnd::Refused(trouble(rustls_error)),
+        Some(rustls_error) => SipEnd::Refused(format!("no TLS: {rustls_error}")),
+        None => to.fault(error),
+    }
+}
