@@ -167,7 +167,7 @@ impl Topology {
             Cut::Web => forward(format!("ip daddr {primary} tcp dport {{ 80, 443, 8088 }} drop")),
             // The bridge family cannot reject in every kernel: the host itself does.
             Cut::WebReset => {
-                self.nft(Host::Primary, "add rule inet cut input tcp dport { 80, 443, 8088 } reject with tcp reset")
+                self.nft(Host::Primary, "add rule inet cut input tcp dport { 80, 443, 8088 } reject with tcp reset");
             }
             Cut::Loss(percent) => forward(format!("numgen random mod 100 < {percent} drop")),
         }
