@@ -87,7 +87,7 @@ pub enum Cut {
     Web,
     /// Ports 80, 443 and 8088 of the primary answer with a reset, as if the web server had stopped.
     WebReset,
-    /// So many per cent of all LAN frames are lost.
+    /// So many per cent (1 to 99) of all LAN frames are lost.
     Loss(u8),
 }
 

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use super::Running;
+
 /// The programs that the rig needs, for [`super::have`].
 pub const PROGRAMS: [&str; 1] = ["sipp"];
 
@@ -24,6 +26,8 @@ pub struct Phone {
     pub prefix: Vec<String>,
     /// Speaks TCP instead of UDP.
     pub tcp: bool,
+    /// Where it takes calls: the port in its Contact.
+    pub port: u16,
 }
 
 impl Phone {
@@ -35,6 +39,7 @@ impl Phone {
             password: password.to_owned(),
             prefix: Vec::new(),
             tcp: false,
+            port: super::free_port(),
         }
     }
 
@@ -75,6 +80,58 @@ impl Phone {
         codes.first().copied()
     }
 
+    /// Takes every call until it is dropped; [`Phone::register`] says where. UDP.
+    pub fn answers_calls(&self, dir: &Path) -> Running {
+        let mut argv = self.argv(None);
+        argv.extend(["-sn", "uas", "-p", &self.port.to_string()].map(str::to_owned));
+        start(&argv, &dir.join(format!("{}.uas", self.user)))
+    }
+
+    /// Calls `callee` through `server` and hangs up after `length`; the process ends with the call. UDP.
+    pub fn call(&self, server: SocketAddr, callee: &str, length: Duration, dir: &Path) -> Running {
+        let request = |method: &str, number: u32, to: &str, uri: &str| {
+            format!(
+                "<![CDATA[\n\
+                 {method} {uri} SIP/2.0\n\
+                 Via: SIP/2.0/[transport] [local_ip]:[local_port];rport;branch=[branch]\n\
+                 Max-Forwards: 70\n\
+                 From: <sip:{}@[remote_ip]>;tag=[pid]T[call_number]\n\
+                 To: <sip:{callee}@[remote_ip]>{to}\n\
+                 Call-ID: [call_id]\n\
+                 CSeq: {number} {method}\n\
+                 Contact: <sip:{}@[local_ip]:[local_port]>\n\
+                 Content-Length: 0\n\n]]>",
+                self.user, self.user
+            )
+        };
+        let (first, peer) = (format!("sip:{callee}@[remote_ip]:[remote_port]"), "[peer_tag_param]");
+        let scenario = format!(
+            "<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?>\n<scenario name=\"call\">\
+             <send retrans=\"500\">{}</send>\
+             <recv response=\"100\" optional=\"true\"/><recv response=\"180\" optional=\"true\"/>\
+             <recv response=\"200\" rrs=\"true\"/><send>{}</send><pause milliseconds=\"{}\"/>\
+             <send retrans=\"500\">{}</send><recv response=\"200\"/></scenario>\n",
+            request("INVITE", 1, "", &first),
+            request("ACK", 1, peer, "[next_url]"),
+            length.as_millis(),
+            request("BYE", 2, peer, "[next_url]"),
+        );
+        let path = dir.join(format!("{}.call.xml", self.user));
+        std::fs::write(&path, scenario).expect("scenario");
+        let mut argv = self.argv(Some(server));
+        argv.extend(["-sf".to_owned(), path.display().to_string()]);
+        argv.extend(["-m", "1", "-p", &super::free_port().to_string()].map(str::to_owned));
+        start(&argv, &dir.join(format!("{}.call", self.user)))
+    }
+
+    fn argv(&self, target: Option<SocketAddr>) -> Vec<String> {
+        let mut argv = self.prefix.clone();
+        argv.push("sipp".to_owned());
+        argv.extend(target.map(|target| target.to_string()));
+        argv.extend(["-i", &self.local.to_string(), "-t", "u1", "-nostdin"].map(str::to_owned));
+        argv
+    }
+
     fn registration(&self, registrar: SocketAddr, expires: u32) -> Result<Duration, String> {
         let digest = format!("[authentication username={} password={}]\n", self.user, self.password);
         let scenario = format!(
@@ -94,7 +151,7 @@ impl Phone {
     }
 
     fn request(&self, number: u32, expires: u32, digest: &str) -> String {
-        let user = &self.user;
+        let Self { user, port, .. } = self;
         format!(
             "<send retrans=\"500\"><![CDATA[\n\
              REGISTER sip:[remote_ip]:[remote_port] SIP/2.0\n\
@@ -104,7 +161,7 @@ impl Phone {
              To: <sip:{user}@[remote_ip]>\n\
              Call-ID: [call_id]\n\
              CSeq: {number} REGISTER\n\
-             Contact: <sip:{user}@[local_ip]:[local_port]>\n\
+             Contact: <sip:{user}@[local_ip]:{port}>\n\
              {digest}Expires: {expires}\n\
              User-Agent: sipp\n\
              Content-Length: 0\n\n]]></send>"
@@ -136,6 +193,11 @@ impl Phone {
         let complaint = complaint.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("silence").to_owned();
         (out.status.success(), codes(Path::new(&path("messages"))), complaint)
     }
+}
+
+fn start(argv: &[String], log: &Path) -> Running {
+    let argv: Vec<_> = argv.iter().map(String::as_str).collect();
+    Running::start(&argv, log)
 }
 
 /// The status codes of all answers in sipp's message trace.

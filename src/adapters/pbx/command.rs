@@ -134,9 +134,9 @@ impl CommandPbx {
     }
 
     async fn start(&self) -> StepOutcome {
-        match self.site.phase() {
-            Ok(Some(Phase::Started)) => {}
-            Ok(_) => {
+        match self.site.begun() {
+            Ok(true) => {}
+            Ok(false) => {
                 if let Err(outcome) = self.site.prepare().await {
                     return outcome;
                 }
@@ -210,6 +210,7 @@ impl CommandPbx {
         };
         match self.report().await.map(|status| (status.calls, status.serving)) {
             Some((Some(0), _)) => StepOutcome::done("no call is up"),
+            Some((Some(1), _)) => StepOutcome::failed("1 call is up"),
             Some((Some(calls), _)) => StepOutcome::Failed(format!("{calls} calls are up")),
             Some((None, Serving::Unknown(why))) => StepOutcome::Unknown(why),
             Some((None, _)) | None if self.verbs.drain.is_empty() => {

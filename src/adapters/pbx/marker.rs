@@ -21,11 +21,11 @@ const MARKER_BYTES_MAX: u64 = 1024;
 /// How far the PBX got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Its start was begun, and not seen to end: a PBX that runs may have old data.
+    /// Its start with the present directory was begun, and not seen to end.
     Starting,
     /// It was seen to run the working directory.
     Started,
-    /// Its stop was begun, and not proved.
+    /// Its stop was begun, and not proved: a PBX that runs is not meant to, and may have old data.
     Stopping,
 }
 
@@ -98,8 +98,8 @@ impl MarkerFile {
 
     /// What it says; `None` when it is not there.
     ///
-    /// A file that is not ours in form (made by hand with `touch`) still lets the unit start, and counts as an
-    /// unfinished start: the careful reading.
+    /// A file that is not ours in form (made by hand with `touch`) still lets the unit start, and tells nothing of the
+    /// data that it runs: it is read as an unproved stop, so that the next reload is a whole one.
     ///
     /// # Errors
     /// One line, when it is there and cannot be read.
@@ -110,7 +110,7 @@ impl MarkerFile {
             Err(error) if error.kind() != ErrorKind::InvalidData => return Err(self.trouble("read", &error)),
             _ => {}
         }
-        let by_hand = || Marker { phase: Phase::Starting, node: node.clone(), at: Timestamp::UNIX_EPOCH };
+        let by_hand = || Marker { phase: Phase::Stopping, node: node.clone(), at: Timestamp::UNIX_EPOCH };
         Ok(Some(text.parse().unwrap_or_else(|()| by_hand())))
     }
 
@@ -176,14 +176,13 @@ mod tests {
     }
 
     #[test]
-    fn a_marker_made_by_hand_counts_as_an_unfinished_start() {
+    fn a_marker_made_by_hand_is_not_believed() {
         let dir = tempfile::tempdir().expect("directory");
         let file = MarkerFile::at(dir.path().join("active"));
         for content in [&b""[..], b"yes\n", b"started", b"\xff\xfe\x00"] {
             fs::write(file.path(), content).expect("written");
             let marker = file.read(&node()).expect("readable").expect("there");
-            assert_eq!(marker.phase, Phase::Starting, "{content:?}");
-            assert!(marker.means_to_serve());
+            assert!(!marker.means_to_serve(), "{content:?}");
         }
     }
 

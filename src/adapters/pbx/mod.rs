@@ -79,6 +79,11 @@ impl Site {
         Ok(self.marker.read(&self.node)?.map(|marker| marker.phase))
     }
 
+    /// Whether the start of a PBX with the present directory was begun, and no stop since.
+    fn begun(&self) -> Result<bool, String> {
+        Ok(matches!(self.phase()?, Some(Phase::Starting | Phase::Started)))
+    }
+
     fn enter(&self, phase: Phase) -> Result<(), String> {
         self.marker.write(&Marker { phase, node: self.node.clone(), at: clock::now().wall })
     }
@@ -93,7 +98,7 @@ impl Site {
 
     /// Runs `pbx.before_reload`, and then says in the marker that the PBX is about to start.
     ///
-    /// Not asked again once the PBX was seen to run the directory: restoring the synced dump would then wipe out what
+    /// Not asked again while the marker stands: restoring the synced dump would then wipe out what
     /// changed here while we served.
     async fn prepare(&self) -> Result<(), StepOutcome> {
         if !self.before_reload.is_empty() {

@@ -118,18 +118,15 @@ impl SystemdPbx {
         } else if said.contains("not found") || said.contains("not loaded") {
             "correct pbx.driver.systemd.unit, or install the PBX's unit"
         } else {
-            "see `journalctl -u` for this unit"
+            "see its `journalctl -u`"
         };
-        let first = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("nothing said").trim();
+        let first = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("nothing said");
+        let first = first.trim().trim_end_matches('.');
         StepOutcome::Failed(format!("cannot {verb} {unit}: {first}; {advice}"))
     }
 
-    async fn stop(&self) -> StepOutcome {
-        self.attempt_stop().await.unwrap_or_else(|outcome| outcome)
-    }
-
-    async fn attempt_stop(&self) -> Result<StepOutcome, StepOutcome> {
-        self.site.stopping().map_err(StepOutcome::Failed)?;
+    /// Stops the unit and sees it stopped.
+    async fn halt(&self) -> Result<Unit, StepOutcome> {
         if !self.unit().await?.stopped() {
             let end = self.call(&["stop"], STOP_LIMIT).await;
             if !end.succeeded() {
@@ -137,12 +134,18 @@ impl SystemdPbx {
             }
         }
         let unit = self.unit().await?;
-        if !unit.stopped() {
-            return Err(StepOutcome::Failed(format!(
-                "{} is {} after its stop; see what starts it again: `systemctl status {0}`",
-                self.unit, unit.active
-            )));
+        if unit.stopped() {
+            return Ok(unit);
         }
+        Err(StepOutcome::Failed(format!(
+            "{} is {} after its stop; see what starts it again: `systemctl status {0}`",
+            self.unit, unit.active
+        )))
+    }
+
+    async fn stop(&self) -> Result<StepOutcome, StepOutcome> {
+        self.site.stopping().map_err(StepOutcome::Failed)?;
+        let unit = self.halt().await?;
         let proof = match self.site.registrar.ask().await {
             Heard::Serves(answer) => {
                 return Err(StepOutcome::Failed(format!(
@@ -158,32 +161,27 @@ impl SystemdPbx {
 
     async fn runs_directory(&self) -> Result<StepOutcome, StepOutcome> {
         let unit = self.unit().await?;
-        let phase = self.site.phase().map_err(StepOutcome::Unknown)?;
-        Ok(match (unit.runs(), phase) {
-            (true, Some(Phase::Started)) => StepOutcome::Done(format!("{} is {}", self.unit, unit.active)),
-            (true, _) => StepOutcome::Failed(format!("{} runs, and perhaps with old data", self.unit)),
-            (false, _) => StepOutcome::Failed(format!("{} is {}", self.unit, unit.active)),
+        let begun = self.site.begun().map_err(StepOutcome::Unknown)?;
+        Ok(match (unit.runs(), begun) {
+            (true, true) => StepOutcome::Done(format!("{} is {}", self.unit, unit.active)),
+            (true, false) => StepOutcome::Failed(format!("{} runs, but not by us: with old data", self.unit)),
+            (false, _) => StepOutcome::Failed(self.idle(&unit)),
         })
     }
 
     async fn start(&self) -> Result<StepOutcome, StepOutcome> {
         let unit = self.unit().await?;
         if unit.load == "masked" {
-            let how = format!("unmask it with `systemctl unmask {}`", self.unit);
-            return Err(StepOutcome::Failed(format!("{} is masked; {how}", self.unit)));
+            return Err(StepOutcome::Failed(self.idle(&unit)));
         }
-        let phase = self.site.phase().map_err(StepOutcome::Failed)?;
-        if phase == Some(Phase::Started) {
-            if unit.runs() {
-                return Ok(StepOutcome::Done(format!("{} is {}", self.unit, unit.active)));
-            }
-        } else {
+        if !self.site.begun().map_err(StepOutcome::Failed)? {
+            // What runs now holds old data. Stopped first, so that whatever runs beside a marker is ours, also if we
+            // die at this line, or if the start takes longer than we wait for it.
+            self.halt().await?;
             self.site.prepare().await?;
         }
-        // A PBX that ran before this takeover holds old data. One that crashed while serving is started, not reset.
-        let verb = if unit.stopped() || phase == Some(Phase::Started) { "start" } else { "restart" };
         let deadline = Instant::now() + self.start_timeout;
-        let end = self.call(&[verb], self.start_timeout).await;
+        let end = self.call(&["start"], self.start_timeout).await;
         if end == CommandEnd::TimedOut {
             return Err(StepOutcome::Unknown(format!(
                 "{} is still starting after {:?}; see `systemctl status {0}`, or raise pbx.driver.systemd.start_timeout",
@@ -191,7 +189,7 @@ impl SystemdPbx {
             )));
         }
         if !end.succeeded() {
-            return Err(self.advise(verb, &end));
+            return Err(self.advise("start", &end));
         }
         loop {
             let unit = self.unit().await?;
@@ -199,8 +197,15 @@ impl SystemdPbx {
                 self.site.enter(Phase::Started).map_err(StepOutcome::Unknown)?;
                 return Ok(StepOutcome::Done(format!("{} is {}", self.unit, unit.active)));
             }
+            if unit.active == "inactive" {
+                // systemd calls it a success when a condition of the unit did not hold.
+                return Err(StepOutcome::Failed(format!(
+                    "{} was not started: one of its conditions did not hold; see `systemctl status {0}`",
+                    self.unit
+                )));
+            }
             if unit.stopped() {
-                return Err(StepOutcome::Failed(self.stopped_by_itself(&unit)));
+                return Err(StepOutcome::Failed(self.idle(&unit)));
             }
             if Instant::now() >= deadline {
                 return Err(StepOutcome::Unknown(format!(
@@ -212,21 +217,19 @@ impl SystemdPbx {
         }
     }
 
-    fn stopped_by_itself(&self, unit: &Unit) -> String {
-        let Unit { active, result, .. } = unit;
-        if active == "inactive" {
-            // systemd says "success" when a condition of the unit did not hold.
-            return format!(
-                "{0} was not started: one of its conditions did not hold; see `systemctl status {0}`",
-                self.unit
-            );
+    /// Why a unit that should run does not, and where to look.
+    fn idle(&self, unit: &Unit) -> String {
+        let (name, Unit { load, active, result }) = (&self.unit, unit);
+        match (load.as_str(), active.as_str()) {
+            ("masked", _) => format!("{name} is masked; unmask it with `systemctl unmask {name}`"),
+            (_, "failed") => format!("{name} is failed ({result}); see `journalctl -u {name}`"),
+            _ => format!("{name} is {active}"),
         }
-        format!("{0} is {active} ({result}); see `journalctl -u {0}`", self.unit)
     }
 
     async fn gone(&self) -> Option<String> {
         match self.unit().await {
-            Ok(unit) if unit.stopped() => Some(self.stopped_by_itself(&unit)),
+            Ok(unit) if unit.stopped() => Some(self.idle(&unit)),
             _ => None,
         }
     }
@@ -235,7 +238,7 @@ impl SystemdPbx {
     async fn while_running(&self, proof: String) -> StepOutcome {
         match self.unit().await {
             Ok(unit) if unit.runs() => StepOutcome::Done(proof),
-            Ok(unit) => StepOutcome::Failed(format!("{} is {}", self.unit, unit.active)),
+            Ok(unit) => StepOutcome::Failed(self.idle(&unit)),
             Err(outcome) => outcome,
         }
     }
@@ -247,7 +250,7 @@ impl Pbx for SystemdPbx {
     }
 
     fn passive(&self) -> Answer<'_, StepOutcome> {
-        Box::pin(self.stop())
+        Box::pin(async { self.stop().await.unwrap_or_else(|outcome| outcome) })
     }
 
     fn reload(&self, mode: Mode) -> Answer<'_, StepOutcome> {
@@ -307,6 +310,6 @@ impl Pbx for SystemdPbx {
     }
 
     fn stop_accepting(&self) -> Answer<'_, StepOutcome> {
-        Box::pin(self.stop())
+        Box::pin(async { self.stop().await.unwrap_or_else(|outcome| outcome) })
     }
 }

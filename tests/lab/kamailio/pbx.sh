@@ -58,7 +58,8 @@ trunk() { ctl uac.reg_info l_uuid "$1" | awk -v f="$2:" '$1 == f { print $2 }'; 
 
 # flags (uac_reg.c): 1 disabled, 2 being asked, 4 registered
 up() { f=$(trunk "$1" flags); [ -n "$f" ] && [ $((f & 4)) -ne 0 ]; }
-down() { ! up "$1"; }
+# Not registered, and the answer to its last REGISTER is in: the flag 4 falls as soon as that is sent.
+down() { f=$(trunk "$1" flags); [ -n "$f" ] && [ $((f & 6)) -eq 0 ]; }
 
 state() {
   f=$(trunk "$1" flags)

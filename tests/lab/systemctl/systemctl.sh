@@ -18,7 +18,7 @@ show:missing.service) show success not-found inactive ;;
 show:masked.service) show success masked inactive ;;
 show:bad.service) show success bad-setting inactive ;;
 show:crash.service) show exit-code loaded failed ;;
-show:slow.service) show success loaded activating ;;
+show:slow.service) if [ -e "$STATE.slow" ]; then show success loaded activating; else show success loaded inactive; fi ;;
 show:stuck.service) show success loaded active ;;
 show:hang.service) exec sleep 60 ;;
 show:nobus.service)
@@ -27,8 +27,8 @@ show:nobus.service)
   ;;
 show:pbx.service) show success loaded "$(is)" ;;
 show:*) show success loaded inactive ;;
-start:denied.service | restart:denied.service)
-  printf 'Failed to %s denied.service: Access denied\nSee system logs and '"'"'systemctl status denied.service'"'"' for details.\n' "$verb" >&2
+start:denied.service)
+  printf 'Failed to start denied.service: Access denied\nSee system logs and '"'"'systemctl status denied.service'"'"' for details.\n' >&2
   exit 4
   ;;
 start:crash.service)
@@ -36,10 +36,9 @@ start:crash.service)
   exit 1
   ;;
 start:cond.service) ;; # systemd 252 exits 0 when a condition did not hold
-*:slow.service) exec sleep 60 ;;
+start:slow.service) : >"$STATE.slow"; exec sleep 60 ;;
 stop:stuck.service) ;;
 start:pbx.service) if [ "$(is)" != active ]; then @START@; echo active >"$STATE"; fi ;;
-restart:pbx.service) { @STOP@; @START@; echo active >"$STATE"; } ;;
 stop:pbx.service) { @STOP@; echo inactive >"$STATE"; } ;;
 *) echo "Failed to $verb $unit: not recorded" >&2; exit 1 ;;
 esac
