@@ -72,20 +72,37 @@ pub async fn run(argv: &[String], env: &[(String, String)], limit: Duration) -> 
         Ok(child) => child,
         Err(error) => return CommandEnd::NotStarted(format!("{program}: {error}")),
     };
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
     let stdout = Tail::follow(child.stdout.take());
     let stderr = Tail::follow(child.stderr.take());
     match tokio::time::timeout(limit, child.wait()).await {
         Ok(Ok(status)) => {
+            group.leave();
             CommandEnd::Exited { code: status.code(), stdout: stdout.text().await, stderr: stderr.text().await }
         }
         Ok(Err(error)) => CommandEnd::NotStarted(error.to_string()),
         Err(_) => {
-            if let Some(group) = group {
-                let _ = kill_process_group(group, Signal::KILL);
-            }
+            drop(group);
             let _ = child.wait().await;
             CommandEnd::TimedOut
+        }
+    }
+}
+
+/// The command's process group, ended when dropped: at the time-out, and when nobody waits for the answer any more.
+struct Group(Option<Pid>);
+
+impl Group {
+    /// The command exited by itself: what it left running is meant to run on.
+    fn leave(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = kill_process_group(group, Signal::KILL);
         }
     }
 }
@@ -142,6 +159,34 @@ mod tests {
         let end = run(&sh("sleep 30 & echo started"), &[], Duration::from_secs(5)).await;
         assert!(end.succeeded(), "{end:?}");
         assert!(end.line().contains("started"));
+    }
+
+    #[tokio::test]
+    async fn a_command_that_nobody_waits_for_is_ended_with_its_children() {
+        let dir = tempfile::tempdir().expect("directory");
+        let child = dir.path().join("child");
+        let script = format!("sleep 30 & echo $! > {}.new; mv {0}.new {0}; wait", child.display());
+        let argv = sh(&script);
+        let running = run(&argv, &[], Duration::from_secs(30));
+        let started = async {
+            while !child.exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! { end = running => panic!("{end:?}"), () = started => {} }
+        let child = std::fs::read_to_string(child).expect("the child's process id");
+        let status = format!("/proc/{}/stat", child.trim());
+        let gone = || {
+            std::fs::read_to_string(&status).is_err()
+                || std::fs::read_to_string(&status).unwrap_or_default().contains(" Z ")
+        };
+        for _ in 0..400 {
+            if gone() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("the child still runs");
     }
 
     #[tokio::test]

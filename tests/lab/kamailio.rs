@@ -1,1 +1,290 @@
-//! The kamailio rig.
+//! Real Kamailio: the backup's PBX behind the driver `command`, a trunk provider, or the primary's SIP server.
+//!
+//! All three are one registrar; they differ in what is asked of them. The scripts that the driver runs lie in
+//! `kamailio/pbx.sh`. Phones are in [`super::sipp`].
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// The realm of every account.
+pub const REALM: &str = "lab";
+
+/// The programs that the rig needs, for [`super::have`].
+pub const PROGRAMS: [&str; 3] = ["kamailio", "kamcmd", "ps"];
+
+/// What a Kamailio shall be.
+#[derive(Clone)]
+pub struct Setup {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Listens over TCP too.
+    pub tcp: bool,
+    /// Put before the program, to start it in a namespace: `Topology::exec`.
+    pub prefix: Vec<String>,
+    /// User and password of each account.
+    pub accounts: Vec<(String, String)>,
+    /// The trunks that it registers elsewhere.
+    pub trunks: Vec<Trunk>,
+}
+
+/// A registration at a provider.
+#[derive(Clone)]
+pub struct Trunk {
+    /// As the PBX calls it.
+    pub name: String,
+    /// The provider.
+    pub provider: SocketAddr,
+    /// The account there.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+}
+
+impl Setup {
+    /// A UDP registrar without accounts.
+    pub fn at(listen: SocketAddr) -> Self {
+        Self { listen, tcp: false, prefix: Vec::new(), accounts: Vec::new(), trunks: Vec::new() }
+    }
+
+    /// With this account.
+    pub fn account(mut self, user: &str, password: &str) -> Self {
+        self.accounts.push((user.to_owned(), password.to_owned()));
+        self
+    }
+
+    /// With a trunk to `provider`.
+    pub fn trunk(mut self, name: &str, provider: SocketAddr, user: &str, password: &str) -> Self {
+        self.trunks.push(Trunk {
+            name: name.to_owned(),
+            provider,
+            user: user.to_owned(),
+            password: password.to_owned(),
+        });
+        self
+    }
+
+    /// Started inside a namespace.
+    pub fn inside(mut self, prefix: Vec<String>) -> Self {
+        self.prefix = prefix;
+        self
+    }
+
+    /// Over TCP too.
+    pub fn with_tcp(mut self) -> Self {
+        self.tcp = true;
+        self
+    }
+}
+
+/// One Kamailio with its directory; ended with all its children when dropped. New ones do not run.
+pub struct Kamailio {
+    setup: Setup,
+    dir: tempfile::TempDir,
+}
+
+impl Kamailio {
+    /// Writes its configuration, scripts and working directory; starts nothing.
+    pub fn new(setup: Setup) -> Self {
+        let dir = tempfile::Builder::new().prefix("kam").tempdir().expect("temporary directory");
+        let kamailio = Self { setup, dir };
+        std::fs::create_dir_all(kamailio.work_dir().join("trunks")).expect("working directory");
+        kamailio.write_work_dir();
+        let fill = |text: &str| kamailio.fill(text);
+        std::fs::write(kamailio.path("kamailio.cfg"), fill(include_str!("kamailio/kamailio.cfg"))).expect("config");
+        std::fs::write(kamailio.path("pbx.sh"), fill(include_str!("kamailio/pbx.sh"))).expect("script");
+        kamailio
+    }
+
+    /// Writes and starts one.
+    pub fn started(setup: Setup) -> Self {
+        let kamailio = Self::new(setup);
+        kamailio.verb("reload");
+        kamailio
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.setup.listen
+    }
+
+    /// The synced working directory: accounts and trunks.
+    pub fn work_dir(&self) -> PathBuf {
+        self.path("work")
+    }
+
+    /// Replaces the accounts in the working directory; takes effect at the next `reload`.
+    pub fn sync_accounts(&mut self, accounts: &[(&str, &str)]) {
+        self.setup.accounts = accounts.iter().map(|(u, p)| ((*u).to_owned(), (*p).to_owned())).collect();
+        self.write_work_dir();
+    }
+
+    /// The command of a verb, for `pbx.driver.command`.
+    pub fn command(&self, verb: &str) -> Vec<String> {
+        vec!["sh".to_owned(), self.path("pbx.sh").display().to_string(), verb.to_owned()]
+    }
+
+    /// `{"command": {…}}` with every verb: a driver for failover.yaml, on one line.
+    pub fn driver_yaml(&self) -> String {
+        let verbs = [
+            "passive",
+            "reload",
+            "accept_registrations",
+            "register_trunks",
+            "status",
+            "drain",
+            "unregister_trunks",
+            "stop_accepting",
+        ];
+        let map: serde_json::Map<_, _> = verbs.iter().map(|v| ((*v).to_owned(), json!(self.command(v)))).collect();
+        json!({ "command": map }).to_string()
+    }
+
+    /// Runs a verb's script; panics with what it said when it fails. Gives its last line.
+    pub fn verb(&self, verb: &str) -> String {
+        let argv = self.command(verb);
+        // Its output goes to a file: a daemon that it starts would keep a pipe open.
+        let said = self.path("verb.out");
+        let out = std::fs::File::create(&said).expect("output file");
+        let status =
+            Command::new(&argv[0]).args(&argv[1..]).stdin(Stdio::null()).stdout(out).status().expect("sh runs");
+        let said = std::fs::read_to_string(said).unwrap_or_default();
+        assert!(status.success(), "kamailio {verb}: {status}: {said}{}", self.log());
+        said.lines().last().unwrap_or_default().to_owned()
+    }
+
+    /// Starts it.
+    pub fn start(&self) {
+        self.verb("reload");
+    }
+
+    /// Stops it with all its children.
+    pub fn stop(&self) {
+        self.verb("passive");
+    }
+
+    /// Whether any of its processes lives.
+    pub fn runs(&self) -> bool {
+        self.verb("status").contains("\"serving\": true")
+    }
+
+    /// Sends a signal (`STOP`, `CONT`, `KILL`) to all its processes.
+    pub fn signal(&self, name: &str) {
+        let Ok(group) = std::fs::read_to_string(self.path("pgid")) else { return };
+        let _ = Command::new("kill").args(["-s", name, "--", &format!("-{}", group.trim())]).status();
+    }
+
+    /// Sends a signal to its main process only, whose children then go on serving.
+    pub fn signal_main(&self, name: &str) {
+        let Ok(pid) = std::fs::read_to_string(self.path("pid")) else { return };
+        let _ = Command::new("kill").args(["-s", name, pid.trim()]).status();
+    }
+
+    /// Asks over JSON-RPC; the socket is a file, so this works across network namespaces.
+    pub fn rpc(&self, method: &str, params: &Value) -> Result<Value, String> {
+        let own = tempfile::Builder::new().prefix("rpc").tempdir_in(self.dir.path()).map_err(|e| e.to_string())?;
+        // The server answers to the client's own name: a socket that is not bound gets nothing.
+        let socket = UnixDatagram::bind(own.path().join("s")).map_err(|e| e.to_string())?;
+        socket.set_read_timeout(Some(Duration::from_secs(3))).map_err(|e| e.to_string())?;
+        let question = json!({"jsonrpc": "2.0", "method": method, "params": params, "id": 1}).to_string();
+        socket
+            .send_to(question.as_bytes(), self.path("rpc.sock"))
+            .map_err(|e| format!("kamailio is not there: {e}"))?;
+        let mut answer = vec![0; 256 * 1024];
+        let size = socket.recv(&mut answer).map_err(|e| format!("kamailio does not answer: {e}"))?;
+        let answer: Value = serde_json::from_slice(&answer[..size]).map_err(|e| e.to_string())?;
+        match (answer.get("result"), answer.get("error")) {
+            (Some(result), _) => Ok(result.clone()),
+            (None, Some(error)) => Err(error.to_string()),
+            _ => Err(answer.to_string()),
+        }
+    }
+
+    /// The contacts that are registered for an account: what a provider would send calls to.
+    pub fn contacts(&self, user: &str) -> Vec<String> {
+        match self.rpc("ul.lookup", &json!(["location", user])) {
+            Ok(found) => found["Contacts"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|c| c["Contact"]["Address"].as_str().map(str::to_owned))
+                .collect(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("kamailio.log")).unwrap_or_default()
+    }
+
+    /// A file in its own directory.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write_work_dir(&self) {
+        let work = self.work_dir();
+        let mut accounts = String::from("event_route[htable:mod-init] {\n");
+        for (user, password) in &self.setup.accounts {
+            let _ = writeln!(accounts, "  $sht(accounts=>{user}) = \"{password}\";");
+        }
+        if self.setup.accounts.is_empty() {
+            accounts.push_str("  return;\n");
+        }
+        accounts.push_str("}\n");
+        std::fs::write(work.join("accounts.cfg"), accounts).expect("accounts");
+        write_trunks(&work.join("trunks"), &self.setup.trunks);
+    }
+
+    fn fill(&self, text: &str) -> String {
+        let listen = self.setup.listen;
+        let mut sockets = format!("listen=udp:{listen}");
+        if self.setup.tcp {
+            let _ = write!(sockets, "\nlisten=tcp:{listen}");
+        }
+        let names: Vec<_> = self.setup.trunks.iter().map(|t| t.name.as_str()).collect();
+        let modules = ["/usr/lib/x86_64-linux-gnu/kamailio/modules/", "/usr/lib/aarch64-linux-gnu/kamailio/modules/"]
+            .into_iter()
+            .find(|dir| Path::new(dir).exists())
+            .expect("kamailio is installed, so its modules are");
+        text.replace("@DIR@", &self.dir.path().display().to_string())
+            .replace("@WORK@", &self.work_dir().display().to_string())
+            .replace("@LISTEN@", &sockets)
+            .replace("@TCP@", if self.setup.tcp { "" } else { "disable_tcp=yes" })
+            .replace("@CONTACT@", &listen.to_string())
+            .replace("@MODULES@", modules)
+            .replace("@TRUNKS@", &names.join(" "))
+            .replace("@PREFIX@", &self.setup.prefix.join(" "))
+    }
+}
+
+impl Drop for Kamailio {
+    fn drop(&mut self) {
+        self.signal("KILL");
+    }
+}
+
+/// The table `uacreg` of db_text: one line a row, `:` between columns.
+fn write_trunks(dir: &Path, trunks: &[Trunk]) {
+    let escape = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:");
+    let mut table = String::from(
+        "id(int,auto) l_uuid(string) l_username(string) l_domain(string) r_username(string) r_domain(string) \
+         realm(string) auth_username(string) auth_password(string) auth_ha1(string,null) auth_proxy(string) \
+         expires(int) flags(int) reg_delay(int) contact_addr(string,null) socket(string,null) \n",
+    );
+    for (id, trunk) in (1..).zip(trunks) {
+        let Trunk { name, provider, user, password } = trunk;
+        let (host, proxy) = (provider.ip(), escape(&format!("sip:{provider}")));
+        let password = escape(password);
+        let _ = writeln!(table, "{id}:{name}:{name}:{host}:{user}:{host}:{REALM}:{user}:{password}::{proxy}:300:0:0::");
+    }
+    std::fs::write(dir.join("uacreg"), table).expect("trunks");
+    std::fs::write(dir.join("version"), "id(int,auto) table_name(string) table_version(int) \n1:uacreg:5\n")
+        .expect("table versions");
+}

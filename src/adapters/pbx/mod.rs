@@ -1,1 +1,135 @@
-//! The PBX drivers.
+//! The PBX drivers: one contract ([`crate::ports::Pbx`]), one file per driver.
+//!
+//! [`marker`] remembers what this node means, [`registrar`] asks our own SIP port, [`report`] reads a status command's
+//! JSON. What a step's failure leads to is decided above.
+
+mod command;
+pub mod marker;
+pub mod registrar;
+mod report;
+mod systemd;
+
+pub use command::CommandPbx;
+pub use systemd::SystemdPbx;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::{self, Config, Driver, Trunk};
+use crate::host::clock;
+use crate::host::command::{self as program, CommandEnd};
+use crate::ports::Pbx;
+use crate::units::{NodeName, StepOutcome};
+
+use marker::{Marker, MarkerFile, Phase};
+use registrar::Registrar;
+
+/// How long `pbx.before_reload` may take: it restores a database dump, while nobody has a telephone.
+pub const BEFORE_RELOAD_LIMIT: Duration = Duration::from_secs(300);
+
+/// A command that exits with this code (`EX_TEMPFAIL` of sysexits.h) could not find out what it did.
+const EXIT_UNKNOWN: i32 = 75;
+
+/// The driver that the configuration names.
+///
+/// # Errors
+/// One line: what this host lacks for it, and what to do.
+pub fn driver(config: &Config) -> Result<Box<dyn Pbx>, String> {
+    let site = Site::new(&config.node, config.marker(), &config.pbx);
+    Ok(match &config.pbx.driver {
+        Driver::Systemd { unit, start_timeout } => {
+            Box::new(SystemdPbx::new(site, systemd::systemctl()?, unit.clone(), *start_timeout))
+        }
+        Driver::Command(verbs) => Box::new(CommandPbx::new(site, (**verbs).clone())),
+    })
+}
+
+/// What every driver shares: this node's marker, registrar and trunks.
+#[derive(Debug)]
+pub struct Site {
+    node: NodeName,
+    marker: MarkerFile,
+    registrar: Registrar,
+    trunks: Vec<Trunk>,
+    before_reload: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+impl Site {
+    /// The site of the PBX that `pbx` describes, on this node.
+    pub fn new(node: &NodeName, marker: PathBuf, pbx: &config::Pbx) -> Self {
+        let directories: Vec<_> = pbx.working_dirs.iter().map(|d| d.display().to_string()).collect();
+        let env = [
+            // Several directories are joined as in PATH.
+            ("PBX_FAILOVER_WORKING_DIR", directories.join(":")),
+            ("PBX_FAILOVER_NODE", node.to_string()),
+            ("PBX_FAILOVER_MARKER", marker.display().to_string()),
+        ];
+        Self {
+            node: node.clone(),
+            marker: MarkerFile::at(marker),
+            registrar: Registrar::new(pbx.probe.clone()),
+            trunks: pbx.trunks.clone(),
+            before_reload: pbx.before_reload.clone(),
+            env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        }
+    }
+
+    fn phase(&self) -> Result<Option<Phase>, String> {
+        Ok(self.marker.read(&self.node)?.map(|marker| marker.phase))
+    }
+
+    /// Whether the start of a PBX with the present directory was begun, and no stop since.
+    fn begun(&self) -> Result<bool, String> {
+        Ok(matches!(self.phase()?, Some(Phase::Starting | Phase::Started)))
+    }
+
+    fn enter(&self, phase: Phase) -> Result<(), String> {
+        self.marker.write(&Marker { phase, node: self.node.clone(), at: clock::now().wall })
+    }
+
+    /// Begins a stop: from now on a running PBX is not believed to be meant.
+    fn stopping(&self) -> Result<(), String> {
+        match self.phase()? {
+            None => Ok(()),
+            Some(_) => self.enter(Phase::Stopping),
+        }
+    }
+
+    /// Runs `pbx.before_reload`, and then says in the marker that the PBX is about to start.
+    ///
+    /// Not asked again while the marker stands: restoring the synced dump would then wipe out what
+    /// changed here while we served.
+    async fn prepare(&self) -> Result<(), StepOutcome> {
+        if !self.before_reload.is_empty() {
+            let end = program::run(&self.before_reload, &self.env, BEFORE_RELOAD_LIMIT).await;
+            match verdict("pbx.before_reload", &end) {
+                StepOutcome::Done(_) => {}
+                other => return Err(other),
+            }
+        }
+        self.enter(Phase::Starting).map_err(StepOutcome::Failed)
+    }
+}
+
+/// What the end of a command means: 0 done, 75 or a violent end unknown, else failed.
+fn verdict(key: &str, end: &CommandEnd) -> StepOutcome {
+    match end {
+        CommandEnd::Exited { code: Some(0), stdout, stderr } => StepOutcome::Done(proof(stdout, stderr)),
+        CommandEnd::Exited { code: Some(EXIT_UNKNOWN) | None, .. } | CommandEnd::TimedOut => {
+            StepOutcome::Unknown(format!("{key}: {}", end.line()))
+        }
+        CommandEnd::Exited { .. } => StepOutcome::Failed(format!("{key}: {}", end.line())),
+        CommandEnd::NotStarted(_) => {
+            StepOutcome::Failed(format!("{key}: {}; give an absolute path to a program that may be run", end.line()))
+        }
+    }
+}
+
+/// The last line that a command said, as its proof.
+fn proof(stdout: &str, stderr: &str) -> String {
+    /// As much as a line for people may hold.
+    const PROOF_CHARS_MAX: usize = 200;
+    let last = [stdout, stderr].into_iter().find_map(|text| text.lines().rev().find(|line| !line.trim().is_empty()));
+    last.map_or_else(|| "exit 0".to_owned(), |line| line.trim().chars().take(PROOF_CHARS_MAX).collect())
+}

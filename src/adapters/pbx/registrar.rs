@@ -1,0 +1,121 @@
+//! Asks our own registrar, as a phone would, whether it takes registrations.
+//!
+//! The question is a REGISTER without Contact and credentials: a working registrar answers 401 and changes nothing.
+//! It proves both directions: that the PBX serves, and that a stopped one is silent.
+
+use std::time::Duration;
+
+use tokio::net::lookup_host;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::config::SipProbe;
+use crate::ports::Answer;
+use crate::sip::client::{Endpoint, SipEnd, register_query};
+use crate::sip::meaning;
+use crate::units::{ProbeAnswer, StepOutcome};
+
+/// How long one answer may take: our own host, so that only a frozen PBX or a firewall needs it. Covers three
+/// datagrams (0, 0.5, 1.5 s).
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// How long the name in `pbx.probe` may take to resolve; by default it is an address.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(2);
+
+/// The pause between two questions while we wait for a starting PBX.
+pub const PAUSE: Duration = Duration::from_millis(100);
+
+/// What came of the question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// A registrar answered.
+    Serves(String),
+    /// Something is there, and takes no registration.
+    Refuses(String),
+    /// Nobody is there.
+    Nobody(String),
+    /// The question never left this host.
+    NotAsked(String),
+}
+
+/// Our own registrar.
+#[derive(Debug, Clone)]
+pub struct Registrar {
+    probe: SipProbe,
+}
+
+impl Registrar {
+    /// The one at `pbx.probe`.
+    pub fn new(probe: SipProbe) -> Self {
+        Self { probe }
+    }
+
+    /// How people call it: `sip:198.51.100.20:5060`.
+    pub fn name(&self) -> String {
+        format!("sip:{}:{}", self.probe.host, self.probe.port)
+    }
+
+    /// Asks once.
+    pub async fn ask(&self) -> Heard {
+        let SipProbe { host, port, transport } = &self.probe;
+        let lookup = timeout(LOOKUP_LIMIT, lookup_host((host.trim_matches(['[', ']']), *port))).await;
+        let address = match lookup.map(|found| found.map(|mut all| all.next())) {
+            Ok(Ok(Some(address))) => address.ip(),
+            Ok(Err(error)) => return Heard::NotAsked(format!("cannot resolve pbx.probe {host}: {error}")),
+            Ok(Ok(None)) | Err(_) => return Heard::NotAsked(format!("cannot resolve pbx.probe {host}")),
+        };
+        match Endpoint::with_system_roots(address, host, *port, *transport) {
+            Ok(endpoint) => self.judge(&register_query(&endpoint, ANSWER_LIMIT).await),
+            Err(why) => Heard::NotAsked(why),
+        }
+    }
+
+    /// Asks until it serves, at most `limit`; `gone` may say meanwhile that waiting is in vain.
+    pub async fn serves_within<'a>(
+        &self,
+        limit: Duration,
+        gone: impl Fn() -> Answer<'a, Option<String>>,
+    ) -> StepOutcome {
+        let deadline = Instant::now() + limit;
+        loop {
+            let heard = self.ask().await;
+            if let Heard::Serves(answer) = heard {
+                return StepOutcome::Done(answer);
+            }
+            if let Some(why) = gone().await {
+                return StepOutcome::Failed(why);
+            }
+            if Instant::now() >= deadline {
+                return match self.looks(heard) {
+                    StepOutcome::Failed(why) => StepOutcome::Failed(format!("{why}, after {limit:?}")),
+                    other => other,
+                };
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// The answer to "does it serve?", asked once.
+    pub fn looks(&self, heard: Heard) -> StepOutcome {
+        match heard {
+            Heard::Serves(answer) => StepOutcome::Done(answer),
+            Heard::Refuses(why) | Heard::Nobody(why) => StepOutcome::Failed(why),
+            Heard::NotAsked(why) => StepOutcome::Unknown(format!("{} was not asked: {why}", self.name())),
+        }
+    }
+
+    fn judge(&self, end: &SipEnd) -> Heard {
+        let name = self.name();
+        match (end, meaning::judge(end, &[])) {
+            // RFC 3261 §10.3, §21.4.6, §21.5.2: a server that is no registrar.
+            (SipEnd::Final { reply, .. }, _) if matches!(reply.code, 405 | 501) => {
+                Heard::Refuses(format!("{name} is no registrar: {} {}", reply.code, reply.reason))
+            }
+            (_, ProbeAnswer::Up { seen, .. }) => Heard::Serves(format!("{name} answers REGISTER with {seen}")),
+            (SipEnd::Refused(_) | SipEnd::Silent { provisional: None, .. }, ProbeAnswer::Down(why)) => {
+                Heard::Nobody(format!("{name} does not answer REGISTER: {why}"))
+            }
+            (_, ProbeAnswer::Down(why)) => Heard::Refuses(format!("{name}: {why}")),
+            (_, ProbeAnswer::Unknown(why)) => Heard::NotAsked(why),
+        }
+    }
+}
