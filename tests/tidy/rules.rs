@@ -265,7 +265,7 @@ pub fn top_level(names: &[String]) -> Vec<Fault> {
 pub fn links(files: &[Source], exists: &dyn Fn(&str) -> bool) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut from_readme = Vec::new();
-    for file in files.iter().filter(|f| f.path.ends_with(".md")) {
+    for file in files.iter().filter(|f| f.is_page()) {
         let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
         for (number, line) in file.text.lines().enumerate() {
             for target in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
@@ -285,7 +285,7 @@ pub fn links(files: &[Source], exists: &dyn Fn(&str) -> bool) -> Vec<Fault> {
             }
         }
     }
-    let pages = files.iter().filter(|f| f.path.starts_with("docs/") && f.path.ends_with(".md"));
+    let pages = files.iter().filter(|f| f.path.starts_with("docs/") && f.is_page());
     let unlinked = pages.filter(|page| !from_readme.contains(&page.path));
     faults.extend(unlinked.map(|page| Fault::new(&page.path, 1, "README.md does not lead here: link it")));
     faults

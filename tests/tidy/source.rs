@@ -23,7 +23,16 @@ impl Source {
 
     /// Whether it is Rust source.
     pub fn is_rust(&self) -> bool {
-        std::path::Path::new(&self.path).extension().is_some_and(|e| e == "rs")
+        self.has_extension("rs")
+    }
+
+    /// Whether it is a page for people.
+    pub fn is_page(&self) -> bool {
+        self.has_extension("md")
+    }
+
+    fn has_extension(&self, extension: &str) -> bool {
+        std::path::Path::new(&self.path).extension().is_some_and(|e| e == extension)
     }
 
     /// Its module path: `src/adapters/dns/wire.rs` is `adapters`, `dns`, `wire`; `src/main.rs` is `main`.
