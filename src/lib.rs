@@ -1,6 +1,7 @@
 //! pbx-failover: turns on a backup PBX when the primary dies, and proves every step.
 
 pub mod adapters;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod decision;

@@ -1,3 +1,7 @@
 //! The program's door: hands the command line to `cli`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pbx_failover::cli::main()
+}

@@ -1,0 +1,210 @@
+//! What the command line needs of the rest of the program: one trait, so that every command is tested without a daemon.
+//!
+//! The methods that speak to the daemon go over its control socket; the others work without one. Each returns within
+//! a bounded time. A method never prints: what is to be said to people it returns.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::exit::{Exit, Trouble};
+use crate::units::journal::HistoryEvent;
+use crate::units::operator::{Command, Reply, Request};
+use crate::units::snapshot::{Explanation, Status};
+use crate::units::{DeliveryOutcome, PlanKind, Step};
+
+/// What every command is told of the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Global {
+    /// The configuration file; it names the control socket.
+    pub config: PathBuf,
+    /// Machine-readable output is wanted (for `run`: logs).
+    pub json: bool,
+    /// How often `-v` was given.
+    pub verbose: u8,
+}
+
+/// How `check` is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CheckOrder {
+    /// Only the file: ask nothing and nobody.
+    pub offline: bool,
+    /// Accept the configured name of the epoch record in place of the remembered one.
+    pub accept_epoch_record: bool,
+}
+
+/// What `check` found, in the order in which it looked.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CheckReport {
+    /// Each thing it looked at.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing that `check` looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// How it stands.
+    pub level: Level,
+    /// What was looked at: `config`, `check web`, `dns pbx.example.com A`.
+    pub about: String,
+    /// What was seen, in one line.
+    pub text: String,
+    /// What to do, in one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// How a finding stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Not looked at; the text says why.
+    Skipped,
+    /// A takeover works, but not as well as it could.
+    Warning,
+    /// A takeover would fail, or must not happen.
+    Problem,
+}
+
+/// Which part of history is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HistoryOrder {
+    /// Nothing older.
+    pub since: Option<Timestamp>,
+    /// At most so many, the newest.
+    pub limit: u32,
+}
+
+/// What a plan would do now, and whether it would be accepted: the answer to `GET /v1/plan/…`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preview {
+    /// Which table of steps.
+    pub plan: PlanKind,
+    /// Its steps, in order.
+    pub steps: Vec<PreviewStep>,
+    /// What a person should know before: the expected minutes without telephone, calls that are up, …
+    pub notes: Vec<String>,
+    /// Why it would be refused now, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+/// One step of a preview.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreviewStep {
+    /// The step.
+    pub name: Step,
+    /// What it would do here, in one line.
+    pub does: String,
+}
+
+/// How the state table is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum FsmFormat {
+    /// Rows with their numbers and reasons.
+    #[default]
+    Text,
+    /// A Mermaid state diagram.
+    Mermaid,
+    /// A Graphviz digraph.
+    Dot,
+}
+
+/// The rest of the program, as the command line sees it.
+pub trait Backend {
+    /// Is the daemon, until it is told to stop.
+    fn run(&self, file: &Path) -> Result<(), Trouble>;
+
+    /// Validates the configuration, then proves readiness against the real things. A refused file is `Err`.
+    fn check(&self, order: CheckOrder) -> Result<CheckReport, Trouble>;
+
+    /// Where we stand.
+    fn status(&self) -> Result<Status, Trouble>;
+
+    /// Why, or why not.
+    fn explain(&self) -> Result<Explanation, Trouble>;
+
+    /// What happened, oldest first.
+    fn history(&self, order: HistoryOrder) -> Result<Vec<HistoryEvent>, Trouble>;
+
+    /// What a takeover or a failback with these flags would do now.
+    fn preview(&self, command: &Command) -> Result<Preview, Trouble>;
+
+    /// Gives the daemon a command. An answer that did not come is `Exit::TimedOut`, since it may have been obeyed.
+    fn operate(&self, request: &Request) -> Result<Reply, Trouble>;
+
+    /// Sends a test message to one notification target now: `email`, `command` or a webhook's name.
+    fn test_notify(&self, name: &str) -> Result<DeliveryOutcome, Trouble>;
+
+    /// Fires one ActionURL now, with the event `test`.
+    fn test_action_url(&self, name: &str) -> Result<DeliveryOutcome, Trouble>;
+
+    /// The state table.
+    fn fsm(&self, format: FsmFormat) -> Result<String, Trouble>;
+
+    /// The JSON schema of the configuration.
+    fn schema(&self) -> Result<String, Trouble>;
+}
+
+/// The real backend of this process.
+pub fn real(global: &Global) -> Box<dyn Backend> {
+    Box::new(Unwired { _global: global.clone() })
+}
+
+/// Stands where the daemon's client will: refuses everything and says so.
+struct Unwired {
+    _global: Global,
+}
+
+fn unwired<T>() -> Result<T, Trouble> {
+    Err(Trouble::new(Exit::Failed, "this command is not wired up yet"))
+}
+
+impl Backend for Unwired {
+    fn run(&self, _file: &Path) -> Result<(), Trouble> {
+        unwired()
+    }
+
+    fn check(&self, _order: CheckOrder) -> Result<CheckReport, Trouble> {
+        unwired()
+    }
+
+    fn status(&self) -> Result<Status, Trouble> {
+        unwired()
+    }
+
+    fn explain(&self) -> Result<Explanation, Trouble> {
+        unwired()
+    }
+
+    fn history(&self, _order: HistoryOrder) -> Result<Vec<HistoryEvent>, Trouble> {
+        unwired()
+    }
+
+    fn preview(&self, _command: &Command) -> Result<Preview, Trouble> {
+        unwired()
+    }
+
+    fn operate(&self, _request: &Request) -> Result<Reply, Trouble> {
+        unwired()
+    }
+
+    fn test_notify(&self, _name: &str) -> Result<DeliveryOutcome, Trouble> {
+        unwired()
+    }
+
+    fn test_action_url(&self, _name: &str) -> Result<DeliveryOutcome, Trouble> {
+        unwired()
+    }
+
+    fn fsm(&self, _format: FsmFormat) -> Result<String, Trouble> {
+        unwired()
+    }
+
+    fn schema(&self) -> Result<String, Trouble> {
+        unwired()
+    }
+}

@@ -1,0 +1,184 @@
+//! Speaks to people: reads the command line, prints answers, asks before it acts.
+//!
+//! It decides nothing about the service: the daemon does. `args` is the command line, `backend` what is needed of the
+//! rest of the program, `act` how a dangerous command is agreed to, `watch` how a plan is followed, `render` how
+//! answers look.
+
+mod act;
+pub mod args;
+pub mod backend;
+pub mod console;
+pub mod exit;
+mod manual;
+pub mod render;
+mod watch;
+
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde::Serialize;
+
+use self::args::{Cli, Test, Verb};
+use self::backend::{Backend, CheckOrder, Global, HistoryOrder, Level};
+use self::console::{Console, Terminal};
+use self::exit::{Exit, Trouble};
+use crate::units::DeliveryOutcome;
+use crate::units::operator::Command;
+
+/// The program.
+pub fn main() -> ExitCode {
+    run(std::env::args_os(), &mut Terminal::new(), &backend::real).into()
+}
+
+/// One command line, with its console and with the way to the rest of the program.
+pub fn run<A>(args: A, console: &mut dyn Console, connect: &dyn Fn(&Global) -> Box<dyn Backend>) -> Exit
+where
+    A: IntoIterator,
+    A::Item: Into<OsString> + Clone,
+{
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => return told_by_clap(&error, console),
+    };
+    let global = Global { config: cli.global.config, json: cli.global.json, verbose: cli.global.verbose };
+    let backend = connect(&global);
+    match (Call { backend: backend.as_ref(), console: &mut *console, global: &global }).verb(cli.verb) {
+        Ok(exit) => exit,
+        Err(Stop::ReaderGone) => Exit::Done,
+        Err(Stop::Trouble(trouble)) => {
+            console.say(&trouble.to_string());
+            trouble.exit
+        }
+    }
+}
+
+/// Help and version are data; usage errors are not.
+fn told_by_clap(error: &clap::Error, console: &mut dyn Console) -> Exit {
+    let text = error.render().to_string();
+    if error.use_stderr() {
+        console.say(&text);
+        return Exit::Usage;
+    }
+    // A reader that has gone has read enough.
+    let _ = console.out(&text);
+    Exit::Done
+}
+
+/// Why a command ended early.
+#[derive(Debug)]
+enum Stop {
+    /// Something went wrong.
+    Trouble(Trouble),
+    /// Whoever read our output has gone, as `head` does: no fault.
+    ReaderGone,
+}
+
+impl From<Trouble> for Stop {
+    fn from(trouble: Trouble) -> Self {
+        Self::Trouble(trouble)
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::ReaderGone;
+        }
+        Self::Trouble(Trouble::new(Exit::Failed, format!("could not write the answer: {error}")))
+    }
+}
+
+/// One call of the program.
+struct Call<'a> {
+    backend: &'a dyn Backend,
+    console: &'a mut dyn Console,
+    global: &'a Global,
+}
+
+impl Call<'_> {
+    fn verb(&mut self, verb: Verb) -> Result<Exit, Stop> {
+        match verb {
+            Verb::Run { file } => self.backend.run(file.as_ref().unwrap_or(&self.global.config))?,
+            Verb::Check { offline, accept_epoch_record } => {
+                let report = self.backend.check(CheckOrder { offline, accept_epoch_record })?;
+                let page = self.console.page();
+                self.answer(&report, || render::check::render(&report, &page))?;
+                let bad = report.findings.iter().any(|finding| finding.level == Level::Problem);
+                return Ok(if bad { Exit::Failed } else { Exit::Done });
+            }
+            Verb::Status => {
+                let status = self.backend.status()?;
+                let page = self.console.page();
+                self.answer(&status, || render::status::render(&status, &page))?;
+            }
+            Verb::Explain => {
+                let explanation = self.backend.explain()?;
+                let page = self.console.page();
+                self.answer(&explanation, || render::explain::render(&explanation, &page))?;
+            }
+            Verb::History { since, limit } => {
+                let page = self.console.page();
+                let since = since.map(|since| since.moment(page.now));
+                let events = self.backend.history(HistoryOrder { since, limit })?;
+                self.answer(&events, || render::history::render(&events, &page))?;
+            }
+            Verb::Takeover { primary_is_stopped, although_cut_off, without_claim, consent } => {
+                return self.act(Command::Takeover { primary_is_stopped, although_cut_off, without_claim }, &consent);
+            }
+            Verb::Failback { wait, cut_calls, undo, consent } => {
+                return self.act(Command::Failback { wait, cut_calls, undo }, &consent);
+            }
+            Verb::Pause { length, consent } => {
+                let until = act::pause_end(self.console.page().now, length);
+                return self.act(Command::Pause { until }, &consent);
+            }
+            Verb::Unpause { consent } => return self.act(Command::Unpause, &consent),
+            Verb::Continue { fenced_by_hand, consent } => {
+                return self.act(Command::Continue { fenced_by_hand }, &consent);
+            }
+            Verb::Abandon { to, consent } => return self.act(Command::Abandon { to }, &consent),
+            Verb::Ack { consent } => return self.act(Command::Ack, &consent),
+            Verb::Test { what: Test::Notify { name } } => {
+                let outcome = self.backend.test_notify(&name)?;
+                return self.delivered(&name, &outcome);
+            }
+            Verb::Test { what: Test::ActionUrl { name } } => {
+                let outcome = self.backend.test_action_url(&name)?;
+                return self.delivered(&name, &outcome);
+            }
+            Verb::Fsm { format } => self.console.out(&self.backend.fsm(format)?)?,
+            Verb::Schema => self.console.out(&self.backend.schema()?)?,
+            Verb::Completions { shell } => self.console.out(&manual::completions(shell))?,
+            Verb::Man { dir: None } => self.console.out(&manual::page()?)?,
+            Verb::Man { dir: Some(dir) } => manual::write_all(&dir)?,
+        }
+        Ok(Exit::Done)
+    }
+
+    /// Prints an answer, as JSON if that is wanted.
+    fn answer(&mut self, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Stop> {
+        let text = if self.global.json { json(value)? } else { text() };
+        Ok(self.console.out(&text)?)
+    }
+
+    fn delivered(&mut self, name: &str, outcome: &DeliveryOutcome) -> Result<Exit, Stop> {
+        let (text, exit) = match outcome {
+            DeliveryOutcome::Accepted(proof) => (format!("{name}: accepted: {proof}"), Exit::Done),
+            DeliveryOutcome::Retry(why) | DeliveryOutcome::Rejected(why) => {
+                if !self.global.json {
+                    return Err(Trouble::new(Exit::Failed, format!("{name}: {why}")).into());
+                }
+                (String::new(), Exit::Failed)
+            }
+        };
+        self.answer(outcome, || render::one_line(&text))?;
+        Ok(exit)
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<String, Trouble> {
+    serde_json::to_string_pretty(value)
+        .map_err(|error| Trouble::new(Exit::Failed, format!("the answer has no JSON form: {error}")))
+}

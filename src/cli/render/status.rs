@@ -1,0 +1,303 @@
+//! `status` as text: where we stand, who serves, whether we could take over, and what each of these rests on.
+
+use super::{Lines, Page, Tone, cell, counted, one_line, plan, span, widest};
+use crate::units::snapshot::{Armed, Check, Epoch, Internet, Pair, Pbx, Status};
+use crate::units::{State, TrunkState, Verdict};
+
+/// Widest name column: longer names push their line, not every line.
+const NAME_COLUMNS_MAX: usize = 24;
+
+/// The whole answer.
+pub fn render(status: &Status, page: &Page) -> String {
+    let mut lines = Lines::default();
+    for (number, pair) in status.pairs.iter().enumerate() {
+        if number > 0 {
+            lines.line("");
+        }
+        if status.pairs.len() > 1 {
+            lines.line(&page.paint.word(Tone::Head, &one_line(&pair.name)));
+        }
+        pair_lines(pair, page, &mut lines);
+    }
+    lines.finish()
+}
+
+fn pair_lines(pair: &Pair, page: &Page, lines: &mut Lines) {
+    let state = pair.state.name();
+    let degraded = if pair.degraded { ", degraded" } else { "" };
+    let head = format!("{} ({}): ", pair.node, one_line(&pair.role));
+    let since = format!("{degraded} since {}", page.moment(pair.state_since));
+    lines.line(&format!("{head}{}{since}", page.paint.word(state_tone(pair), state)));
+    lines.line(&service(&pair.epoch, page));
+    if let Some(error) = &pair.epoch.error {
+        lines.beside(&page.paint.word(Tone::Warn, "epoch: "), 7, error);
+    }
+    let verdict = page.paint.word(verdict_tone(pair.verdict), pair.verdict.name());
+    lines.beside(&format!("verdict {verdict}: "), 10 + pair.verdict.name().len(), &pair.verdict_because);
+    if let Some(until) = pair.hold_down_until {
+        lines.line(&format!("hold-down until {}", page.second(until)));
+    }
+    armed(&pair.armed, pair.state, page, lines);
+    if let Some(until) = pair.paused_until {
+        lines.line(&format!("paused until {}", page.moment(until)));
+    }
+    for alarm in &pair.alarms {
+        let (tone, how) =
+            if alarm.acknowledged { (Tone::Warn, "acknowledged") } else { (Tone::Bad, "silence it with `ack`") };
+        let text = format!("{}: {} (since {}, {how})", alarm.name, alarm.text, page.moment(alarm.since));
+        lines.beside(&page.paint.word(tone, "ALARM "), 6, &text);
+    }
+    checks(&pair.checks, page, lines);
+    internet(&pair.internet, page, lines);
+    pbx(&pair.pbx, page, lines);
+    names(pair, page, lines);
+    if let Some(running) = &pair.plan {
+        lines.line("");
+        plan::steps(running, page, lines);
+    }
+    if pair.queued_deliveries > 0 {
+        lines.line("");
+        lines.line(&format!("{} to be delivered", counted(pair.queued_deliveries as usize, "message")));
+    }
+}
+
+/// Who holds the service: `service held by pbx-b since 10:02 (turn 7)`.
+pub fn service(epoch: &Epoch, page: &Page) -> String {
+    match (&epoch.holder, epoch.number) {
+        (Some(holder), Some(number)) => {
+            let since = epoch.since.map(|at| format!(" since {}", page.moment(at))).unwrap_or_default();
+            format!("service held by {holder}{since} (turn {number})")
+        }
+        _ if epoch.error.is_some() => format!("who holds the service is not known (store {})", one_line(&epoch.store)),
+        _ => "no takeover was ever made: the service was never claimed".to_owned(),
+    }
+}
+
+fn state_tone(pair: &Pair) -> Tone {
+    match pair.state {
+        State::Halted => Tone::Bad,
+        State::Active if pair.degraded => Tone::Warn,
+        State::Standby | State::Active => Tone::Good,
+        State::Suspect | State::TakingOver | State::FailingBack => Tone::Warn,
+    }
+}
+
+fn verdict_tone(verdict: Verdict) -> Tone {
+    match verdict {
+        Verdict::PrimaryUp => Tone::Good,
+        Verdict::Unsure | Verdict::HalfDead => Tone::Warn,
+        Verdict::PrimaryDead | Verdict::SiteCut | Verdict::PathCut | Verdict::WeAreCutOff => Tone::Bad,
+    }
+}
+
+fn armed(armed: &Armed, state: State, page: &Page, lines: &mut Lines) {
+    if armed.ok {
+        lines.line(&format!("{}: a takeover could happen now", page.paint.word(Tone::Good, "armed")));
+        return;
+    }
+    // While this node serves there is nothing to be armed for.
+    let tone = if matches!(state, State::Standby | State::Suspect) { Tone::Bad } else { Tone::Plain };
+    lines.beside(&format!("{}: ", page.paint.word(tone, "not armed")), 11, &armed.because.join("; "));
+}
+
+fn checks(checks: &[Check], page: &Page, lines: &mut Lines) {
+    if checks.is_empty() {
+        return;
+    }
+    lines.line("");
+    lines.line(&page.paint.word(Tone::Head, "checks of the primary"));
+    let (name, kind) = (
+        widest(checks.iter().map(|c| c.name.as_str()), NAME_COLUMNS_MAX),
+        widest(checks.iter().map(|c| c.kind.as_str()), NAME_COLUMNS_MAX),
+    );
+    for check in checks {
+        let tone = match check.verdict.as_str() {
+            "up" => Tone::Good,
+            "down" => Tone::Bad,
+            _ => Tone::Warn,
+        };
+        let head = format!(
+            "  {}  {}  {}  ",
+            cell(page.paint, Tone::Plain, &one_line(&check.name), name),
+            cell(page.paint, Tone::Plain, &one_line(&check.kind), kind),
+            cell(page.paint, tone, &one_line(&check.verdict), 8)
+        );
+        let width = 16 + check.name.chars().count().max(name) + check.kind.chars().count().max(kind);
+        lines.beside(&head, width, &check_text(check, page));
+    }
+}
+
+fn check_text(check: &Check, page: &Page) -> String {
+    let mut parts = Vec::new();
+    match &check.last {
+        None => parts.push("no result yet".to_owned()),
+        Some(last) => {
+            let what = last.seen.as_ref().or(last.error.as_ref()).unwrap_or(&last.result);
+            parts.push(format!("{what}, {}, {}", span(last.latency_ms), page.ago(last.at)));
+            parts.extend(last.warning.as_ref().map(|warning| format!("warning: {warning}")));
+        }
+    }
+    if check.verdict != "down" && check.fall.now > 0 {
+        parts.push(format!("{} of {} failures that mean down", check.fall.now, check.fall.need));
+    }
+    if check.verdict == "down" && check.rise.now > 0 {
+        parts.push(format!("{} of {} answers that mean up", check.rise.now, check.rise.need));
+    }
+    parts.extend(check.decides.then(|| "decides".to_owned()));
+    parts.join("; ")
+}
+
+fn internet(internet: &Internet, page: &Page, lines: &mut Lines) {
+    let up = internet.targets.iter().filter(|target| target.verdict == "up").count();
+    let (tone, word) = if internet.ok { (Tone::Good, "there") } else { (Tone::Bad, "NOT there") };
+    lines.line("");
+    let head = page.paint.word(Tone::Head, "Internet");
+    let word = page.paint.word(tone, word);
+    lines.line(&format!("{head} {word}: {up} of {} answer, {} needed", internet.targets.len(), internet.need));
+    let quiet = internet.targets.iter().filter(|target| target.verdict != "up");
+    for target in quiet {
+        let error = target.last.as_ref().and_then(|last| last.error.as_deref()).unwrap_or("no result yet");
+        lines.text(2, &format!("{} {}: {error}", target.name, target.verdict));
+    }
+}
+
+fn pbx(pbx: &Pbx, page: &Page, lines: &mut Lines) {
+    lines.line("");
+    let serving = match pbx.serving {
+        Some(true) => "serves",
+        Some(false) => "passive",
+        None => "not known",
+    };
+    let count = |n: Option<u32>, what| n.map(|n| format!(", {}", counted(n as usize, what))).unwrap_or_default();
+    let counts = count(pbx.registrations, "phone") + &count(pbx.calls, "call");
+    let head = page.paint.word(Tone::Head, "PBX here");
+    lines.line(&format!("{head} ({}): {serving}{counts}", one_line(&pbx.driver)));
+    if let Some(error) = &pbx.error {
+        lines.text(2, error);
+    }
+    for trunk in &pbx.trunks {
+        let (tone, word) = match trunk.state {
+            TrunkState::Up => (Tone::Good, "up"),
+            TrunkState::Trying => (Tone::Warn, "trying"),
+            TrunkState::Rejected => (Tone::Bad, "rejected"),
+            TrunkState::Down => (Tone::Bad, "down"),
+            TrunkState::Unknown => (Tone::Warn, "not known"),
+        };
+        // Trunks of a passive PBX are down, as they should be.
+        let tone = if pbx.serving == Some(true) { tone } else { Tone::Plain };
+        let code = trunk.sip_code.map(|code| format!(", SIP {code}")).unwrap_or_default();
+        let required = if trunk.required { ", required" } else { "" };
+        let word = page.paint.word(tone, word);
+        lines.line(&format!("  trunk {}: {word}{code}{required}", one_line(&trunk.name)));
+    }
+}
+
+fn names(pair: &Pair, page: &Page, lines: &mut Lines) {
+    if pair.dns.is_empty() {
+        return;
+    }
+    lines.line("");
+    lines.line(&page.paint.word(Tone::Head, "DNS"));
+    for record in &pair.dns {
+        let expected = if record.expected.is_empty() { "absent".to_owned() } else { record.expected.join(", ") };
+        lines.text(2, &format!("{} {}: {expected}", record.name, record.rtype));
+        for seen in &record.seen {
+            lines.text(4, seen);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{COLUMNS, Paint, sample};
+    use super::*;
+
+    #[test]
+    fn all_is_well_is_told_on_one_page() {
+        let text = render(&sample::status(sample::standby()), &sample::page(Paint::Plain));
+        let want = "\
+pbx-b (backup): standby since 2026-11-18 08:00
+service held by pbx-a since 2026-11-18 07:59 (turn 6)
+verdict primary-up: all votes are up
+armed: a takeover could happen now
+
+checks of the primary
+  web  http  up        200 OK, 12 ms, 2 s ago; warning: certificate expires in 6
+                       days
+  sip  sip   up        no answer within 3s, 3 s, 1 s ago; 1 of 3 failures that
+                       mean down; decides
+
+Internet there: 2 of 3 answer, 2 needed
+  tls://9.9.9.9:443 down: connection refused
+
+PBX here (systemd): passive
+";
+        assert_eq!(text, want);
+    }
+
+    #[test]
+    fn a_degraded_takeover_says_what_is_missing() {
+        let text = render(&sample::status(sample::active()), &sample::page(Paint::Plain));
+        let want_head = "\
+pbx-b (backup): active, degraded since 10:02
+service held by pbx-b since 10:02 (turn 7)
+verdict primary-dead: all votes are down and the Internet answers
+not armed: this node serves already
+ALARM step-retries: register_trunks is tried again: 403 Forbidden (since 10:03,
+      silence it with `ack`)
+";
+        let want_tail = "
+PBX here (command): serves, 12 phones, 1 call
+  trunk carrier: rejected, SIP 403, required
+
+DNS
+  pbx.example.com A: 198.51.100.20
+    192.0.2.53:53: 198.51.100.20
+    192.0.2.54:53: 203.0.113.10
+
+takeover runs since 10:02: the primary is believed dead since 10:01
+  done     confirm          40 ms  3 of 3 targets answer, 2 votes are down
+  done     claim            12 ms  epoch 7 read back at 192.0.2.53
+  skipped  fence                   not configured
+  running  register_trunks  61 s   attempt 3: carrier: 403 Forbidden
+  pending  notify
+
+2 messages to be delivered
+";
+        assert!(text.starts_with(want_head), "{text}");
+        assert!(text.ends_with(want_tail), "{text}");
+    }
+
+    #[test]
+    fn every_line_fits_a_phone_whatever_the_names() {
+        let mut json = sample::active();
+        json["pairs"][0]["verdict_because"] = "because ".repeat(40).into();
+        json["pairs"][0]["checks"][0]["name"] = "a-check-with-a-very-long-name-indeed-so-long".into();
+        json["pairs"][0]["epoch"]["error"] = "the master at 192.0.2.53 does not answer ".repeat(5).into();
+        let text = render(&sample::status(json), &sample::page(Paint::Plain));
+        for line in text.lines() {
+            assert!(line.chars().count() <= COLUMNS, "{line}");
+        }
+    }
+
+    #[test]
+    fn colour_says_nothing_that_the_words_do_not() {
+        let status = sample::status(sample::active());
+        let plain = render(&status, &sample::page(Paint::Plain));
+        let mut coloured = render(&status, &sample::page(Paint::Colour));
+        assert_ne!(plain, coloured);
+        for code in ["0", "1", "32", "33", "1;31"] {
+            coloured = coloured.replace(&format!("\x1b[{code}m"), "");
+        }
+        assert_eq!(plain, coloured);
+    }
+
+    #[test]
+    fn an_epoch_that_cannot_be_read_is_not_called_unclaimed() {
+        let mut json = sample::standby();
+        json["pairs"][0]["epoch"] = serde_json::json!({"store": "dns", "error": "192.0.2.53: no answer"});
+        let text = render(&sample::status(json), &sample::page(Paint::Plain));
+        assert!(text.contains("not known") && text.contains("epoch: 192.0.2.53: no answer"), "{text}");
+        assert!(!text.contains("never claimed"), "{text}");
+    }
+}
