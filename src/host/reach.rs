@@ -40,7 +40,9 @@ impl From<Fault> for ProbeAnswer {
 /// Judges an error of a socket that was to reach `target`.
 ///
 /// `ENETUNREACH`, `EHOSTUNREACH` and `EACCES` come from our own routing table as well as from a received ICMP
-/// message (Linux `icmp_err_convert`), so for these the routing table itself is asked, see [`route`].
+/// message (Linux `icmp_err_convert`), so for these the routing table itself is asked, see [`route`]. A neighbour or
+/// gateway that does not answer ARP is theirs: that question did leave this host. What a local firewall drops is seen
+/// over UDP only; over TCP the kernel goes on trying, and it looks like silence.
 pub fn fault(error: &io::Error, target: SocketAddr) -> Fault {
     let ours = |text: &str| Fault::Ours(text.to_owned());
     match Errno::from_io_error(error) {

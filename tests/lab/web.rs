@@ -193,10 +193,11 @@ impl Web {
         });
     }
 
-    /// The requests so far: `URI STATUS host=… sni=…`.
-    pub fn requests(&self) -> Vec<String> {
-        let log = std::fs::read_to_string(self.path("access.log")).unwrap_or_default();
-        log.lines().map(str::to_owned).collect()
+    /// The requests so far, at least `count`: `URI STATUS host=… sni=…`. nginx writes its log after the answer.
+    pub fn requests(&self, count: usize) -> Vec<String> {
+        let read = || std::fs::read_to_string(self.path("access.log")).unwrap_or_default();
+        wait_until("the requests are in nginx's log", Duration::from_secs(5), || read().lines().count() >= count);
+        read().lines().map(str::to_owned).collect()
     }
 
     fn switch(&self, name: &str, yes: bool) {
