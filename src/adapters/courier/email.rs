@@ -5,28 +5,37 @@
 //! again, is recognised as the same.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message};
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream, Certificate, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailParameter};
 use lettre::transport::smtp::response::Response;
+use rustls::pki_types::ServerName;
 use secrecy::ExposeSecret;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::config::{Email, MailTls};
 use crate::host::{clock, secret, tls};
 use crate::ports::{Answer, Courier};
 use crate::units::{Delivery, DeliveryOutcome};
 
+use super::bounded::Bounded;
 use super::request::percent;
 use super::trouble;
 
 /// Longest subject: with the folding of RFC 2047 it stays readable in every client.
 const SUBJECT_CHARS_MAX: usize = 200;
+
+/// The setting for an own CA.
+const CA_KEY: &str = "notify.email.ca_file";
 
 /// How long each part may take.
 #[derive(Clone, Copy)]
@@ -93,6 +102,7 @@ impl EmailCourier {
             .await
             .map_err(|_| Stop::Retry(format!("{}; it may have been accepted", late(self.limits.data))))?
             .map_err(|error| self.refused(&error))?;
+        self.expect(250, &response)?;
         let _ = tokio::time::timeout(self.limits.quit, connection.quit()).await;
         let not_to = if refused.is_empty() { String::new() } else { format!("; not to {}", refused.join(", ")) };
         Ok(format!("{}{not_to}", said(&response)))
@@ -130,35 +140,44 @@ impl EmailCourier {
             let line = format!("{} takes no receiver: {}", self.place(), refused.join(", "));
             return Err(if temporary { Stop::Retry(line) } else { Stop::Rejected(line) });
         }
-        connection.command(Data).await.map_err(|error| self.refused(&error))?;
+        let go_on = connection.command(Data).await.map_err(|error| self.refused(&error))?;
+        self.expect(354, &go_on)?;
         Ok((connection, refused))
     }
 
     async fn connect(&self) -> Step<AsyncSmtpConnection> {
         tls::install_provider();
+        let lost = |error: std::io::Error| Stop::Retry(trouble::advice(&error, &self.place(), CA_KEY));
+        let tcp = TcpStream::connect((self.email.host.as_str(), self.email.port)).await.map_err(lost)?;
+        let peer = tcp.peer_addr().map_err(lost)?;
         let hello = ClientId::default();
-        let server = (self.email.host.as_str(), self.email.port);
-        let parameters = match self.email.tls {
-            MailTls::None => None,
-            MailTls::StartTls | MailTls::Tls => Some(self.tls_parameters().await?),
+        let stream: Box<dyn AsyncTokioStream> = match self.email.tls {
+            MailTls::None | MailTls::StartTls => Box::new(Bounded::new(tcp, peer)),
+            MailTls::Tls => Box::new(Bounded::new(self.under_tls(tcp).await?, peer)),
         };
-        let implicit = parameters.clone().filter(|_| self.email.tls == MailTls::Tls);
         let mut connection =
-            AsyncSmtpConnection::connect_tokio1(server, Some(self.limits.talk), &hello, implicit, None)
-                .await
-                .map_err(|error| self.refused(&error))?;
-        if self.email.tls == MailTls::StartTls
-            && let Some(parameters) = parameters
-        {
+            AsyncSmtpConnection::connect_with_transport(stream, &hello).await.map_err(|error| self.refused(&error))?;
+        if self.email.tls == MailTls::StartTls {
             if !connection.can_starttls() {
                 return Err(Stop::Retry(format!(
                     "{} offers no STARTTLS, and nothing was sent in the clear; check the port (465 wants tls: tls)",
                     self.place()
                 )));
             }
+            let (host, ca_file) = (self.email.host.clone(), self.email.ca_file.clone());
+            let parameters = off_the_loop(move || tls_parameters(host, ca_file.as_deref())).await?;
             connection.starttls(parameters, &hello).await.map_err(|error| self.refused(&error))?;
         }
         Ok(connection)
+    }
+
+    async fn under_tls(&self, tcp: TcpStream) -> Step<TlsStream<TcpStream>> {
+        let ca_file = self.email.ca_file.clone();
+        let config = off_the_loop(move || tls::client(ca_file.as_deref())).await?;
+        let name = ServerName::try_from(self.email.host.clone())
+            .map_err(|_| Stop::Rejected(format!("{:?} is no name that a certificate could bear", self.email.host)))?;
+        let handshake = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
+        handshake.map_err(|error| Stop::Retry(trouble::advice(&error, &self.place(), CA_KEY)))
     }
 
     /// A login that fails is tried again, unlike other 5xx: the password is read anew each time, and a person can
@@ -181,20 +200,20 @@ impl EmailCourier {
         })
     }
 
-    async fn tls_parameters(&self) -> Step<TlsParameters> {
-        let (host, ca_file) = (self.email.host.clone(), self.email.ca_file.clone());
-        tokio::task::spawn_blocking(move || tls_parameters(host, ca_file.as_deref()))
-            .await
-            .map_err(|_| Stop::Retry("TLS could not be set up".to_owned()))?
-            .map_err(Stop::Retry)
-    }
-
     fn refused(&self, error: &lettre::transport::smtp::Error) -> Stop {
         if error.status().is_some() {
             let line = format!("{} said {}", self.place(), code_and_text(error));
             return if error.is_permanent() { Stop::Rejected(line) } else { Stop::Retry(line) };
         }
-        Stop::Retry(trouble::advice(error, &self.place(), "notify.email.ca_file"))
+        Stop::Retry(trouble::advice(error, &self.place(), CA_KEY))
+    }
+
+    /// Only the very code proves: the library takes any 2xx or 3xx, also one that belongs to another command.
+    fn expect(&self, code: u16, response: &Response) -> Step<()> {
+        if response.has_code(code) {
+            return Ok(());
+        }
+        Err(Stop::Retry(format!("{} said {} where {code} belongs", self.place(), said(response))))
     }
 
     fn place(&self) -> String {
@@ -221,12 +240,17 @@ impl Courier for EmailCourier {
     }
 }
 
+/// Reading trust roots is file work.
+async fn off_the_loop<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Step<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Stop::Retry("TLS could not be set up".to_owned()))?.map_err(Stop::Retry)
+}
+
+/// For STARTTLS, where the library itself changes over.
 fn tls_parameters(host: String, ca_file: Option<&Path>) -> Result<TlsParameters, String> {
     let mut builder = TlsParameters::builder(host);
     if let Some(path) = ca_file {
-        let fault = |error: String| {
-            format!("notify.email.ca_file {}: {error}; give a file with PEM certificates", path.display())
-        };
+        let fault = |error: String| format!("ca_file {}: {error}; give a file with PEM certificates", path.display());
         let pem = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
         if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
             return Err(fault("holds no certificate".to_owned()));
@@ -271,86 +295,4 @@ fn code_and_text(error: &lettre::transport::smtp::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-    use tokio::net::TcpListener;
-
-    use super::*;
-    use crate::units::{EventName, Target};
-
-    fn courier(port: u16) -> EmailCourier {
-        let mut courier = EmailCourier::new(&Email {
-            host: "127.0.0.1".into(),
-            port,
-            tls: MailTls::None,
-            ca_file: None,
-            login: None,
-            from: "Robot <robot@example.com>".into(),
-            to: vec!["ops@example.com".into()],
-        })
-        .unwrap();
-        courier.limits = Limits { talk: Duration::from_millis(300), data: Duration::from_millis(300), ..LIMITS };
-        courier
-    }
-
-    fn delivery() -> Delivery {
-        Delivery {
-            key: "01K/takeover.email".into(),
-            target: Target("email".into()),
-            event: EventName::Takeover,
-            subject: "pbx-b serves\r\nBcc: thief@example.net".into(),
-            text: "line one\nline two\n".into(),
-            variables: BTreeMap::from([("time".into(), "2026-11-20T10:00:00Z".into())]),
-        }
-    }
-
-    #[test]
-    fn a_subject_with_line_breaks_begins_no_other_header() {
-        let text = String::from_utf8(courier(25).message(&delivery()).unwrap().formatted()).unwrap();
-        assert!(text.contains("Subject: pbx-b serves Bcc: thief@example.net\r\n"), "{text}");
-        assert!(!text.contains("\r\nBcc:"), "{text}");
-        assert!(text.contains("Date: Fri, 20 Nov 2026 10:00:00 +0000\r\n"), "{text}");
-        assert!(text.contains("Message-ID: <01K%2Ftakeover%2Eemail@example.com>\r\n"), "{text}");
-    }
-
-    #[test]
-    fn an_address_that_is_none_is_refused_when_the_courier_is_made() {
-        let email = Email { to: vec!["ops".into()], ..courier(25).email };
-        let fault = EmailCourier::new(&email).err().unwrap();
-        assert!(fault.contains("\"ops\" is no mail address"), "{fault}");
-    }
-
-    /// A relay that says `lines`, one after each command, and then falls silent.
-    async fn relay(lines: &'static [&'static str]) -> u16 {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        tokio::spawn(async move {
-            let (stream, _) = listener.accept().await.unwrap();
-            let mut stream = BufReader::new(stream);
-            let mut heard = String::new();
-            for line in lines {
-                stream.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
-                heard.clear();
-                stream.read_line(&mut heard).await.unwrap();
-            }
-            while stream.read_line(&mut heard).await.unwrap_or(0) > 0 {}
-        });
-        port
-    }
-
-    #[tokio::test]
-    async fn a_relay_that_falls_silent_is_left_after_the_limit() {
-        let port = relay(&["220 mail.lab.test", "250 mail.lab.test"]).await;
-        let DeliveryOutcome::Retry(line) = courier(port).attempt(&delivery()).await else { panic!("not a retry") };
-        assert_eq!(line, format!("127.0.0.1:{port} did not answer within 300ms"));
-    }
-
-    #[tokio::test]
-    async fn silence_after_the_message_is_told_as_perhaps_accepted() {
-        let port = relay(&["220 lab", "250 lab", "250 ok", "250 ok", "354 go"]).await;
-        let DeliveryOutcome::Retry(line) = courier(port).attempt(&delivery()).await else { panic!("not a retry") };
-        assert!(line.ends_with("it may have been accepted"), "{line}");
-    }
-}
+mod tests;

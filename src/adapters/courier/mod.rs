@@ -6,6 +6,7 @@
 
 pub mod dead_man;
 
+mod bounded;
 mod command;
 mod email;
 mod http;

@@ -25,6 +25,9 @@ pub fn advice(error: &(dyn Error + 'static), place: &str, ca_key: &str) -> Strin
                 format!("{place} closed the connection without an answer; it may have been carried out")
             }
             io::ErrorKind::TimedOut => format!("{place} did not answer in time; it may have been carried out"),
+            io::ErrorKind::Other | io::ErrorKind::InvalidData => {
+                format!("{place} gave no good answer: {}", plain(&io.to_string()))
+            }
             _ => format!("{place} could not be reached: {}", plain(&io.to_string())),
         },
         None if chain.contains("before message completed") || chain.contains("incomplete response") => {
