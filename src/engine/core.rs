@@ -220,6 +220,11 @@ impl Engine {
             Event::Swapped(advance) => self.epoch_was_restored(advance),
             Event::Conformance(result) => self.conformance = Some(result),
             Event::Step(report) => self.step_report(&report),
+            Event::NotBegun { plan, step } => self.step_not_begun(plan, step),
+            Event::AcceptAbsentEpoch => {
+                self.memory.absent_accepted = true;
+                self.note("epoch", "a missing epoch record is accepted".to_owned(), "by a person".to_owned(), None);
+            }
             Event::Request(request) => self.request(&request),
             Event::Store(result) => self.store_health(result),
             Event::Gate(result) => self.gate = result,
@@ -334,13 +339,15 @@ impl Engine {
         self.unreadable_said = false;
     }
 
-    /// Whether the asks of this output may begin only once it is on disk: always, until a claim is under way.
+    /// Whether the asks of this output may begin only once it is on disk: always, until a claim was begun.
     fn must_be_durable(&self) -> bool {
-        match (&self.run, self.memory.state) {
-            (Some(run), State::TakingOver) => !Self::past_claim(run) || !run.is_begun(Step::Claim),
-            (None, _) | (_, State::Standby | State::Suspect) => true,
-            _ => false,
-        }
+        let begins_claim = self
+            .out
+            .batch
+            .journal
+            .iter()
+            .any(|entry| matches!(entry.record, JournalRecord::Started { step: Step::Claim, .. }));
+        begins_claim || self.run.as_ref().is_none_or(|run| run.kind() == PlanKind::Takeover && !Self::past_claim(run))
     }
 
     fn remember(&mut self) {
@@ -372,8 +379,13 @@ impl Engine {
     }
 
     pub(super) fn tell(&mut self, event: EventName, because: String, channels: Channels) {
+        let step = self.run.as_ref().and_then(Run::halted_at);
+        self.tell_of_step(event, step, because, channels);
+    }
+
+    pub(super) fn tell_of_step(&mut self, event: EventName, step: Option<Step>, because: String, channels: Channels) {
         let key = format!("{}:{event}", self.new_id());
-        self.out.happenings.push(Happening { event, because, channels, key });
+        self.out.happenings.push(Happening { event, because, step, channels, key });
     }
 
     /// A fresh ULID from the wall clock and the seed (splitmix64).
@@ -414,7 +426,12 @@ impl Engine {
         self.judgement.verdict
     }
 
-    /// The claim that this node holds, or believes to hold.
+    /// The table of the plan that runs.
+    pub fn plan_kind(&self) -> Option<PlanKind> {
+        self.run.as_ref().map(Run::kind)
+    }
+
+    /// What is remembered over a restart.
     pub fn memory(&self) -> &Memory {
         &self.memory
     }

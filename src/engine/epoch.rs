@@ -46,6 +46,7 @@ impl Engine {
                 self.epoch_failures = 0;
                 self.forget_unreadable();
                 if let Some(record) = seen.record() {
+                    self.memory.absent_accepted = false;
                     self.memory.epoch_seen_max = self.memory.epoch_seen_max.max(record.number);
                 }
             }

@@ -48,6 +48,15 @@ pub enum Event {
     Conformance(Result<(), String>),
     /// What came of a step.
     Step(StepReport),
+    /// A step that was asked for was not begun, because its record did not reach the disk.
+    NotBegun {
+        /// The plan.
+        plan: PlanId,
+        /// The step.
+        step: Step,
+    },
+    /// A person accepts that there is no epoch record: "nobody" is believed again until one is seen.
+    AcceptAbsentEpoch,
     /// A person asks.
     Request(Request),
     /// The store cannot write, and why; or it can again.
@@ -147,6 +156,8 @@ pub struct Happening {
     pub event: EventName,
     /// Why, in one line.
     pub because: String,
+    /// The step in question.
+    pub step: Option<Step>,
     /// Where it goes.
     pub channels: Channels,
     /// Unique and stable: with the target's name it is the delivery's key.

@@ -18,6 +18,9 @@ pub struct Memory {
     /// The highest epoch number ever seen; 0: none.
     #[serde(default)]
     pub epoch_seen_max: u64,
+    /// A person accepted that there is no record.
+    #[serde(default)]
+    pub absent_accepted: bool,
     /// The claim that we hold, or believe to hold.
     #[serde(default)]
     pub claim: Option<EpochRecord>,
@@ -66,6 +69,7 @@ impl Memory {
             state: State::Standby,
             state_since: now,
             epoch_seen_max: 0,
+            absent_accepted: false,
             claim: None,
             claim_before: None,
             written: None,

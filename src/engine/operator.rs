@@ -59,6 +59,20 @@ impl Engine {
         });
     }
 
+    /// Why a command would be refused now; `None`: it would be accepted. Changes nothing.
+    pub fn would_refuse(&mut self, command: &Command) -> Option<String> {
+        let before = (self.intent.clone(), self.once.clone(), self.memory.clone(), self.asked_because.clone());
+        let request = Request { command: command.clone(), reason: String::new(), by: String::new() };
+        let history = self.out.batch.history.len();
+        self.request(&request);
+        self.out.batch.history.truncate(history);
+        (self.intent, self.once, self.memory, self.asked_because) = before;
+        match self.out.reply.take() {
+            Some(Reply::Refused(why)) => Some(why),
+            Some(Reply::Accepted(_)) | None => None,
+        }
+    }
+
     /// Whether and why a command's trigger would do nothing now.
     fn fire_or_refuse(&mut self, trigger: Trigger, accepted: &str) -> Result<String, String> {
         if self.row_for(trigger).is_some() {

@@ -35,7 +35,7 @@ pub fn stand(read: Option<&EpochRead>, memory: &Memory, node: &NodeName, peer: &
         Some(Ok(seen)) => seen,
     };
     let EpochSeen::Held { record, .. } = seen else {
-        return if memory.epoch_seen_max == 0 {
+        return if memory.epoch_seen_max == 0 || memory.absent_accepted {
             Standing::Nobody
         } else {
             Standing::Low(format!("there is no record, but turn {} was seen", memory.epoch_seen_max))

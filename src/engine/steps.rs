@@ -2,7 +2,7 @@
 
 use crate::takeover::{Fact, Run, Todo};
 use crate::units::journal::JournalRecord;
-use crate::units::{EventName, Mode, PlanKind, Side, Step, StepOutcome};
+use crate::units::{EventName, Mode, PlanId, PlanKind, Side, Step, StepOutcome};
 
 use super::core::Engine;
 use super::event::{Ask, Channels, Happening, Order, StepReport};
@@ -72,7 +72,7 @@ impl Engine {
             if let Some(channels) = channels {
                 let event = event_of(kind);
                 let key = format!("{plan}:{event}");
-                self.out.happenings.push(Happening { event, because: because.clone(), channels, key });
+                self.out.happenings.push(Happening { event, because: because.clone(), step: None, channels, key });
             }
             self.journal(plan, record);
         }
@@ -96,6 +96,16 @@ impl Engine {
         let (todo, facts) = run.report(report.step, report.attempt, report.mode, outcome, self.now);
         self.carry_out(todo);
         self.take_facts(facts);
+    }
+
+    /// A step's record did not reach the disk, so nothing was done: it waits as if it had never been asked.
+    pub(super) fn step_not_begun(&mut self, plan: PlanId, step: Step) {
+        let Some(run) = self.run.as_mut().filter(|run| run.id() == plan) else { return };
+        run.not_begun(step, self.now);
+        if step == Step::Claim && self.memory.claim.as_ref().is_some_and(|claim| claim.id == plan) {
+            self.memory.claim = None;
+            self.memory.written = None;
+        }
     }
 
     fn take_facts(&mut self, facts: Vec<Fact>) {

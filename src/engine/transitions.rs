@@ -194,7 +194,8 @@ impl Engine {
             }
             Fact::GaveUp(step, why) => {
                 self.note("step", format!("{step} was given up"), why.clone(), None);
-                self.tell(EventName::StepRetries, format!("{step} was given up: {why}"), Channels::Notifications);
+                let text = format!("{step} was given up: {why}");
+                self.tell_of_step(EventName::StepRetries, Some(step), text, Channels::Notifications);
             }
             Fact::Dropped(why) => self.once.push((Trigger::ConfirmFailed, why)),
             Fact::ClaimLost(why) => self.once.push((Trigger::ClaimLost, why)),

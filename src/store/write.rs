@@ -98,7 +98,9 @@ impl Place {
     fn of(record: &JournalRecord) -> Self {
         let (step, attempt, keep) = match record {
             JournalRecord::Opened { .. } | JournalRecord::Closed { .. } => ("", 0, Keep::Always),
-            JournalRecord::Skipped { step, .. } => (step.name(), 0, Keep::Always),
+            JournalRecord::Skipped { step, .. }
+            | JournalRecord::GaveUp { step, .. }
+            | JournalRecord::Halted { step, .. } => (step.name(), 0, Keep::Always),
             JournalRecord::Started { step, attempt } => (step.name(), *attempt, Keep::UntilManyFollow),
             JournalRecord::Ended { step, attempt, outcome } => match outcome {
                 StepOutcome::Done(_) | StepOutcome::Refused(_) => (step.name(), *attempt, Keep::Always),

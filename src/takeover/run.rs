@@ -315,6 +315,19 @@ impl Run {
         }
     }
 
+    /// The attempt that was asked for last was not begun.
+    pub fn not_begun(&mut self, step: Step, now: Now) {
+        let Some(i) = self.position(step) else { return };
+        let run = &mut self.steps[i];
+        if run.flight == Flight::Asked(Mode::Act) {
+            run.attempt = run.attempt.saturating_sub(1);
+        }
+        run.flight = Flight::None;
+        run.state = StepState::Pending;
+        run.next_try = Some(now.boot + WAIT_PAUSE);
+        "its record did not reach the disk, so it was not begun".clone_into(&mut run.text);
+    }
+
     /// What the engine judged of a step that it judges itself.
     pub fn judged(&mut self, step: Step, outcome: StepOutcome, now: Now) -> Vec<Fact> {
         let Some(i) = self.position(step).filter(|i| self.steps[*i].flight == Flight::Judged) else {

@@ -187,8 +187,20 @@ impl World {
         if !batch.is_empty() || !happenings.is_empty() {
             if self.disk.broken {
                 self.engine.forget_written();
+                let mut not_begun = Vec::new();
                 if durability == Durability::Required {
-                    asks.retain(|ask| !matches!(ask, Ask::Step { .. }));
+                    asks.retain(|ask| match ask {
+                        Ask::Step { plan, step, .. } => {
+                            not_begun.push((*plan, *step));
+                            false
+                        }
+                        _ => true,
+                    });
+                }
+                for (plan, step) in not_begun {
+                    let output = self.engine.handle(Event::NotBegun { plan, step }, self.now);
+                    self.engine.forget_written();
+                    self.asks.extend(output.asks.into_iter().filter(|ask| !matches!(ask, Ask::Step { .. })));
                 }
                 self.engine_store_broken();
             } else {

@@ -1,0 +1,80 @@
+//! Words what happened for each target that shall be told of it.
+
+use crate::adapters::courier;
+use crate::config::Config;
+use crate::engine::{Channels, Happening};
+use crate::units::snapshot::Pair;
+use crate::units::wording::{self, About};
+use crate::units::{Delivery, EventName, Side, State, Target};
+
+/// The prefix of the targets that are ActionURLs.
+pub const ACTION_URL: &str = "action-url:";
+
+/// The deliveries of one happening: one for each target that listens.
+pub fn deliveries(happening: &Happening, config: &Config, pair: &Pair) -> Vec<Delivery> {
+    let about = about(happening, config, pair);
+    let (subject, text) = wording::compose(happening.event, &about);
+    let variables = wording::variables(happening.event, &about);
+    courier::targets_of(config, happening.event)
+        .into_iter()
+        .filter(|target| goes_to(target, happening.channels))
+        .map(|target| Delivery {
+            key: format!("{}:{target}", happening.key),
+            target,
+            event: happening.event,
+            subject: subject.clone(),
+            text: text.clone(),
+            variables: variables.clone(),
+        })
+        .collect()
+}
+
+fn goes_to(target: &Target, channels: Channels) -> bool {
+    match channels {
+        Channels::All => true,
+        Channels::ActionUrls => target.0.starts_with(ACTION_URL),
+        Channels::Notifications => !target.0.starts_with(ACTION_URL),
+    }
+}
+
+/// The message that a person sends to try a target.
+pub fn test_delivery(target: Target, key: String, config: &Config, pair: &Pair) -> Delivery {
+    let happening = Happening {
+        event: EventName::Test,
+        because: "a person asked for a test message".to_owned(),
+        step: None,
+        channels: Channels::All,
+        key: key.clone(),
+    };
+    let about = about(&happening, config, pair);
+    let (subject, text) = wording::compose(EventName::Test, &about);
+    Delivery { key, target, event: EventName::Test, subject, text, variables: wording::variables(EventName::Test, &about) }
+}
+
+fn about(happening: &Happening, config: &Config, pair: &Pair) -> About {
+    let moving = config.dns.updates.iter().flat_map(|update| &update.records).next();
+    let active = match (happening.event, pair.state) {
+        (EventName::Takeover, _) => Side::Backup,
+        (EventName::Failback, _) => Side::Primary,
+        (_, State::Active | State::FailingBack) => Side::Backup,
+        _ => Side::Primary,
+    };
+    let id = happening.key.split(':').next().unwrap_or_default().to_owned();
+    About {
+        id,
+        node: config.node.clone(),
+        primary_node: config.primary.node.clone(),
+        backup_node: config.backup.node.clone(),
+        primary_address: config.primary.address(),
+        backup_address: config.backup.address(),
+        active,
+        state: pair.state,
+        epoch: pair.epoch.number,
+        because: happening.because.clone(),
+        step: happening.step,
+        blocks: pair.armed.because.clone(),
+        dns_name: moving.map(|record| record.name.clone()).unwrap_or_default(),
+        ttl_s: moving.map(|record| record.ttl_s.get()),
+        when: crate::host::clock::now().wall,
+    }
+}

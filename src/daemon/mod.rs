@@ -1,0 +1,20 @@
+//! The daemon: the one loop and the one clock around the engine.
+//!
+//! [`run`] reads the configuration and the store, builds the adapters ([`world`]) and turns the loop (`turn`) until it
+//! is told to stop. Nothing slow happens on the loop: probes ask in tasks of their own (`probers`), batches are
+//! written by the store's thread, steps are carried out in `steps`, messages leave through `outbox`.
+
+mod desk;
+mod messages;
+mod outbox;
+mod probers;
+pub mod readiness;
+mod service;
+pub mod settings;
+mod start;
+mod steps;
+mod turn;
+mod watch;
+pub mod world;
+
+pub use start::{Stopped, run};

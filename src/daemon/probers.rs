@@ -1,0 +1,135 @@
+//! Asks each check and each Internet target in a task of its own: never two questions of one at once, never one late
+//! because another is slow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::engine::Event;
+use crate::host::clock;
+use crate::ports::Probe;
+use crate::store::{CheckSample, Sampled, Store};
+use crate::units::{CheckName, ProbeAnswer, ProbeResult};
+
+use super::turn::Input;
+use super::world::World;
+
+/// What the loop tells all probers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// A check has begun to fail: ask fast until the verdict.
+    pub hurried: bool,
+    /// Each new number is "ask now".
+    pub nudge: u64,
+}
+
+/// The tasks of one world; dropped, they end.
+pub struct Probers {
+    tasks: JoinSet<()>,
+}
+
+/// One prober's schedule and whereabouts.
+struct Prober {
+    probe: Arc<dyn Probe>,
+    what: What,
+    interval: Duration,
+    fast: Duration,
+    pace: watch::Receiver<Pace>,
+    inputs: mpsc::Sender<Input>,
+    store: Store,
+}
+
+#[derive(Clone)]
+enum What {
+    Check(CheckName),
+    Internet(usize, String),
+}
+
+impl Probers {
+    /// Starts a task for each check and target.
+    pub fn start(world: &World, pace: &watch::Sender<Pace>, inputs: &mpsc::Sender<Input>, store: &Store) -> Self {
+        let mut tasks = JoinSet::new();
+        let monitor = &world.config.monitor;
+        let mut start = |probe: &Arc<dyn Probe>, what, interval| {
+            let prober = Prober {
+                probe: Arc::clone(probe),
+                what,
+                interval,
+                fast: monitor.fast_interval,
+                pace: pace.subscribe(),
+                inputs: inputs.clone(),
+                store: store.clone(),
+            };
+            tasks.spawn(prober.run());
+        };
+        for ((name, probe), check) in world.checks.iter().zip(&monitor.checks) {
+            start(probe, What::Check(name.clone()), check.interval);
+        }
+        for (i, (probe, target)) in world.internet.iter().zip(&world.config.internet.targets).enumerate() {
+            start(probe, What::Internet(i, target.name.clone()), world.config.internet.interval);
+        }
+        Self { tasks }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.tasks.len()
+    }
+}
+
+impl Prober {
+    async fn run(mut self) {
+        loop {
+            let nudged = self.pace.borrow_and_update().nudge;
+            let started = Instant::now();
+            let asked = clock::now().boot;
+            let result = self.probe.ask().await;
+            if !self.tell(result, asked).await {
+                return;
+            }
+            self.rest(started, nudged).await;
+        }
+    }
+
+    /// Waits until the next question: from start to start, or in haste from end to start, or at once when nudged.
+    async fn rest(&mut self, started: Instant, nudged: u64) {
+        let ended = Instant::now();
+        loop {
+            let pace = *self.pace.borrow_and_update();
+            if pace.nudge != nudged {
+                return;
+            }
+            let next = started + self.interval;
+            let next = if pace.hurried { next.min(ended + self.fast) } else { next };
+            tokio::select! {
+                () = tokio::time::sleep_until(next) => return,
+                changed = self.pace.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    async fn tell(&self, result: ProbeResult, asked: Duration) -> bool {
+        self.store.record_check(self.sample(&result));
+        let event = match &self.what {
+            What::Check(name) => Event::Check { name: name.clone(), result, asked },
+            What::Internet(target, _) => Event::Internet { target: *target, result, asked },
+        };
+        self.inputs.send(Input::Heard(event)).await.is_ok()
+    }
+
+    fn sample(&self, result: &ProbeResult) -> CheckSample {
+        let (sampled, seen) = match &result.answer {
+            ProbeAnswer::Up { seen, .. } => (Sampled::Up, seen.clone()),
+            ProbeAnswer::Down(why) => (Sampled::Down, why.clone()),
+            ProbeAnswer::Unknown(why) => (Sampled::Unknown, why.clone()),
+        };
+        let name = match &self.what {
+            What::Check(name) => format!("check:{name}"),
+            What::Internet(_, name) => format!("internet:{name}"),
+        };
+        CheckSample { at: clock::now().wall, name, result: sampled, latency: result.latency, seen }
+    }
+}

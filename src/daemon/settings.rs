@@ -1,0 +1,98 @@
+//! The engine's share of a configuration.
+
+use std::time::Duration;
+
+use crate::config::{self, CheckTarget, Config, DnsMode, Driver};
+use crate::decision::{CheckSettings, DownWhen, HalfDead, SiteCut};
+use crate::engine::{Automatic, EpochStoreKind, InternetSettings, PrimaryStart, Settings};
+use crate::takeover::{Configured, Fencing, Limits};
+use crate::units::{CheckKind, EventName};
+
+/// What the engine needs to know of the configuration.
+pub fn of(config: &Config) -> Settings {
+    let monitor = &config.monitor;
+    let peer = config.host(config.side.other()).node.clone();
+    let slowest = monitor.checks.iter().map(|check| check.timeout).chain([config.internet.timeout]).max();
+    Settings {
+        node: config.node.clone(),
+        peer,
+        checks: monitor.checks.iter().map(|check| check_settings(config, check)).collect(),
+        internet: InternetSettings {
+            need: config.internet.need,
+            targets: config.internet.targets.iter().map(|target| target.name.clone()).collect(),
+            period: period(config.internet.interval, config.internet.timeout, monitor.fast_interval),
+        },
+        down_when: match monitor.down_when {
+            config::DownWhen::All => DownWhen::All,
+            config::DownWhen::Any => DownWhen::Any,
+        },
+        half_dead: match monitor.half_dead {
+            config::HalfDead::TakeoverAfter(wait) => HalfDead::TakeoverAfter(wait),
+            config::HalfDead::Alert => HalfDead::Alert,
+        },
+        site_cut: match monitor.site_cut {
+            config::SiteCut::Takeover => SiteCut::Takeover,
+            config::SiteCut::Wait => SiteCut::Wait,
+        },
+        automatic: if config.takeover.automatic { Automatic::On } else { Automatic::Off },
+        hold_down: config.takeover.hold_down,
+        startup_grace: config.takeover.startup_grace,
+        hold_off: config.takeover.hold_off,
+        give_up_after: config.pbx.give_up_after,
+        repeat: config.notify.repeat,
+        epoch_store: match config.epoch {
+            config::Epoch::Local => EpochStoreKind::Local,
+            config::Epoch::Dns { .. } => EpochStoreKind::Dns,
+        },
+        // A question may be under way when the fresh one is asked for: two time-outs, and a second.
+        confirm_within: slowest.unwrap_or_default() * 2 + Duration::from_secs(1),
+        primary_start: if config.failback.start_primary.is_empty() {
+            PrimaryStart::ByItself
+        } else {
+            PrimaryStart::ByCommand
+        },
+        configured: configured(config),
+        limits: Limits { drain: config.failback.drain, wait_for_primary: config.failback.wait_for_primary },
+        config_text: config.text.0.clone(),
+    }
+}
+
+fn configured(config: &Config) -> Configured {
+    let listens = |event| config.action_urls.iter().any(|url| url.events.contains(&event));
+    let notify = &config.notify;
+    let trunk_verb = match &config.pbx.driver {
+        Driver::Command(verbs) => !verbs.register_trunks.is_empty(),
+        Driver::Systemd { .. } => false,
+    };
+    Configured {
+        fencing: Fencing::NotConfigured,
+        trunks: trunk_verb || !config.pbx.trunks.is_empty(),
+        dns: config.dns.mode == DnsMode::Replace && config.dns.updates.iter().any(|update| !update.records.is_empty()),
+        takeover_urls: listens(EventName::Takeover),
+        failback_urls: listens(EventName::Failback),
+        notify: notify.email.is_some() || !notify.webhooks.is_empty() || !notify.command.is_empty(),
+        return_data: !config.failback.return_data.is_empty(),
+        lower_ttl: config.failback.lower_ttl_first,
+    }
+}
+
+fn check_settings(config: &Config, check: &config::Check) -> CheckSettings {
+    CheckSettings {
+        name: check.name.clone(),
+        kind: match check.target {
+            CheckTarget::Http { .. } => CheckKind::Http,
+            CheckTarget::Sip { .. } => CheckKind::Sip,
+            CheckTarget::Tcp { .. } => CheckKind::Tcp,
+            CheckTarget::Heartbeat { .. } => CheckKind::Heartbeat,
+        },
+        definition: config::digest_of_check(check, config.primary.address()),
+        fall: check.fall,
+        rise: check.rise,
+        period: period(check.interval, check.timeout, config.monitor.fast_interval),
+    }
+}
+
+/// The longest time from one result to the next while all goes as it should: a silent host takes the whole time-out.
+fn period(interval: Duration, timeout: Duration, pause: Duration) -> Duration {
+    interval.max(timeout + pause)
+}

@@ -1,0 +1,264 @@
+//! Carries one step out in the world that its plan began with, and reports what came of it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+
+use crate::engine::{Ask, Event, Order, StepReport};
+use crate::host::command;
+use crate::store::{DeliveryState, DeliveryStatus, Store};
+use crate::units::names::{Redirect, Redirected, Verified};
+use crate::units::{Advance, EventName, Mode, PlanId, PlanKind, Step, StepOutcome};
+
+use super::messages::ACTION_URL;
+use super::world::World;
+
+/// The fact under which the records' last verified values are kept.
+const VERIFIED_FACT: &str = "dns_verified";
+/// The working directory is waited for so long; then the plan goes on and says so. Nothing is worse than no telephone.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
+/// How many files one look at the working directory reads; beyond that its newest change is not known exactly.
+const FILES_MAX: usize = 1_000_000;
+/// `sync.stop`, `sync.start` and `failback.start_primary` may take so long.
+const COMMAND_MAX: Duration = Duration::from_secs(60);
+/// The first pass of `failback.return_data` may take so long: this node serves meanwhile.
+const RETURN_DATA_MAX: Duration = Duration::from_secs(24 * 3600);
+/// So low is a TTL before a failback.
+const LOW_TTL_S: u32 = 5;
+/// One wait for messages to be answered; then the step is looked at again.
+const MESSAGES_WAIT: Duration = Duration::from_secs(60);
+
+/// What a step needs besides its order.
+#[derive(Clone)]
+pub struct Hands {
+    /// The world of its plan.
+    pub world: Arc<World>,
+    /// Where facts and messages are kept.
+    pub store: Store,
+    /// Bumped when an answer to a message was recorded.
+    pub news: watch::Receiver<u64>,
+}
+
+/// Carries out an [`Ask::Step`]; `None` for any other ask.
+pub async fn carry_out(hands: Hands, ask: Ask) -> Option<Event> {
+    let Ask::Step { plan, kind, step, attempt, mode, order } = ask else { return None };
+    let (outcome, seen) = match (step, order) {
+        (Step::Claim | Step::HandOver, Order::Swap { from, to }) => swap(&hands.world, from, to).await,
+        (Step::Claim | Step::HandOver, _) => match hands.world.epoch.read().await {
+            Ok(seen) => (StepOutcome::failed("read"), Some(seen)),
+            Err(why) => (StepOutcome::Unknown(why), None),
+        },
+        (step, order) => (act(&hands, plan, kind, step, mode, order).await, None),
+    };
+    Some(Event::Step(StepReport { plan, step, attempt, mode, outcome, seen }))
+}
+
+async fn swap(
+    world: &World,
+    from: crate::units::EpochSeen,
+    to: crate::units::EpochRecord,
+) -> (StepOutcome, Option<crate::units::EpochSeen>) {
+    match world.epoch.advance(&from, &to).await {
+        Advance::Done => (StepOutcome::done(to.to_string()), Some(crate::units::EpochSeen::held(to))),
+        Advance::Lost(seen) => {
+            let who = seen.record().map_or_else(|| "nobody".to_owned(), ToString::to_string);
+            (StepOutcome::Refused(format!("another value stands there: {who}")), Some(seen))
+        }
+        Advance::Unknown(why) => (StepOutcome::Unknown(why), None),
+    }
+}
+
+async fn act(hands: &Hands, plan: PlanId, kind: PlanKind, step: Step, mode: Mode, order: Order) -> StepOutcome {
+    let world = &*hands.world;
+    let failback = &world.config.failback;
+    match step {
+        Step::Fence => world.fence.fence(mode).await,
+        Step::SecureData => secure_data(world).await,
+        Step::Reload => world.pbx.reload(mode).await,
+        Step::AcceptRegistrations => world.pbx.accept_registrations(mode).await,
+        Step::RegisterTrunks => world.pbx.register_trunks(mode).await,
+        Step::RedirectDns => redirect(hands, mode, order).await,
+        Step::LowerTtl => lower_ttl(hands, order).await,
+        Step::ActionUrls | Step::Notify => messages(hands, plan, step, mode, &order).await,
+        Step::ReturnData => run(world, "failback.return_data", &failback.return_data, RETURN_DATA_MAX).await,
+        Step::ReturnDelta => run(world, "failback.return_data", &failback.return_data, failback.return_limit).await,
+        Step::Drain => world.pbx.drain().await,
+        Step::UnregisterTrunks => world.pbx.unregister_trunks().await,
+        Step::StopAccepting if kind == PlanKind::Failback => world.pbx.stop_accepting().await,
+        Step::StopAccepting => world.pbx.passive().await,
+        Step::PrimaryServes => start_primary(world).await,
+        Step::Confirm | Step::Preflight | Step::Claim | Step::HandOver => {
+            StepOutcome::failed("this step is judged by the engine, which is a fault of this program")
+        }
+    }
+}
+
+async fn run(world: &World, key: &str, argv: &[String], limit: Duration) -> StepOutcome {
+    if argv.is_empty() {
+        return StepOutcome::done(format!("{key} is not set"));
+    }
+    let config = &world.config;
+    let env = [
+        ("PBX_FAILOVER_NODE".to_owned(), config.node.to_string()),
+        ("PBX_FAILOVER_PRIMARY".to_owned(), config.primary.address().to_string()),
+        ("PBX_FAILOVER_WORKING_DIR".to_owned(), config.pbx.working_dirs[0].display().to_string()),
+    ];
+    let end = command::run(argv, &env, limit).await;
+    let line = format!("{key}: {}", end.line());
+    match end {
+        command::CommandEnd::TimedOut => StepOutcome::Unknown(line),
+        _ if end.succeeded() => StepOutcome::Done(line),
+        _ => StepOutcome::Failed(line),
+    }
+}
+
+/// Hands the inbound sync back and starts the primary; its votes prove the rest.
+async fn start_primary(world: &World) -> StepOutcome {
+    let sync = run(world, "sync.start", &world.config.sync.start, COMMAND_MAX).await;
+    let start = run(world, "failback.start_primary", &world.config.failback.start_primary, COMMAND_MAX).await;
+    match (&sync, &start) {
+        (StepOutcome::Done(_), StepOutcome::Done(_)) => StepOutcome::done(format!("{}; {}", sync.text(), start.text())),
+        _ => StepOutcome::failed(format!("{}; {}", sync.text(), start.text())),
+    }
+}
+
+/// Stops the inbound sync, waits until the directories are quiet, and asks the gate.
+async fn secure_data(world: &World) -> StepOutcome {
+    let stopped = run(world, "sync.stop", &world.config.sync.stop, COMMAND_MAX).await;
+    if !matches!(stopped, StepOutcome::Done(_)) {
+        return stopped;
+    }
+    let settled = settle(&world.config.pbx.working_dirs, world.config.sync.settle).await;
+    match world.gate.gate().await {
+        StepOutcome::Done(gate) => StepOutcome::done(format!("{}; {settled}; gate {gate}", stopped.text())),
+        other => other,
+    }
+}
+
+async fn settle(dirs: &[PathBuf], settle: Duration) -> String {
+    if settle.is_zero() {
+        return "not waited for (sync.settle is 0)".to_owned();
+    }
+    let deadline = tokio::time::Instant::now() + SETTLE_MAX.max(settle);
+    loop {
+        let dirs = dirs.to_vec();
+        let newest = tokio::task::spawn_blocking(move || newest_change(&dirs)).await.ok().flatten();
+        let quiet = newest.and_then(|at| SystemTime::now().duration_since(at).ok());
+        match quiet {
+            None if newest.is_none() => return "the working directory is empty or not there".to_owned(),
+            Some(quiet) if quiet >= settle => return format!("no change for {} s", quiet.as_secs()),
+            _ if tokio::time::Instant::now() >= deadline => {
+                return format!("still changing after {} s, went on all the same", SETTLE_MAX.as_secs());
+            }
+            // A change in the future (a clock apart) counts as just now.
+            quiet => tokio::time::sleep(settle.saturating_sub(quiet.unwrap_or_default())).await,
+        }
+    }
+}
+
+fn newest_change(dirs: &[PathBuf]) -> Option<SystemTime> {
+    let mut newest = None;
+    let mut left = FILES_MAX;
+    let mut open: Vec<PathBuf> = dirs.to_vec();
+    while let Some(dir) = open.pop() {
+        let Ok(entries) = std::fs::read_dir(&dir) else { continue };
+        newest = newest.max(std::fs::metadata(&dir).and_then(|m| m.modified()).ok());
+        for entry in entries.flatten() {
+            left = left.checked_sub(1)?;
+            let Ok(meta) = entry.metadata() else { continue };
+            newest = newest.max(meta.modified().ok());
+            if meta.is_dir() {
+                open.push(entry.path());
+            }
+        }
+    }
+    newest
+}
+
+/// The records' last verified values, as the store keeps them.
+pub async fn verified(store: &Store) -> Verified {
+    let fact = store.fact(VERIFIED_FACT.to_owned()).await.ok().flatten();
+    fact.and_then(|fact| serde_json::from_value(fact).ok()).unwrap_or_default()
+}
+
+async fn redirect(hands: &Hands, mode: Mode, order: Order) -> StepOutcome {
+    let Order::Names { to, epoch_raw } = order else { return StepOutcome::failed("no order for DNS") };
+    let mut last_verified = verified(&hands.store).await;
+    let order = Redirect { to, mode, epoch_raw, last_verified: last_verified.clone() };
+    let Redirected { outcome, verified, .. } = hands.world.names.redirect(&order).await;
+    if !verified.is_empty() {
+        last_verified.extend(verified);
+        if let Ok(fact) = serde_json::to_value(&last_verified) {
+            // Without it the next move compares with an older value, and stops rather than overwrites.
+            if let Err(trouble) = hands.store.put_fact(VERIFIED_FACT.to_owned(), &fact).await {
+                tracing::warn!(%trouble, "the verified records could not be remembered");
+            }
+        }
+    }
+    outcome
+}
+
+async fn lower_ttl(hands: &Hands, order: Order) -> StepOutcome {
+    let Order::Names { to, epoch_raw } = order else { return StepOutcome::failed("no order for DNS") };
+    let last_verified = verified(&hands.store).await;
+    let order = Redirect { to, mode: Mode::Act, epoch_raw, last_verified };
+    let outcome = hands.world.names.lower_ttl(&order, LOW_TTL_S).await;
+    let StepOutcome::Done(proof) = outcome else { return outcome };
+    let records = hands.world.config.dns.updates.iter().flat_map(|update| &update.records);
+    let longest = records.map(|record| record.ttl_s.get()).max().unwrap_or_default();
+    tokio::time::sleep(Duration::from_secs(longest.into())).await;
+    StepOutcome::done(format!("{proof}; waited {longest} s"))
+}
+
+/// The messages of a plan: queued with the step's own record, sent by the outbox, proved by their recorded answers.
+async fn messages(hands: &Hands, plan: PlanId, step: Step, mode: Mode, order: &Order) -> StepOutcome {
+    let Order::Messages(event) = order else { return StepOutcome::failed("no order for messages") };
+    let mut news = hands.news.clone();
+    let deadline = tokio::time::Instant::now() + MESSAGES_WAIT;
+    loop {
+        news.borrow_and_update();
+        let outcome = match of_plan(&hands.store, plan, *event, step).await {
+            Ok(states) => judge_messages(&states),
+            Err(why) => StepOutcome::Unknown(why),
+        };
+        let waits = matches!(outcome, StepOutcome::Failed(_));
+        if mode == Mode::Look || !waits || tokio::time::Instant::now() >= deadline {
+            return outcome;
+        }
+        let _ = tokio::time::timeout_at(deadline, news.changed()).await;
+    }
+}
+
+async fn of_plan(store: &Store, plan: PlanId, event: EventName, step: Step) -> Result<Vec<DeliveryStatus>, String> {
+    let all = store.deliveries_of(format!("{plan}:{event}:")).await.map_err(|trouble| trouble.to_string())?;
+    let wanted = step == Step::ActionUrls;
+    Ok(all.into_iter().filter(|d| d.target.0.starts_with(ACTION_URL) == wanted).collect())
+}
+
+fn judge_messages(states: &[DeliveryStatus]) -> StepOutcome {
+    if states.is_empty() {
+        return StepOutcome::failed("not queued yet");
+    }
+    let (mut said, mut waits, mut rejected) = (Vec::new(), 0, 0);
+    for status in states {
+        said.push(match &status.state {
+            DeliveryState::Accepted(proof) => format!("{}: {proof}", status.target),
+            DeliveryState::Rejected(why) => {
+                rejected += 1;
+                format!("{}: {why}", status.target)
+            }
+            DeliveryState::Waiting { attempts, said } => {
+                waits += 1;
+                format!("{} waits after {attempts} attempts {said}", status.target)
+            }
+        });
+    }
+    let said = said.join("; ");
+    match (waits, rejected) {
+        (0, 0) => StepOutcome::Done(said),
+        (0, _) => StepOutcome::Refused(said),
+        _ => StepOutcome::Failed(said),
+    }
+}

@@ -1,0 +1,189 @@
+//! What is looked at beside the decisions: the PBX's own status, the records, the epoch store's conformance, the
+//! outbound heartbeat. Each in a task of its own; what they see feeds the snapshot.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::adapters::courier::dead_man;
+use crate::config::Epoch;
+use crate::engine::Event;
+use crate::store::Store;
+use crate::units::names::{RecordView, Redirect};
+use crate::units::{Mode, PbxStatus, Side, State};
+
+use super::steps::verified;
+use super::turn::Input;
+use super::world::World;
+
+/// How often the PBX is asked while this node only watches.
+const PBX_EVERY_STANDBY: Duration = Duration::from_secs(30);
+/// How often while it serves.
+const PBX_EVERY: Duration = Duration::from_secs(5);
+/// How often the records are read back while this node serves.
+const DNS_EVERY_ACTIVE: Duration = Duration::from_secs(30);
+/// How often otherwise.
+const DNS_EVERY: Duration = Duration::from_secs(300);
+/// How often an epoch store that does not conform is tried again.
+const CONFORMANCE_AGAIN: Duration = Duration::from_secs(30);
+
+/// What the tasks saw last.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// The PBX.
+    pub pbx: Option<PbxStatus>,
+    /// The records.
+    pub dns: Vec<RecordView>,
+    /// Messages in the queue.
+    pub queued: u32,
+}
+
+/// Shared between the tasks and whoever prints a snapshot.
+pub type Shared = Arc<Mutex<Seen>>;
+
+/// What the loop tells these tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Where the robot stands.
+    pub state: State,
+    /// Whether it is armed.
+    pub armed: bool,
+}
+
+/// Reads what was seen last.
+pub fn seen(shared: &Shared) -> Seen {
+    shared.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn note(shared: &Shared, change: impl FnOnce(&mut Seen)) {
+    change(&mut shared.lock().unwrap_or_else(PoisonError::into_inner));
+}
+
+/// Asks the PBX, again and again.
+pub async fn pbx(shared: Shared, worlds: watch::Receiver<Arc<World>>, mut standing: watch::Receiver<Standing>) {
+    loop {
+        let world = Arc::clone(&worlds.borrow());
+        let status = world.pbx.status().await;
+        note(&shared, |seen| seen.pbx = Some(status));
+        let state = standing.borrow_and_update().state;
+        let pause = if matches!(state, State::Standby | State::Suspect) { PBX_EVERY_STANDBY } else { PBX_EVERY };
+        if !rest(&mut standing, pause).await {
+            return;
+        }
+    }
+}
+
+/// Reads the records, again and again.
+pub async fn dns(
+    shared: Shared,
+    store: Store,
+    worlds: watch::Receiver<Arc<World>>,
+    mut standing: watch::Receiver<Standing>,
+) {
+    loop {
+        let state = standing.borrow_and_update().state;
+        let active = matches!(state, State::Active);
+        let order = Redirect {
+            to: if active { Side::Backup } else { Side::Primary },
+            mode: Mode::Look,
+            epoch_raw: None,
+            last_verified: verified(&store).await,
+        };
+        let world = Arc::clone(&worlds.borrow());
+        let seen = world.names.redirect(&order).await;
+        let waiting = store.deliveries_waiting().await.unwrap_or_default();
+        note(&shared, |shared| (shared.dns, shared.queued) = (seen.views, waiting));
+        if !rest(&mut standing, if active { DNS_EVERY_ACTIVE } else { DNS_EVERY }).await {
+            return;
+        }
+    }
+}
+
+/// Waits, or less when the state changes; false when the daemon ends.
+async fn rest(standing: &mut watch::Receiver<Standing>, pause: Duration) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(pause) => true,
+        changed = standing.changed() => changed.is_ok(),
+    }
+}
+
+/// Sends the outbound heartbeat while armed.
+pub async fn heartbeat(worlds: watch::Receiver<Arc<World>>, standing: watch::Receiver<Standing>) {
+    /// Without a heartbeat in the configuration, it is looked for again so often.
+    const NONE: Duration = Duration::from_secs(60);
+    loop {
+        let target = worlds.borrow().config.notify.dead_man.clone();
+        let armed = standing.borrow().armed;
+        if let Some(target) = target.as_ref().filter(|_| armed)
+            && let Err(why) = dead_man::beat(target).await
+        {
+            tracing::warn!(why, "the outbound heartbeat was not accepted");
+        }
+        tokio::time::sleep(target.map_or(NONE, |target| target.every)).await;
+        if standing.has_changed().is_err() {
+            return;
+        }
+    }
+}
+
+/// Where a person's acceptance of the epoch record's name is kept: beside the store, so that `check` can write it
+/// while the daemon holds the store.
+pub const ACCEPTED_FILE: &str = "epoch-record";
+const CONFORMANCE_FACT: &str = "epoch_conformance";
+const RECORD_FACT: &str = "epoch_record";
+const ACCEPTED_FACT: &str = "epoch_accepted";
+
+/// Sees that the record's name is the remembered one and that the store compares and swaps; then ends.
+///
+/// A test that passed is remembered with the settings it depends on, and not repeated while they stay.
+pub async fn conformance(world: Arc<World>, store: Store, inputs: mpsc::Sender<Input>) {
+    let Epoch::Dns { record, .. } = &world.config.epoch else {
+        let _ = inputs.send(Input::Heard(Event::Conformance(Ok(())))).await;
+        return;
+    };
+    loop {
+        let result = prove(&world, &store, record, &inputs).await;
+        let done = result.is_ok();
+        if inputs.send(Input::Heard(Event::Conformance(result))).await.is_err() || done {
+            return;
+        }
+        tokio::time::sleep(CONFORMANCE_AGAIN).await;
+    }
+}
+
+async fn prove(world: &World, store: &Store, record: &str, inputs: &mpsc::Sender<Input>) -> Result<(), String> {
+    let fact = async |key: &str| store.fact(key.to_owned()).await.map_err(|trouble| trouble.to_string());
+    let put = async |key: &str, value: &str| {
+        store.put_fact(key.to_owned(), &serde_json::Value::from(value)).await.map_err(|trouble| trouble.to_string())
+    };
+    let accepted = accepted(&world.config.state_dir).filter(|accepted| accepted.lines().next() == Some(record));
+    if let Some(accepted) = &accepted
+        && fact(ACCEPTED_FACT).await? != Some(accepted.as_str().into())
+    {
+        put(RECORD_FACT, record).await?;
+        put(ACCEPTED_FACT, accepted).await?;
+        let _ = inputs.send(Input::Heard(Event::AcceptAbsentEpoch)).await;
+    }
+    match fact(RECORD_FACT).await? {
+        None => put(RECORD_FACT, record).await?,
+        Some(known) if known == record => {}
+        Some(known) => {
+            return Err(format!(
+                "epoch.record is {record}, but this node remembers {}: two names are two services; if the change is meant, run `pbx-failover check --accept-epoch-record`",
+                known.as_str().unwrap_or("another")
+            ));
+        }
+    }
+    let fingerprint = world.epoch.fingerprint();
+    if fact(CONFORMANCE_FACT).await? == Some(fingerprint.as_str().into()) {
+        return Ok(());
+    }
+    world.epoch.conformance().await?;
+    put(CONFORMANCE_FACT, &fingerprint).await
+}
+
+fn accepted(state_dir: &Path) -> Option<String> {
+    std::fs::read_to_string(state_dir.join(ACCEPTED_FILE)).ok().map(|text| text.trim().to_owned())
+}

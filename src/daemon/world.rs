@@ -1,0 +1,76 @@
+//! The adapters that one configuration needs, behind their ports.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::adapters::courier;
+use crate::adapters::dns::{DnsEpoch, DnsRecords};
+use crate::adapters::epoch_local::LocalEpoch;
+use crate::adapters::{checks, pbx};
+use crate::config::{Config, Epoch};
+use crate::ports::{Courier, DataGate, EpochStore, Fence, Names, NotConfigured, Pbx, Probe, Witness};
+use crate::units::{CheckName, Target};
+
+/// Everything that touches the outside, built from one configuration. A plan keeps the world that it began with.
+pub struct World {
+    /// The configuration.
+    pub config: Config,
+    /// The checks, in the file's order.
+    pub checks: Vec<(CheckName, Arc<dyn Probe>)>,
+    /// The Internet targets, in the file's order.
+    pub internet: Vec<Arc<dyn Probe>>,
+    /// Who may serve.
+    pub epoch: Box<dyn EpochStore>,
+    /// The records that move.
+    pub names: Box<dyn Names>,
+    /// The PBX on this node.
+    pub pbx: Box<dyn Pbx>,
+    /// Who carries messages.
+    pub couriers: BTreeMap<Target, Arc<dyn Courier>>,
+    /// What makes certain that the primary is off.
+    pub fence: Box<dyn Fence>,
+    /// The gate before the working directory is loaded.
+    pub gate: Box<dyn DataGate>,
+    /// The witness at the primary's site.
+    pub site: Box<dyn Witness>,
+}
+
+impl World {
+    /// Builds every adapter.
+    ///
+    /// # Errors
+    /// One line: what this host lacks, and what to do.
+    pub fn build(config: Config) -> Result<Self, String> {
+        let mut probes = Vec::new();
+        for check in &config.monitor.checks {
+            let probe = checks::probe(check, &config.primary).map_err(|why| format!("check {}: {why}", check.name))?;
+            probes.push((check.name.clone(), Arc::from(probe)));
+        }
+        let mut internet = Vec::new();
+        for target in &config.internet.targets {
+            let probe = checks::internet::probe(target, config.internet.timeout)
+                .map_err(|why| format!("internet target {}: {why}", target.name))?;
+            internet.push(Arc::from(probe));
+        }
+        let couriers = courier::couriers(&config)?.into_iter().map(|(target, courier)| (target, Arc::from(courier)));
+        Ok(Self {
+            checks: probes,
+            internet,
+            epoch: epoch_store(&config),
+            names: Box::new(DnsRecords::new(&config.dns, &config.epoch)),
+            pbx: pbx::driver(&config)?,
+            couriers: couriers.collect(),
+            fence: Box::new(NotConfigured),
+            gate: Box::new(NotConfigured),
+            site: Box::new(NotConfigured),
+            config,
+        })
+    }
+}
+
+fn epoch_store(config: &Config) -> Box<dyn EpochStore> {
+    match &config.epoch {
+        Epoch::Local => Box::new(LocalEpoch::new(&config.state_dir)),
+        Epoch::Dns { record, update } => Box::new(DnsEpoch::new(&config.dns.updates[*update], record)),
+    }
+}
