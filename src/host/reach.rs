@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use rustix::io::Errno;
 
+use crate::units::ProbeAnswer;
+
 /// A network error, with its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
@@ -26,34 +28,53 @@ impl fmt::Display for Fault {
     }
 }
 
+impl From<Fault> for ProbeAnswer {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Ours(why) => Self::Unknown(why),
+            Fault::Theirs(why) => Self::Down(why),
+        }
+    }
+}
+
 /// Judges an error of a socket that was to reach `target`.
 ///
 /// `ENETUNREACH`, `EHOSTUNREACH` and `EACCES` come from our own routing table as well as from a received ICMP
-/// message (Linux `icmp_err_convert`), so for these the routing table itself is asked, see [`route`].
+/// message (Linux `icmp_err_convert`), so for these the routing table itself is asked, see [`route`]. A neighbour or
+/// gateway that does not answer ARP is theirs: that question did leave this host. What a local firewall drops is seen
+/// over UDP only; over TCP the kernel goes on trying, and it looks like silence.
 pub fn fault(error: &io::Error, target: SocketAddr) -> Fault {
-    let text = error.to_string();
-    // "Connection refused (os error 111)": the number helps nobody.
-    let text = text.split(" (os error").next().unwrap_or_default().to_lowercase();
+    let ours = |text: &str| Fault::Ours(text.to_owned());
     match Errno::from_io_error(error) {
-        Some(
-            Errno::MFILE
-            | Errno::NFILE
-            | Errno::NOBUFS
-            | Errno::NOMEM
-            | Errno::ADDRNOTAVAIL
-            | Errno::ADDRINUSE
-            | Errno::AFNOSUPPORT
-            | Errno::NETDOWN
-            | Errno::PERM,
-        ) => Fault::Ours(text),
+        Some(Errno::MFILE | Errno::NFILE) => {
+            ours("this host has no free file descriptor; raise the limit (LimitNOFILE)")
+        }
+        Some(Errno::NOBUFS | Errno::NOMEM) => ours("this host has no memory left for sockets"),
+        // Over IPv6 a missing route shows as a missing source address.
+        Some(Errno::ADDRNOTAVAIL | Errno::ADDRINUSE) => Fault::Ours(
+            route(target).err().unwrap_or_else(|| format!("this host has no free port to ask {} from", target.ip())),
+        ),
+        Some(Errno::AFNOSUPPORT) => Fault::Ours(format!("this host cannot ask {}: no such protocol here", target.ip())),
+        Some(Errno::NETDOWN) => ours("this host's network interface is down"),
+        Some(Errno::PERM) => ours(FIREWALL),
         // Over IPv4 no ICMP message becomes EACCES; over IPv6 "administratively prohibited" does.
-        Some(Errno::ACCESS) if target.is_ipv4() => Fault::Ours(text),
+        Some(Errno::ACCESS) if target.is_ipv4() => ours(FIREWALL),
         Some(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ACCESS | Errno::INVAL) => match route(target) {
-            Ok(()) => Fault::Theirs(text),
+            Ok(()) => Fault::Theirs(phrase(error)),
             Err(why) => Fault::Ours(why),
         },
-        _ => Fault::Theirs(text),
+        _ => Fault::Theirs(phrase(error)),
     }
+}
+
+const FIREWALL: &str = "a rule of this host (firewall, routing, sandbox) forbids the question";
+
+/// "Connection refused (os error 111)" as a phrase: the number helps nobody.
+fn phrase(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// The I/O error inside `error`, if one caused it: libraries wrap it several times.
@@ -87,10 +108,10 @@ pub fn route(target: SocketAddr) -> Result<(), String> {
     let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let tried = UdpSocket::bind((any, 0)).and_then(|socket| socket.connect(target));
     tried.map_err(|error| match Errno::from_io_error(&error) {
-        Some(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ACCESS | Errno::INVAL) => {
+        Some(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ACCESS | Errno::INVAL | Errno::ADDRNOTAVAIL) => {
             format!("this host has no route to {}", target.ip())
         }
-        _ => format!("this host could not ask: {error}"),
+        _ => format!("this host could not ask {}: {}", target.ip(), phrase(&error)),
     })
 }
 

@@ -54,8 +54,22 @@ pub fn roots(ca_file: Option<&Path>) -> Result<Arc<RootCertStore>, String> {
 /// # Errors
 /// As [`roots`].
 pub fn client(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
+    checking(roots(ca_file)?)
+}
+
+/// A client for plain HTTP: it knows no root, so that none is loaded for what needs none.
+///
+/// An HTTP client without a given TLS configuration loads the system's roots once more, in tens of milliseconds.
+///
+/// # Errors
+/// One line, when the TLS library cannot be set up.
+pub fn client_without_roots() -> Result<ClientConfig, String> {
+    checking(Arc::new(RootCertStore::empty()))
+}
+
+fn checking(roots: Arc<RootCertStore>) -> Result<ClientConfig, String> {
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(|e| format!("TLS cannot be set up: {e}"))?;
-    Ok(builder.with_root_certificates(roots(ca_file)?).with_no_client_auth())
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }

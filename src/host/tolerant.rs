@@ -132,6 +132,9 @@ impl ServerCertVerifier for Notes {
     }
 }
 
+/// What [`trouble`] says of an unknown issuer, for callers that know a remedy.
+pub const UNKNOWN_ISSUER: &str = "certificate is signed by nobody whom this host knows";
+
 /// A certificate error as one phrase for people.
 pub fn trouble(error: &Error) -> String {
     let Error::InvalidCertificate(kind) = error else { return format!("certificate: {error}") };
@@ -142,17 +145,30 @@ pub fn trouble(error: &Error) -> String {
             format!("certificate is not valid before {}; is this host's clock right?", day(*not_before))
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
-            // Names of a foreign certificate may be many; a few tell whose it is.
-            let presented: Vec<_> = presented.iter().take(3).map(String::as_str).collect();
-            format!("certificate is for {}, not for {}", presented.join(", "), expected.to_str())
+            format!("certificate is for {}, not for {}", whose(presented), expected.to_str())
         }
         CertificateError::NotValidForName => "certificate is for another name".to_owned(),
-        CertificateError::UnknownIssuer => {
-            "certificate is signed by nobody whom this host knows; give its CA as ca_file".to_owned()
-        }
+        // A known name with another key: the authority was made anew.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => UNKNOWN_ISSUER.to_owned(),
         other => format!("certificate: {other}"),
     }
 }
+
+/// The names of a foreign certificate: a few tell whose it is. rustls gives them as `DnsName("a.example")`.
+fn whose(presented: &[String]) -> String {
+    let bare = |name: &String| -> String {
+        let inner = name.split_once('(').map_or(name.as_str(), |(_, rest)| rest.trim_end_matches(')'));
+        inner.chars().filter(|c| !c.is_control() && *c != '"').take(NAME_CHARS_MAX).collect()
+    };
+    match presented.iter().take(NAMES_MAX).map(bare).collect::<Vec<_>>() {
+        names if names.is_empty() => "no name at all".to_owned(),
+        names => names.join(", "),
+    }
+}
+
+/// How many names of a foreign certificate are told, and how much of each: it may hold thousands.
+const NAMES_MAX: usize = 3;
+const NAME_CHARS_MAX: usize = 64;
 
 fn day(time: UnixTime) -> String {
     let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);

@@ -97,7 +97,7 @@ pub enum SipEnd {
     /// A final answer to this very request.
     Final {
         /// The answer.
-        reply: Reply,
+        reply: Box<Reply>,
         /// What is wrong with the server's certificate.
         certificate: Option<String>,
     },
@@ -114,6 +114,12 @@ pub enum SipEnd {
     Malformed(String),
     /// The question never left this host; says nothing of the server.
     NotSent(String),
+}
+
+impl SipEnd {
+    fn answered(reply: Reply) -> Self {
+        Self::Final { reply: Box::new(reply), certificate: None }
+    }
 }
 
 /// Asks OPTIONS and waits for the final answer, at most `timeout`.
@@ -191,7 +197,7 @@ async fn over_udp(to: &Endpoint, method: Method, heard: &mut Heard) -> Result<Si
             let length = received.map_err(|e| to.fault(&e))?;
             match Reply::from_datagram(&datagram[..length]) {
                 Ok(Some(reply)) if !question.is_answered_by(&reply) => {}
-                Ok(Some(reply)) if reply.is_final() => return Ok(SipEnd::Final { reply, certificate: None }),
+                Ok(Some(reply)) if reply.is_final() => return Ok(SipEnd::answered(reply)),
                 Ok(Some(reply)) => heard.provisional = Some(reply.code),
                 Ok(None) => {}
                 Err(why) => heard.malformed = Some(why),
@@ -223,7 +229,7 @@ async fn over_stream<S: AsyncRead + AsyncWrite + Unpin>(
                 continue;
             }
             if reply.is_final() {
-                return Ok(SipEnd::Final { reply, certificate: None });
+                return Ok(SipEnd::answered(reply));
             }
             heard.provisional = Some(reply.code);
         }

@@ -64,7 +64,7 @@ impl Question {
         transport: SipTransport,
         local: SocketAddr,
     ) -> Result<Self, String> {
-        let unfit = |_| format!("{host:?} cannot stand in a SIP URI; give a host name or an address");
+        let unfit = || format!("{host:?} cannot stand in a SIP URI; give a host name or an address");
         let (via, uri_parameter, default_port) = match transport {
             SipTransport::Udp => ("UDP", "", 5060),
             SipTransport::Tcp => ("TCP", ";transport=tcp", 5060),
@@ -72,13 +72,13 @@ impl Question {
         };
         let id = Ulid::new().to_string().to_lowercase();
         let branch = format!("z9hG4bK{id}");
-        let call_id = format!("{id}@{}", bracketed(local.ip()));
-        let host_port = match (uri_host(host), port) {
+        let call_id = format!("{id}@pbx-failover");
+        let host_port = match (uri_host(host).ok_or_else(unfit)?, port) {
             (host, port) if port == default_port => host,
             (host, port) => format!("{host}:{port}"),
         };
-        let target = format!("sip:{host_port}{uri_parameter}");
-        let uri = Uri::parse(target.clone().into()).map_err(|_| ()).map_err(unfit)?;
+        let uri = Uri::parse(format!("sip:{host_port}{uri_parameter}").into()).map_err(|_| unfit())?;
+        let local = format!("{}:{}", bracketed(local.ip()), local.port());
         let ours = format!("sip:pbx-failover@{local}{uri_parameter}");
         let (from, to) = match method {
             Method::Options => (format!("<{ours}>;tag={id}"), format!("<sip:{host_port}>")),
@@ -103,7 +103,7 @@ impl Question {
             }
             Ok(request.header(HeaderName::UserAgent, concat!("pbx-failover/", env!("CARGO_PKG_VERSION")))?.build())
         };
-        let request = build().map_err(|_| ()).map_err(unfit)?;
+        let request = build().map_err(|_| unfit())?;
         let mut bytes = Vec::new();
         request.write_to(&mut bytes);
         Ok(Self { bytes, branch, call_id, method })
@@ -221,6 +221,15 @@ fn bracketed(address: IpAddr) -> String {
     }
 }
 
-fn uri_host(host: &str) -> String {
-    host.parse::<IpAddr>().map_or_else(|_| host.to_owned(), bracketed)
+/// A host as it stands in a URI; `None` for what could break out of its place there.
+fn uri_host(host: &str) -> Option<String> {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    if let Ok(address) = bare.parse() {
+        return Some(bracketed(address));
+    }
+    let is_name = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    is_name.then(|| host.to_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,65 @@
-//! Checks of the primary and Internet targets.
+//! Checks of the primary, and the Internet targets: each asks one question and bounds its own time.
+//!
+//! They count nothing, repeat nothing and decide nothing: fall, rise and the verdict belong to [`crate::decision`], when
+//! to ask to the daemon. What never left this host is `Unknown` ([`crate::host::reach`] knows). A probe is built
+//! once, with its TLS roots and its client, and asked many times, one question at a time.
+
+mod dns;
+mod heartbeat;
+mod http;
+pub mod internet;
+mod lookup;
+mod sip;
+mod tcp;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::config::{Check, CheckTarget, Host};
+use crate::ports::Probe;
+use crate::units::{ProbeAnswer, ProbeResult};
+
+/// Builds the probe of one check; it asks `primary`'s address, whatever DNS says of the names in the check.
+///
+/// # Errors
+/// One line, when the check cannot be asked at all: an unreadable CA file, a host name that is none.
+pub fn probe(check: &Check, primary: &Host) -> Result<Box<dyn Probe>, String> {
+    let address = primary.address();
+    let built: Result<Box<dyn Probe>, String> = match &check.target {
+        CheckTarget::Http { url, expect_status, expect_body, ca_file } => {
+            let expect = http::Expect { status: expect_status.clone(), body: expect_body.clone() };
+            http::HttpProbe::new(url, address, expect, ca_file.as_deref(), check.timeout)
+                .map(|probe| Box::new(probe) as Box<dyn Probe>)
+        }
+        CheckTarget::Sip { host, port, transport, alive } => {
+            sip::SipProbe::new(address, host, *port, *transport, alive.clone(), check.timeout)
+                .map(|probe| Box::new(probe) as Box<dyn Probe>)
+        }
+        CheckTarget::Tcp { port } => {
+            Ok(Box::new(tcp::TcpProbe { target: SocketAddr::new(address, *port), timeout: check.timeout }))
+        }
+        CheckTarget::Heartbeat { file, max_age } => {
+            Ok(Box::new(heartbeat::HeartbeatProbe { file: file.clone(), max_age: *max_age, timeout: check.timeout }))
+        }
+    };
+    built.map_err(|why| format!("check {}: {why}", check.name))
+}
+
+/// Measures a question that bounds itself.
+async fn timed(question: impl Future<Output = ProbeAnswer>) -> ProbeResult {
+    let start = Instant::now();
+    let answer = question.await;
+    ProbeResult { answer, latency: start.elapsed() }
+}
+
+/// Measures a question and ends it at `limit`.
+async fn within(limit: Duration, question: impl Future<Output = ProbeAnswer>) -> ProbeResult {
+    timed(async {
+        match tokio::time::timeout(limit, question).await {
+            Ok(answer) => answer,
+            Err(_) => ProbeAnswer::Down(format!("no answer within {limit:?}")),
+        }
+    })
+    .await
+}
