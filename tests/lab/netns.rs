@@ -264,7 +264,13 @@ fn run(program: &str, argv: &[&str]) {
     assert!(out.status.success(), "{program} {argv:?}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
+/// Ends what still runs in the namespace, which would keep it alive, and removes it.
 fn remove(namespace: &str) {
+    if let Ok(out) = Command::new("ip").args(["netns", "pids", namespace]).output() {
+        for pid in String::from_utf8_lossy(&out.stdout).split_whitespace() {
+            let _ = Command::new("kill").args(["-s", "KILL", pid]).output();
+        }
+    }
     let _ = Command::new("ip").args(["netns", "del", namespace]).output();
     let _ = std::fs::remove_dir_all(format!("/etc/netns/{namespace}"));
 }

@@ -51,7 +51,12 @@ impl Registrar {
 
     /// How people call it: `sip:198.51.100.20:5060`.
     pub fn name(&self) -> String {
-        format!("sip:{}:{}", self.probe.host, self.probe.port)
+        let SipProbe { host, port, .. } = &self.probe;
+        if host.contains(':') && !host.starts_with('[') {
+            format!("sip:[{host}]:{port}")
+        } else {
+            format!("sip:{host}:{port}")
+        }
     }
 
     /// Asks once.
@@ -117,5 +122,55 @@ impl Registrar {
             (_, ProbeAnswer::Down(why)) => Heard::Refuses(format!("{name}: {why}")),
             (_, ProbeAnswer::Unknown(why)) => Heard::NotAsked(why),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UdpSocket;
+
+    use super::*;
+    use crate::config::SipTransport;
+
+    /// What is heard from a server that answers with this status line.
+    async fn heard(status: &'static str) -> Heard {
+        let server = UdpSocket::bind("127.0.0.1:0").await.expect("loopback");
+        let port = server.local_addr().expect("address").port();
+        let registrar = Registrar::new(SipProbe { host: "127.0.0.1".to_owned(), port, transport: SipTransport::Udp });
+        let answering = async {
+            let mut datagram = vec![0; 4096];
+            let (length, from) = server.recv_from(&mut datagram).await.expect("a question");
+            let question = String::from_utf8_lossy(&datagram[..length]).into_owned();
+            assert!(question.starts_with("REGISTER "), "{question}");
+            let kept = |line: &&str| ["Via:", "From:", "To:", "Call-ID:", "CSeq:"].iter().any(|h| line.starts_with(h));
+            let headers: Vec<_> = question.lines().filter(kept).collect();
+            let answer = format!("SIP/2.0 {status}\r\n{}\r\nContent-Length: 0\r\n\r\n", headers.join("\r\n"));
+            server.send_to(answer.as_bytes(), from).await.expect("sent");
+        };
+        tokio::join!(registrar.ask(), answering).0
+    }
+
+    #[tokio::test]
+    async fn a_registrar_that_challenges_or_forbids_serves() {
+        for status in ["401 Unauthorized", "407 Proxy Authentication Required", "403 Forbidden", "200 OK"] {
+            assert!(matches!(heard(status).await, Heard::Serves(_)), "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_or_is_no_registrar_refuses() {
+        for status in ["503 System Paused", "500 Server Error", "405 Method Not Allowed", "501 Not Implemented"] {
+            assert!(matches!(heard(status).await, Heard::Refuses(_)), "{status}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_nobody_and_a_name_that_does_not_resolve_was_not_asked() {
+        let closed = UdpSocket::bind("127.0.0.1:0").await.expect("loopback").local_addr().expect("address").port();
+        let at =
+            |host: &str| Registrar::new(SipProbe { host: host.to_owned(), port: closed, transport: SipTransport::Udp });
+        assert!(matches!(at("127.0.0.1").ask().await, Heard::Nobody(_)));
+        assert!(matches!(at("no..such..name").ask().await, Heard::NotAsked(_)));
+        assert_eq!(at("::1").name(), format!("sip:[::1]:{closed}"));
     }
 }
