@@ -415,6 +415,27 @@ fn a_file_damaged_anywhere_is_refused_or_tells_the_truth() {
     assert!(refused > 100 && whole > 10);
 }
 
+#[test]
+fn a_digit_that_changed_in_the_file_is_not_believed() {
+    let changes = [
+        "UPDATE memory SET json = replace(json, '7', '5')",
+        "UPDATE journal SET entry = replace(entry, 'pbx-b', 'pbx-a')",
+        "UPDATE plan SET closed = 1",
+        "DELETE FROM journal WHERE step = ''",
+    ];
+    for change in changes {
+        let dir = TempDir::new().unwrap();
+        let (store, _) = open(&dir);
+        let entries = vec![entry(1, 0, opened()), entry(1, 1, started(1))];
+        store.commit(Batch { memory: Some(json!({"epoch": 7})), journal: entries, ..Batch::default() }).wait().unwrap();
+        close(store);
+        let changed = rusqlite::Connection::open(dir.path().join(STATE_FILE)).unwrap().execute(change, []).unwrap();
+        assert_eq!(changed, 1, "{change}");
+        let refused = Store::open(dir.path()).unwrap_err();
+        assert!(matches!(refused, StoreError::Corrupt { .. }), "{change}: {refused}");
+    }
+}
+
 /// Runs one of the `#[ignore]`d tests below as a process of its own.
 fn child(name: &str, dir: &Path, wrapper: &[&str]) -> Command {
     let me = std::env::current_exe().unwrap();

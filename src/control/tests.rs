@@ -98,7 +98,8 @@ async fn exchange(counter: &mpsc::Sender<DuplexStream>, bytes: &[u8]) -> String 
     // The other end may close before it has read everything.
     let _ = ours.write_all(bytes).await;
     let mut back = Vec::new();
-    let _ = ours.read_to_end(&mut back).await;
+    let end = tokio::time::timeout(3 * CONNECTION_TIME_MAX, ours.read_to_end(&mut back)).await;
+    assert!(end.is_ok(), "neither an answer nor an end: {:?}", String::from_utf8_lossy(bytes));
     String::from_utf8_lossy(&back).into_owned()
 }
 
