@@ -19,7 +19,7 @@ use crate::lab::wait_until;
 
 /// One test per server: the body gets a running one.
 macro_rules! on_each_server {
-    ($($(#[$doc:meta])* $name:ident($server:ident) $body:block)*) => {$(
+    ($($name:ident($server:ident) $body:block)*) => {$(
         mod $name {
             use super::*;
             async fn body($server: DnsServer) $body

@@ -4,6 +4,8 @@
 //! prerequisite of the same message, for other zones by reading it at its master immediately before.
 
 mod plan;
+mod told;
+mod ttl;
 mod zone;
 
 use std::collections::BTreeMap;
