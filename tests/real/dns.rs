@@ -201,6 +201,17 @@ on_each_server! {
         stands_at_backup(&server);
     }
 
+    a_server_that_ends_the_connection_after_each_answer_and_one_that_is_slow_will_do(server) {
+        let (proxy, epoch) = (Proxy::start(server.addr), claimed(server.addr).await);
+        proxy.react(|request, forward| Reaction::LastAnswer(forward(request)));
+        let names = names(vec![zone(proxy.addr)]);
+        done(&names.redirect(&order(Side::Backup, &epoch)).await);
+        stands_at_backup(&server);
+        proxy.delay(Duration::from_millis(50));
+        done(&names.redirect(&order(Side::Primary, &epoch)).await);
+        stands_at_primary(&server);
+    }
+
     an_unsigned_or_forged_noerror_is_not_believed(server) {
         let (proxy, epoch) = (Proxy::start(server.addr), claimed(server.addr).await);
         let (names, order) = (names(vec![zone(proxy.addr)]), order(Side::Backup, &epoch));

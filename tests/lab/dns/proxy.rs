@@ -10,6 +10,8 @@ use std::time::Duration;
 pub enum Reaction {
     /// Gives this answer.
     Answer(Vec<u8>),
+    /// Gives this answer and ends the connection, whatever else was asked on it.
+    LastAnswer(Vec<u8>),
     /// Ends the connection.
     Close,
     /// Says nothing more.
@@ -116,6 +118,10 @@ fn serve(mut client: TcpStream, upstream: SocketAddr, script: &Mutex<Box<Script>
         let reaction = (script.lock().expect("script"))(&request, &forward);
         match reaction {
             Reaction::Answer(answer) => write_frame(&mut client, &answer),
+            Reaction::LastAnswer(answer) => {
+                write_frame(&mut client, &answer);
+                return;
+            }
             Reaction::Close => {
                 let _ = client.shutdown(Shutdown::Both);
                 return;
