@@ -101,6 +101,7 @@ fn stands_at_backup(server: &DnsServer) {
 on_each_server! {
     a_and_srv_move_and_aaaa_goes_and_all_come_back(server) {
         let names = names(vec![zone(server.addr)]);
+        assert!(names.unprotected().is_empty());
         let epoch = claimed(server.addr).await;
         let mut order = order(Side::Backup, &epoch);
         order.mode = Mode::Look;
@@ -431,6 +432,8 @@ fn records_of_another_zone_move_only_while_the_epoch_is_ours() {
     run(async {
         let mine = claimed(home.addr).await;
         let names = names(vec![update(home.addr), zone(other.addr)]);
+        assert_eq!(names.unprotected().len(), 4);
+        assert!(names.unprotected()[0].starts_with("pbx.lab.test A: the epoch lies in lab.test at "));
         let mut stale = order(Side::Backup, &mine);
         stale.epoch_raw = Some(record(1, "pbx-b").to_string());
         assert!(refused(&names.redirect(&stale).await).contains("another holds the epoch: pbx-b"));

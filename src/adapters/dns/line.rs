@@ -81,6 +81,9 @@ impl Line {
             .map_err(|_| Fault::AnswerTimeout)?
             .map_err(|_| Fault::Closed)?;
         while answers.iter().any(Option::is_none) {
+            // A server that leaves Nagle's algorithm on holds its next answer back until we acknowledge the last, which
+            // the kernel would do 40 ms later. The setting does not stick: it is renewed for each answer.
+            let _ = rustix::net::sockopt::set_tcp_quickack(&stream, true);
             let bytes = timeout_at(deadline, read_frame(&mut stream)).await.map_err(|_| Fault::AnswerTimeout)??;
             let waiting = |(i, request): &(usize, &&Request)| answers[*i].is_none() && request.is_answered_by(&bytes);
             let index = requests.iter().enumerate().find(waiting).map(|(i, _)| i).ok_or(Fault::Foreign)?;
