@@ -1,12 +1,15 @@
-//! BIND, Knot and PowerDNS with the zone lab.test, and a DNS-aware TCP proxy that loses, delays or changes messages.
+//! BIND, Knot and PowerDNS with the zone lab.test; between them and us, where wanted, a [`Proxy`].
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+mod proxy;
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+#[allow(unused_imports)] // each test binary uses its own part of the rigs
+pub use proxy::{Forward, Proxy, Reaction, is_update};
 
 use super::{Running, free_port, wait_until};
 
@@ -65,7 +68,7 @@ pub struct Options {
     pub port: u16,
     /// Put in front of every command, for example `["ip", "netns", "exec", "x"]`.
     pub prefix: Vec<String>,
-    /// Shifts the server's clock, as faketime writes it: `+10m`.
+    /// Shifts the server's clock, as faketime writes it: `+10m`. Not for BIND, whose allocator clashes with faketime.
     pub clock: Option<String>,
     /// The key's algorithm.
     pub algorithm: String,
@@ -129,8 +132,8 @@ impl DnsServer {
             options.prefix.iter().map(String::as_str).chain(argv.iter().map(String::as_str)).collect();
         let process = Running::start_with(&argv, &dir.join("log"), |command| {
             if let Some(shift) = &options.clock {
-                command.env("LD_PRELOAD", faketime_library()).env("FAKETIME", shift);
-                command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+                assert_ne!(kind, Kind::Bind, "named cannot run under faketime; shift the clock of its client");
+                shift_clock(command, shift);
             }
         });
         let server = Self { kind, addr, process, options };
@@ -154,13 +157,15 @@ impl DnsServer {
 
     /// Likewise, with a TTL.
     pub fn set_with_ttl(&self, name: &str, rtype: &str, ttl_s: u32, values: &[&str]) {
-        let mut script = format!("server {} {}\nzone {ZONE}\n", self.addr.ip(), self.addr.port());
-        script += &format!("update delete {name}. {rtype}\n");
-        for value in values {
-            script += &format!("update add {name}. {ttl_s} {rtype} {value}\n");
-        }
-        script += "send\n";
-        let key = format!("{}:admin:{ADMIN_SECRET}", "hmac-sha256");
+        let added: Vec<String> =
+            values.iter().map(|value| format!("update add {name}. {ttl_s} {rtype} {value}\n")).collect();
+        let script = format!(
+            "server {} {}\nzone {ZONE}\nupdate delete {name}. {rtype}\n{}send\n",
+            self.addr.ip(),
+            self.addr.port(),
+            added.concat()
+        );
+        let key = format!("hmac-sha256:admin:{ADMIN_SECRET}");
         let mut command = self.command("nsupdate");
         command.args(["-v", "-y", &key]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("nsupdate");
@@ -201,8 +206,8 @@ fn zone_file(dir: &Path, addr: SocketAddr, options: &Options) -> PathBuf {
 
 fn bind(dir: &Path, addr: SocketAddr, options: &Options) -> Vec<String> {
     let zone = zone_file(dir, addr, options);
-    let grants: String =
-        WRITABLE.iter().map(|(name, types)| format!("grant {KEY} name {name}.{ZONE}. {}; ", types.join(" "))).collect();
+    let grants =
+        WRITABLE.map(|(name, types)| format!("grant {KEY} name {name}.{ZONE}. {};", types.join(" "))).join(" ");
     let (on, off) = if addr.is_ipv4() { ("listen-on", "listen-on-v6") } else { ("listen-on-v6", "listen-on") };
     let (work, alg, ip, port) = (dir.display(), &options.algorithm, addr.ip(), addr.port());
     write(
@@ -298,148 +303,14 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The library that the program faketime preloads; used without the program, which would stay between us and the server.
-fn faketime_library() -> PathBuf {
+/// Shifts a program's wall clock, as faketime writes it: `+10m`.
+///
+/// It sets what the program faketime sets, without that program, which would stay between us and the server.
+pub fn shift_clock(command: &mut Command, shift: &str) {
     let found = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().find_map(|entry| {
         let library = entry.path().join("faketime/libfaketimeMT.so.1");
         library.exists().then_some(library)
     });
-    found.expect("libfaketime; tests/run installs faketime")
-}
-
-/// What a proxy does with one request.
-pub enum Reaction {
-    /// Gives this answer.
-    Answer(Vec<u8>),
-    /// Ends the connection.
-    Close,
-    /// Says nothing more.
-    Hang,
-}
-
-/// Hands a request to the server behind the proxy, and brings its answer.
-pub type Forward<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
-
-type Script = dyn FnMut(&[u8], Forward<'_>) -> Reaction + Send;
-
-/// A TCP proxy that understands DNS framing and reacts to each request as a script says.
-pub struct Proxy {
-    /// Where it listens.
-    pub addr: SocketAddr,
-    script: Arc<Mutex<Box<Script>>>,
-    ended: Arc<AtomicBool>,
-}
-
-impl Proxy {
-    /// Listens on loopback; forwards everything until told otherwise.
-    pub fn start(upstream: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-        let addr = listener.local_addr().expect("address");
-        let script: Arc<Mutex<Box<Script>>> =
-            Arc::new(Mutex::new(Box::new(|request, forward| Reaction::Answer(forward(request)))));
-        let ended = Arc::new(AtomicBool::new(false));
-        let proxy = Self { addr, script: script.clone(), ended: ended.clone() };
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                if ended.load(Ordering::SeqCst) {
-                    return;
-                }
-                let (script, ended) = (script.clone(), ended.clone());
-                std::thread::spawn(move || serve(client, upstream, &script, &ended));
-            }
-        });
-        proxy
-    }
-
-    /// From now on this happens to each request.
-    pub fn react(&self, script: impl FnMut(&[u8], Forward<'_>) -> Reaction + Send + 'static) {
-        *self.script.lock().expect("script") = Box::new(script);
-    }
-
-    /// This happens to the first `times` updates; everything else is forwarded.
-    pub fn react_to_updates(
-        &self,
-        times: usize,
-        mut script: impl FnMut(&[u8], Forward<'_>) -> Reaction + Send + 'static,
-    ) {
-        let mut left = times;
-        self.react(move |request, forward| {
-            if left > 0 && is_update(request) {
-                left -= 1;
-                script(request, forward)
-            } else {
-                Reaction::Answer(forward(request))
-            }
-        });
-    }
-
-    /// The answers to the first `times` updates are lost after the server applied them.
-    pub fn lose_answers(&self, times: usize) {
-        self.react_to_updates(times, |request, forward| {
-            forward(request);
-            Reaction::Close
-        });
-    }
-
-    /// The first `times` updates are lost before they reach the server.
-    pub fn lose_updates(&self, times: usize) {
-        self.react_to_updates(times, |_, _| Reaction::Close);
-    }
-
-    /// Every answer comes so much later.
-    pub fn delay(&self, by: Duration) {
-        self.react(move |request, forward| {
-            std::thread::sleep(by);
-            Reaction::Answer(forward(request))
-        });
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.ended.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(self.addr);
-    }
-}
-
-/// Whether a request is an UPDATE (opcode 5).
-pub fn is_update(request: &[u8]) -> bool {
-    request.get(2).is_some_and(|flags| flags >> 3 & 0xf == 5)
-}
-
-fn serve(mut client: TcpStream, upstream: SocketAddr, script: &Mutex<Box<Script>>, ended: &AtomicBool) {
-    while let Some(request) = read_frame(&mut client) {
-        let forward = |request: &[u8]| {
-            let mut server = TcpStream::connect(upstream).expect("the server behind the proxy");
-            write_frame(&mut server, request);
-            read_frame(&mut server).expect("the answer of the server behind the proxy")
-        };
-        let reaction = (script.lock().expect("script"))(&request, &forward);
-        match reaction {
-            Reaction::Answer(answer) => write_frame(&mut client, &answer),
-            Reaction::Close => {
-                let _ = client.shutdown(Shutdown::Both);
-                return;
-            }
-            Reaction::Hang => {
-                while !ended.load(Ordering::SeqCst) {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                return;
-            }
-        }
-    }
-}
-
-fn read_frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
-    let mut length = [0; 2];
-    stream.read_exact(&mut length).ok()?;
-    let mut bytes = vec![0; usize::from(u16::from_be_bytes(length))];
-    stream.read_exact(&mut bytes).ok()?;
-    Some(bytes)
-}
-
-fn write_frame(stream: &mut TcpStream, bytes: &[u8]) {
-    let length = u16::try_from(bytes.len()).expect("a DNS message");
-    let _ = stream.write_all(&[&length.to_be_bytes(), bytes].concat());
+    let library = found.expect("libfaketime; tests/run installs faketime");
+    command.env("LD_PRELOAD", library).env("FAKETIME", shift).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
 }

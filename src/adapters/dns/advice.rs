@@ -116,12 +116,14 @@ impl Where {
                 "the DNS server {server} answers our signed request with an unsigned NOERROR, which is not believed; it must know the key {key} ({algorithm}) and sign its answers"
             ),
             ResponseCode::Refused | ResponseCode::NotAuth | ResponseCode::ServFail => format!(
-                "the DNS server {server} refuses without a signature ({code}), as PowerDNS does for an unknown key, a wrong secret or a wrong clock; \
+                "the DNS server {server} refuses without a signature ({}), as PowerDNS does for an unknown key, a wrong secret or a wrong clock; \
                  compare the key {key} ({algorithm}) with `pdnsutil list-tsig-keys`, set `pdnsutil set-meta {zone} TSIG-ALLOW-DNSUPDATE {key}`, \
-                 `dnsupdate=yes` and `allow-dnsupdate-from`, and set the clocks by NTP"
+                 `dnsupdate=yes` and `allow-dnsupdate-from`, and set the clocks by NTP",
+                mnemonic(code)
             ),
             _ => format!(
-                "the DNS server {server} gives up without a signature ({code}); is the zone {zone} mastered there, and does it take updates (PowerDNS: `dnsupdate=yes`)?"
+                "the DNS server {server} gives up without a signature ({}); is the zone {zone} mastered there, and does it take updates (PowerDNS: `dnsupdate=yes`)?",
+                mnemonic(code)
             ),
         }
     }
@@ -153,7 +155,7 @@ impl Where {
         let Self { server, zone, key, .. } = self;
         match (code, doing) {
             (ResponseCode::Refused, Doing::Write(_)) => format!(
-                "the DNS server {server} does not let the key {key} write {}; in BIND add to zone {zone}: `update-policy {{ {} }};`",
+                "the DNS server {server} does not let the key {key} write {}; in BIND add to zone {zone}: `update-policy {{ {} }};`, in PowerDNS `pdnsutil set-meta {zone} TSIG-ALLOW-DNSUPDATE {key}`",
                 what(doing),
                 grants(key, doing)
             ),
@@ -180,13 +182,33 @@ impl Where {
             }
             (ResponseCode::NXRRSet | ResponseCode::YXRRSet | ResponseCode::NXDomain | ResponseCode::YXDomain, _) => {
                 format!(
-                    "the DNS server {server} says that {} is not what it just answered ({code}); does a wildcard answer for the name, or does the zone's signing lag?",
-                    what(doing)
+                    "the DNS server {server} says that {} is not what it just answered ({}); does a wildcard answer for the name, or does the zone's signing lag?",
+                    what(doing),
+                    mnemonic(code)
                 )
             }
-            (other, _) => format!("the DNS server {server} answers {other} for {zone}; look at its log"),
+            (other, _) => format!("the DNS server {server} answers {} for {zone}; look at its log", mnemonic(other)),
         }
     }
+}
+
+/// A response code as every DNS tool prints it.
+pub fn mnemonic(code: ResponseCode) -> String {
+    let known = match code {
+        ResponseCode::NoError => "NOERROR",
+        ResponseCode::FormErr => "FORMERR",
+        ResponseCode::ServFail => "SERVFAIL",
+        ResponseCode::NXDomain => "NXDOMAIN",
+        ResponseCode::NotImp => "NOTIMP",
+        ResponseCode::Refused => "REFUSED",
+        ResponseCode::YXDomain => "YXDOMAIN",
+        ResponseCode::YXRRSet => "YXRRSET",
+        ResponseCode::NXRRSet => "NXRRSET",
+        ResponseCode::NotAuth => "NOTAUTH",
+        ResponseCode::NotZone => "NOTZONE",
+        other => return format!("RCODE {}", u16::from(other)),
+    };
+    known.to_owned()
 }
 
 fn off(off_s: i64) -> String {

@@ -37,13 +37,17 @@ impl Line {
         answer.ok_or(Fault::Closed)
     }
 
-    /// Asks questions, all at once. A server that ends the connection after each answer is asked again for the rest.
+    /// Asks questions, all at once; one by one where the server ends the connection after each answer.
     pub async fn ask(&mut self, requests: &[Request]) -> Result<Vec<Vec<u8>>, Fault> {
         let mut answers: Vec<Option<Vec<u8>>> = vec![None; requests.len()];
+        let mut at_once = requests.len();
         self.drop_if_dead();
         loop {
             let fresh = self.stream.is_none();
-            let open: Vec<usize> = (0..requests.len()).filter(|i| answers[*i].is_none()).collect();
+            let open: Vec<usize> = (0..requests.len()).filter(|i| answers[*i].is_none()).take(at_once).collect();
+            if open.is_empty() {
+                return Ok(answers.into_iter().flatten().collect());
+            }
             let pending: Vec<&Request> = open.iter().map(|i| &requests[*i]).collect();
             let mut got = vec![None; pending.len()];
             let result = self.send_and_wait(&pending, &mut got).await;
@@ -52,9 +56,9 @@ impl Line {
                 answers[index] = bytes;
             }
             match result {
-                Ok(()) => return Ok(answers.into_iter().flatten().collect()),
-                // Each round brings an answer or a fresh connection, so the loop ends.
-                Err(Fault::Closed) if progress || !fresh => {}
+                Ok(()) => self.drop_if_dead(),
+                // A round brings an answer, or a fresh connection, or fewer questions at once: so the loop ends.
+                Err(Fault::Closed) if progress || !fresh || at_once > 1 => at_once = 1,
                 Err(fault) => return Err(fault),
             }
         }
@@ -77,6 +81,9 @@ impl Line {
             .map_err(|_| Fault::AnswerTimeout)?
             .map_err(|_| Fault::Closed)?;
         while answers.iter().any(Option::is_none) {
+            // A server that leaves Nagle's algorithm on holds its next answer back until we acknowledge the last, which
+            // the kernel would do 40 ms later. The setting does not stick: it is renewed for each answer.
+            let _ = rustix::net::sockopt::set_tcp_quickack(&stream, true);
             let bytes = timeout_at(deadline, read_frame(&mut stream)).await.map_err(|_| Fault::AnswerTimeout)??;
             let waiting = |(i, request): &(usize, &&Request)| answers[*i].is_none() && request.is_answered_by(&bytes);
             let index = requests.iter().enumerate().find(waiting).map(|(i, _)| i).ok_or(Fault::Foreign)?;

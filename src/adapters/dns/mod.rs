@@ -27,7 +27,7 @@ use std::time::Duration;
 pub struct Limits {
     /// Until a TCP connection stands: two SYN retransmissions (1 s + 2 s) fit.
     pub connect: Duration,
-    /// Until the answer to a request is there: a server that syncs its journal to a slow disk needs a second or two.
+    /// Until the answer to a request is there: Knot was seen to take a second now and then, and a slow disk needs more.
     pub answer: Duration,
     /// Until an accepted change is seen at the master and every reachable name server.
     pub settle: Duration,

@@ -1,9 +1,11 @@
 //! Moves the configured records: one message per zone, guarded by prerequisites, proved by reading back.
 //!
-//! It decides nothing but what may be overwritten ([`plan`]). The epoch guards each move: in its own zone as a
+//! It decides nothing but what may be overwritten (`plan`). The epoch guards each move: in its own zone as a
 //! prerequisite of the same message, for other zones by reading it at its master immediately before.
 
 mod plan;
+mod told;
+mod ttl;
 mod zone;
 
 use std::collections::BTreeMap;
@@ -45,6 +47,23 @@ impl DnsRecords {
         let zones =
             moved.map(|update| Arc::new(Zone { guard: guard(update), update: update.clone(), limits })).collect();
         Self { mode: dns.mode, zones }
+    }
+
+    /// One line per record that the epoch does not guard inside the move's own message, for `check`.
+    pub fn unprotected(&self) -> Vec<String> {
+        let why = |zone: &Zone| match &zone.guard {
+            Guard::Here(_) => None,
+            Guard::None => Some("the epoch is kept on this node only: a late robot may overwrite it".to_owned()),
+            Guard::Elsewhere(home, _) => Some(format!(
+                "the epoch lies in {} at {}: it is read just before the move, not compared within it",
+                home.zone, home.server
+            )),
+        };
+        let lines = self.zones.iter().filter_map(|zone| why(zone).map(|why| (zone, why))).flat_map(|(zone, why)| {
+            let line = move |record: &config::DnsRecord| format!("{} {}: {why}", record.name, record.rtype);
+            zone.update.records.iter().map(line)
+        });
+        lines.collect()
     }
 
     /// Runs `work` on every zone at once, so that a dead master holds up only its own records.

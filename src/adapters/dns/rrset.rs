@@ -126,15 +126,12 @@ pub fn shown(texts: &[String]) -> String {
 }
 
 fn quote(string: &[u8]) -> String {
-    let mut quoted = String::from("\"");
-    for byte in string {
-        match byte {
-            b'"' | b'\\' => quoted.extend(['\\', char::from(*byte)]),
-            b' '..=b'~' => quoted.push(char::from(*byte)),
-            other => quoted.push_str(&format!("\\{other:03}")),
-        }
-    }
-    quoted + "\""
+    let byte = |byte: &u8| match byte {
+        b'"' | b'\\' => format!("\\{}", char::from(*byte)),
+        b' '..=b'~' => char::from(*byte).to_string(),
+        other => format!("\\{other:03}"),
+    };
+    format!("\"{}\"", string.iter().map(byte).collect::<Vec<_>>().concat())
 }
 
 #[cfg(test)]

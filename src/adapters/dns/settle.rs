@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Limits;
+use super::advice::mnemonic;
 use super::line::Line;
 use super::master::{self, Key, Master};
 use super::rrset;
@@ -150,7 +151,7 @@ fn plain(fault: &Fault) -> String {
         Fault::Unreachable(why) => why.clone(),
         Fault::ConnectTimeout | Fault::AnswerTimeout => "no answer in time".to_owned(),
         Fault::Closed => "ends the connection without an answer".to_owned(),
-        Fault::Rcode(code) | Fault::Unsigned(code) => format!("answers {code}"),
+        Fault::Rcode(code) | Fault::Unsigned(code) => format!("answers {}", mnemonic(*code)),
         Fault::NotAuthoritative => "answers without authority".to_owned(),
         Fault::Alias(name) => format!("{name} is an alias there"),
         other => format!("{other:?}"),

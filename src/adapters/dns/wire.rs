@@ -228,10 +228,10 @@ impl Request {
 }
 
 fn refused_signature(error: TsigError, tsig: &TSIG, now_s: i64) -> Fault {
-    match (error, tsig.other.as_slice()) {
-        // Six bytes: the server's time (RFC 8945 §5.2.3).
-        (TsigError::BadTime, [a, b, c, d, e, f]) => {
-            let server_s = i64::from_be_bytes([0, 0, *a, *b, *c, *d, *e, *f]);
+    // Six bytes: the server's time (RFC 8945 §5.2.3).
+    match <[u8; 6]>::try_from(tsig.other.as_slice()) {
+        Ok(time) if error == TsigError::BadTime => {
+            let server_s = time.iter().fold(0_i64, |seconds, byte| seconds << 8 | i64::from(*byte));
             Fault::BadTime(server_s - now_s)
         }
         _ => Fault::Tsig(error),
@@ -273,7 +273,7 @@ fn empty(name: &Name, rtype: RecordType, class: DNSClass) -> Record {
 fn base64(text: &str) -> Option<Vec<u8>> {
     let text: Vec<u8> = text.bytes().filter(|b| !b.is_ascii_whitespace()).collect();
     let body = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(&text);
-    if text.is_empty() || text.len() % 4 != 0 {
+    if text.is_empty() || !text.len().is_multiple_of(4) {
         return None;
     }
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);

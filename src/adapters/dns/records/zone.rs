@@ -14,12 +14,13 @@ use super::super::advice::Doing;
 use super::super::epoch;
 use super::super::master::{self, Answered, Key, Master};
 use super::super::rrset;
-use super::super::settle::{self, Said, Server, Wanted};
+use super::super::settle::{self, Server, Wanted};
 use super::super::wire::{self, Fault};
 use super::plan::{Case, Fate, fates};
+use super::told;
 use crate::config;
 use crate::units::names::{RecordKey, RecordView, Redirect, Verified};
-use crate::units::{EpochSeen, Mode, Side};
+use crate::units::{EpochSeen, Mode};
 
 /// How often one call sends an update whose prerequisites were not met, each time with what was just read.
 const UPDATES_MAX: u32 = 3;
@@ -84,20 +85,20 @@ impl From<Verdict> for Report {
 }
 
 /// A record in wire form, with what it shall be.
-struct Record {
-    key: Key,
-    remembered: RecordKey,
-    ttl_s: u32,
-    wanted: Vec<RData>,
-    expected: Vec<String>,
+pub(super) struct Record {
+    pub(super) key: Key,
+    pub(super) remembered: RecordKey,
+    pub(super) ttl_s: u32,
+    pub(super) wanted: Vec<RData>,
+    pub(super) expected: Vec<String>,
 }
 
 /// A record with what the master answers.
-struct Seen<'a> {
-    record: &'a Record,
-    case: Case,
-    current: Answered,
-    fate: Fate,
+pub(super) struct Seen<'a> {
+    pub(super) record: &'a Record,
+    pub(super) case: Case,
+    pub(super) current: Answered,
+    pub(super) fate: Fate,
 }
 
 impl Zone {
@@ -125,7 +126,7 @@ impl Zone {
         self.report(&mut master, &seen, moved, order.mode, until).await
     }
 
-    fn records(&self, master: &Master, order: &Redirect) -> Result<Vec<Record>, Fault> {
+    pub(super) fn records(&self, master: &Master, order: &Redirect) -> Result<Vec<Record>, Fault> {
         let texts = |rtype, values: &[String]| Ok(rrset::texts(&rrset::parse(rtype, values)?));
         let record = |record: &config::DnsRecord| {
             let rtype = rrset::rtype(&record.rtype)?;
@@ -146,7 +147,7 @@ impl Zone {
         self.update.records.iter().map(record).collect()
     }
 
-    async fn look<'a>(&self, master: &mut Master, records: &'a [Record]) -> Result<Vec<Seen<'a>>, Fault> {
+    pub(super) async fn look<'a>(&self, master: &mut Master, records: &'a [Record]) -> Result<Vec<Seen<'a>>, Fault> {
         let keys: Vec<Key> = records.iter().map(|record| record.key.clone()).collect();
         let answers = master.ask(&keys).await?;
         let cases: Vec<Case> = records
@@ -226,7 +227,7 @@ impl Zone {
     }
 
     /// The prerequisite "the epoch is what this plan wrote", where it lies in this zone.
-    fn guarded(&self, master: &Master, order: &Redirect) -> Result<Vec<hickory_proto::rr::Record>, Verdict> {
+    pub(super) fn guarded(&self, master: &Master, order: &Redirect) -> Result<Vec<hickory_proto::rr::Record>, Verdict> {
         match (&self.guard, &order.epoch_raw) {
             (Guard::Here(record), Some(raw)) => {
                 let name =
@@ -238,7 +239,7 @@ impl Zone {
     }
 
     /// Reads the epoch at its master: is it what this plan wrote?
-    async fn still_held(&self, master: &mut Master, order: &Redirect) -> Result<(), Verdict> {
+    pub(super) async fn still_held(&self, master: &mut Master, order: &Redirect) -> Result<(), Verdict> {
         let Some(ours) = &order.epoch_raw else { return Ok(()) };
         let read = match &self.guard {
             Guard::None => return Ok(()),
@@ -287,24 +288,23 @@ impl Zone {
             Err(fault) => (Vec::new(), Some(master.at.advice(&fault, Doing::Read))),
         };
         let said = settle::agree(servers, &wanted, until, self.limits).await;
-        let lagging = lagging(&said, &wanted);
-        report.unreachable = unreachable(&said);
-        report.views = views(master, seen, &said);
-        report.verdict = match moved {
-            Err(verdict) => verdict,
-            Ok(()) => {
-                let left = self.left(seen, mode);
-                match (no_servers, lagging.is_empty(), left) {
-                    (Some(advice), ..) => Verdict::Failed(advice),
-                    (None, false, left) => {
-                        Verdict::Failed([lagging, left.map(|v| v.1).into_iter().collect()].concat().join("; "))
-                    }
-                    (None, true, Some((Mode::Look, text))) => Verdict::Failed(text),
-                    (None, true, Some((Mode::Act, text))) => Verdict::Changed(text),
-                    (None, true, None) => Verdict::Done(proof(master, seen, &said, &report.unreachable)),
+        let lagging = told::lagging(&said, &wanted);
+        report.unreachable = told::unreachable(&said);
+        report.views = told::views(master, seen, &said);
+        report.verdict = moved.err().unwrap_or_else(|| {
+            let left = told::left(&self.update.zone, seen, mode);
+            if let Some(advice) = no_servers {
+                Verdict::Failed(advice)
+            } else if !lagging.is_empty() {
+                Verdict::Failed(lagging.into_iter().chain(left).collect::<Vec<_>>().join("; "))
+            } else {
+                match (left, mode) {
+                    (None, _) => Verdict::Done(told::proof(master, seen, &said)),
+                    (Some(text), Mode::Look) => Verdict::Failed(text),
+                    (Some(text), Mode::Act) => Verdict::Changed(text),
                 }
             }
-        };
+        });
         report
     }
 
@@ -315,90 +315,6 @@ impl Zone {
         let server = |address: &std::net::SocketAddr| Server { label: address.to_string(), address: Ok(*address) };
         Ok(self.update.verify.iter().map(server).collect())
     }
-
-    /// What is not as wanted at the master: not moved yet, or somebody's.
-    fn left(&self, seen: &[Seen<'_>], mode: Mode) -> Option<(Mode, String)> {
-        let line = |seen: &Seen<'_>| {
-            let Seen { record, case, fate, .. } = seen;
-            let what = format!("{} {}", record.remembered.name, record.remembered.rtype);
-            let (now, wanted) = (rrset::shown(&case.current), rrset::shown(&case.wanted));
-            match (fate, mode) {
-                (Fate::Right, _) => None,
-                (Fate::Changed, _) => Some(format!(
-                    "somebody changed {what} to {now}; left as it is: set it to {wanted} by hand, or back to {}, or set `if_changed: overwrite` for {}",
-                    rrset::shown(&case.expected),
-                    self.update.zone
-                )),
-                (Fate::LeftWithName, _) => {
-                    Some(format!("{what} is left at {now} with the changed records of its name"))
-                }
-                (Fate::Move, _) => Some(format!("{what} is {now}, not yet {wanted}")),
-            }
-        };
-        let lines: Vec<String> = seen.iter().filter_map(line).collect();
-        if lines.is_empty() { None } else { Some((mode, lines.join("; "))) }
-    }
-
-    /// Gives every record that is known to us this TTL, where it has a longer one.
-    pub async fn lower_ttl(&self, order: &Redirect, ttl_s: u32) -> Report {
-        match self.lowered(order, ttl_s).await {
-            Ok(verdict) | Err(verdict) => verdict.into(),
-        }
-    }
-
-    async fn lowered(&self, order: &Redirect, ttl_s: u32) -> Result<Verdict, Verdict> {
-        let mut master = Master::open(&self.update, self.limits).map_err(Verdict::Failed)?;
-        let failed = |master: &Master, fault: &Fault| Verdict::Failed(master.at.advice(fault, Doing::Read));
-        let records = self.records(&master, order).map_err(|fault| failed(&master, &fault))?;
-        let seen = self.look(&mut master, &records).await.map_err(|fault| failed(&master, &fault))?;
-        let known = |seen: &&Seen<'_>| {
-            let other: Vec<String> = self.other_side(seen.record, order.to);
-            [&seen.case.wanted, &seen.case.expected, &other].contains(&&seen.case.current)
-        };
-        let high = |seen: &&Seen<'_>| seen.current.ttl_s > ttl_s;
-        let lowering: Vec<&Seen<'_>> = seen.iter().filter(known).filter(high).collect();
-        if lowering.is_empty() {
-            return Ok(Verdict::Done(format!("no TTL above {ttl_s} s in {}", self.update.zone)));
-        }
-        if let Guard::Elsewhere(..) = self.guard {
-            self.still_held(&mut master, order).await?;
-        }
-        let (mut prerequisites, mut changes) = (self.guarded(&master, order)?, Vec::new());
-        for Seen { record, current, .. } in &lowering {
-            let (name, rtype) = &record.key;
-            prerequisites.extend(wire::require(name, *rtype, &current.values));
-            changes.extend(wire::replace(name, *rtype, ttl_s, &current.values));
-        }
-        let keys: Vec<Key> = lowering.iter().map(|seen| seen.record.key.clone()).collect();
-        let sent = master.update(prerequisites, changes).await;
-        let again = self
-            .look(&mut master, &records)
-            .await
-            .map_err(|fault| unread(&master, Some(sent.clone()), &keys, &fault))?;
-        let still_high = again.iter().filter(known).any(|seen| seen.current.ttl_s > ttl_s);
-        match sent {
-            _ if !still_high => Ok(Verdict::Done(format!("TTL {ttl_s} s at {}", master.at.server()))),
-            Ok(()) => Ok(Verdict::Unknown(format!(
-                "{} accepted the TTL, but still answers with the old one",
-                master.at.server()
-            ))),
-            Err(fault) => {
-                if fault.prerequisite_failed() {
-                    self.still_held(&mut master, order).await?;
-                }
-                let advice = master.at.advice(&fault, Doing::Write(&keys));
-                Ok(if fault.surely_not_applied() { Verdict::Failed(advice) } else { Verdict::Unknown(advice) })
-            }
-        }
-    }
-
-    fn other_side(&self, record: &Record, to: Side) -> Vec<String> {
-        let configured = self.update.records.iter().find(|configured| {
-            configured.name == record.remembered.name && configured.rtype == record.remembered.rtype
-        });
-        let values = configured.map(|configured| configured.values(to.other())).unwrap_or_default();
-        rrset::parse(record.key.1, values).map(|values| rrset::texts(&values)).unwrap_or_default()
-    }
 }
 
 async fn read_epoch(master: &mut Master, record: &str) -> Result<EpochSeen, String> {
@@ -407,7 +323,7 @@ async fn read_epoch(master: &mut Master, record: &str) -> Result<EpochSeen, Stri
 }
 
 /// The master could not be read. If an update may have been applied before that, nobody knows.
-fn unread(master: &Master, sent: Option<Result<(), Fault>>, keys: &[Key], fault: &Fault) -> Verdict {
+pub(super) fn unread(master: &Master, sent: Option<Result<(), Fault>>, keys: &[Key], fault: &Fault) -> Verdict {
     let advice = master.at.advice(fault, Doing::Read);
     match sent {
         None => Verdict::Failed(advice),
@@ -417,58 +333,4 @@ fn unread(master: &Master, sent: Option<Result<(), Fault>>, keys: &[Key], fault:
             if before.surely_not_applied() { Verdict::Failed(advice) } else { Verdict::Unknown(advice) }
         }
     }
-}
-
-fn lagging(said: &[Said], wanted: &[Wanted]) -> Vec<String> {
-    let mut lines = Vec::new();
-    for Said { label, values } in said {
-        let Ok(values) = values else { continue };
-        for (wanted, values) in wanted.iter().zip(values).filter(|(wanted, values)| wanted.texts != **values) {
-            let name = wanted.key.0.to_ascii();
-            let (name, rtype) = (name.trim_end_matches('.'), wanted.key.1);
-            lines.push(format!("{label} still answers {} for {name} {rtype}", rrset::shown(values)));
-        }
-    }
-    lines
-}
-
-fn unreachable(said: &[Said]) -> Vec<String> {
-    said.iter().filter_map(|said| said.values.as_ref().err().map(|why| format!("{}: {why}", said.label))).collect()
-}
-
-fn views(master: &Master, seen: &[Seen<'_>], said: &[Said]) -> Vec<RecordView> {
-    let mut right = 0;
-    let view = |seen: &Seen<'_>| {
-        let mut lines = vec![format!("{}: {}", master.at.server(), rrset::shown(&seen.case.current))];
-        if seen.fate == Fate::Right {
-            for Said { label, values } in said {
-                lines.push(match values {
-                    Ok(values) => {
-                        format!("{label}: {}", values.get(right).map_or_else(String::new, |v| rrset::shown(v)))
-                    }
-                    Err(why) => format!("{label}: {why}"),
-                });
-            }
-            right += 1;
-        }
-        let RecordKey { name, rtype, .. } = &seen.record.remembered;
-        RecordView { name: name.clone(), rtype: rtype.clone(), seen: lines, expected: seen.case.wanted.clone() }
-    };
-    seen.iter().map(view).collect()
-}
-
-fn proof(master: &Master, seen: &[Seen<'_>], said: &[Said], unreachable: &[String]) -> String {
-    let values: Vec<String> = seen
-        .iter()
-        .map(|seen| {
-            let RecordKey { name, rtype, .. } = &seen.record.remembered;
-            format!("{name} {rtype} = {}", rrset::shown(&seen.case.wanted))
-        })
-        .collect();
-    let answering = said.len() - unreachable.len();
-    let mut proof = format!("{} at {} and {answering} other name servers", values.join(", "), master.at.server());
-    if !unreachable.is_empty() {
-        proof += &format!(" (not asked: {})", unreachable.join(", "));
-    }
-    proof
 }
