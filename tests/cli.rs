@@ -11,14 +11,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use pbx_failover::cli::backend::{Backend, CheckOrder, CheckReport, FsmFormat, Global, HistoryOrder, Preview};
+use pbx_failover::cli::backend::{Backend, CheckOrder, CheckReport, FsmFormat, Global, HistoryBounds, Preview};
 use pbx_failover::cli::console::Console;
 use pbx_failover::cli::exit::{Exit, Trouble};
 use pbx_failover::cli::render::{Page, Paint};
-use pbx_failover::units::DeliveryOutcome;
 use pbx_failover::units::journal::HistoryEvent;
 use pbx_failover::units::operator::{Command, Reply, Request};
 use pbx_failover::units::snapshot::{Explanation, Status};
+use pbx_failover::units::{DeliveryOutcome, PlanKind};
 use serde_json::{Value, json};
 
 /// A daemon that says what a test told it to, and remembers what it was asked.
@@ -79,13 +79,13 @@ impl Backend for Fake {
         })
     }
 
-    fn history(&self, order: HistoryOrder) -> Result<Vec<HistoryEvent>, Trouble> {
+    fn history(&self, order: HistoryBounds) -> Result<Vec<HistoryEvent>, Trouble> {
         self.called(format!("history since {:?} limit {}", order.since.map(|t| t.to_string()), order.limit));
         Ok(Vec::new())
     }
 
-    fn preview(&self, command: &Command) -> Result<Preview, Trouble> {
-        let json = json!({"plan": command.name(), "steps": [{"name": "claim", "does": "take epoch 7"}], "notes": []});
+    fn preview(&self, plan: PlanKind) -> Result<Preview, Trouble> {
+        let json = json!({"plan": plan, "steps": [{"name": "claim", "does": "take epoch 7"}]});
         let mut preview: Preview = serde_json::from_value(json).expect("a preview");
         preview.refused.clone_from(&self.0.preview_refused.borrow());
         Ok(preview)
@@ -294,7 +294,7 @@ fn maintenance_verbs_need_no_ceremony() {
     for line in ["pause --for 30m", "unpause", "ack"] {
         let world = takeover_that_works();
         assert_eq!(call(&world, &mut Person::default(), line), Exit::Done, "{line}");
-        assert_eq!(world.asked.borrow().len(), 1, "{line}");
+        assert_eq!(world.asked.borrow()[0].reason, "no reason given", "{line}");
     }
 }
 
@@ -322,6 +322,11 @@ fn what_would_be_refused_is_not_asked_for() {
     assert_eq!(call(&world, &mut person, "failback"), Exit::Refused);
     assert!(person.said.ends_with("error: the primary does not answer; use --wait\n"), "{}", person.said);
     assert!(person.questions.is_empty() && world.asked.borrow().is_empty());
+
+    // A flag may be just what overcomes the refusal: the daemon decides.
+    let mut person = typing(&["r", "yes"]);
+    assert_eq!(call(&world, &mut person, "failback --wait --no-watch"), Exit::Done);
+    assert_eq!(world.asked.borrow().len(), 1);
 }
 
 #[test]

@@ -157,10 +157,11 @@ fn nothing_unfinished_is_committed() {
 
 #[test]
 fn unfinished_code_is_seen_but_not_its_name_in_a_comment() {
-    let bad = "//! x\n// todo!() is not used here\nfn f() { todo!() }\n#[ignore]\nfn g() { dbg!(1); \"dbg!(\" }";
+    let bad = "//! x\n// todo!() is not used here\nfn f() { todo!() }\n#[ignore]\nfn g() { dbg!(1); \"dbg!(\" }\n\
+               #[ignore = \"a child of x\"]\nfn c() {}\n#[ignore = \"slow\"]\nfn s() {}";
     assert_eq!(
         lines(&rules::finished(&[Source::new("src/a.rs", bad)])),
-        [("src/a.rs", 3), ("src/a.rs", 4), ("src/a.rs", 5)]
+        [("src/a.rs", 3), ("src/a.rs", 4), ("src/a.rs", 5), ("src/a.rs", 8)]
     );
 }
 

@@ -14,7 +14,10 @@ use super::watch::{self, Watched};
 use super::{Call, Stop, json, render};
 use crate::units::operator::{Command, Reply, Request};
 use crate::units::snapshot::{Pair, Plan, Status};
-use crate::units::{State, StepState};
+use crate::units::{PlanKind, State, StepState};
+
+/// What is recorded where a person need not say why, and did not.
+const NO_REASON: &str = "no reason given";
 
 /// What `--json` prints of an act.
 #[derive(Serialize)]
@@ -75,8 +78,12 @@ impl Call<'_> {
     fn show(&mut self, command: &Command, consent: &Consent, before: &Status) -> Result<Option<String>, Stop> {
         let (text, value, refused) = match command {
             Command::Takeover { .. } | Command::Failback { undo: false, .. } => {
-                let preview = self.backend.preview(command)?;
-                (render::plan::preview(&preview), json(&preview)?, preview.refused)
+                let takeover = matches!(command, Command::Takeover { .. });
+                let plan = if takeover { PlanKind::Takeover } else { PlanKind::Failback };
+                let preview = self.backend.preview(plan)?;
+                // A flag may be just what overcomes the refusal: then the daemon decides.
+                let refused = preview.refused.clone().filter(|_| !is_flagged(command));
+                (render::plan::preview(&preview), json(&preview)?, refused)
             }
             _ => {
                 let would = would_do(command, first_pair(before), &self.console.page());
@@ -95,7 +102,7 @@ impl Call<'_> {
     /// The person's agreement and reason, from flags or by asking.
     fn agree(&mut self, command: &Command, consent: &Consent) -> Result<String, Stop> {
         if !is_dangerous(command) {
-            return Ok(consent.reason.clone().unwrap_or_default());
+            return Ok(consent.reason.clone().unwrap_or_else(|| NO_REASON.to_owned()));
         }
         let name = command.name();
         let agreed = consent.yes && consent.reason.is_some();
@@ -125,6 +132,17 @@ fn is_dangerous(command: &Command) -> bool {
             true
         }
         Command::Pause { .. } | Command::Unpause | Command::Ack => false,
+    }
+}
+
+/// Whether a flag says more than the bare command.
+fn is_flagged(command: &Command) -> bool {
+    match command {
+        Command::Takeover { primary_is_stopped, although_cut_off, without_claim } => {
+            *primary_is_stopped || *although_cut_off || *without_claim
+        }
+        Command::Failback { wait, cut_calls, undo } => *wait || *cut_calls || *undo,
+        _ => false,
     }
 }
 

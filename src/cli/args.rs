@@ -21,8 +21,8 @@ pub const CONFIG_DEFAULT: &str = "/etc/pbx-failover/failover.yaml";
 /// Heads the flags that every command takes.
 const EVERYWHERE: &str = "Options of every command";
 
-/// Most lines of history at once: what the store keeps of a bad week, and no more than a pager bears.
-const HISTORY_LIMIT_MAX: i64 = 10_000;
+/// Most lines of history at once: what the control socket gives out, and more than a person reads.
+const HISTORY_LIMIT_MAX: i64 = 1_000;
 
 /// Turns on a backup PBX when the primary dies, and proves every step.
 #[derive(Debug, Parser)]

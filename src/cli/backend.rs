@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exit::{Exit, Trouble};
 use crate::units::journal::HistoryEvent;
-use crate::units::operator::{Command, Reply, Request};
+use crate::units::operator::{Reply, Request};
 use crate::units::snapshot::{Explanation, Status};
 use crate::units::{DeliveryOutcome, PlanKind, Step};
 
@@ -71,7 +71,7 @@ pub enum Level {
 
 /// Which part of history is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HistoryOrder {
+pub struct HistoryBounds {
     /// Nothing older.
     pub since: Option<Timestamp>,
     /// At most so many, the newest.
@@ -85,9 +85,10 @@ pub struct Preview {
     pub plan: PlanKind,
     /// Its steps, in order.
     pub steps: Vec<PreviewStep>,
-    /// What a person should know before: the expected minutes without telephone, calls that are up, …
-    pub notes: Vec<String>,
-    /// Why it would be refused now, and what to do.
+    /// How long phones would be without service, seconds, as far as it can be foreseen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub without_service_s: Option<u32>,
+    /// Why it would be refused now, given no flags, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
 }
@@ -99,6 +100,9 @@ pub struct PreviewStep {
     pub name: Step,
     /// What it would do here, in one line.
     pub does: String,
+    /// How long it is expected to take, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u32>,
 }
 
 /// How the state table is drawn.
@@ -128,10 +132,10 @@ pub trait Backend {
     fn explain(&self) -> Result<Explanation, Trouble>;
 
     /// What happened, oldest first.
-    fn history(&self, order: HistoryOrder) -> Result<Vec<HistoryEvent>, Trouble>;
+    fn history(&self, bounds: HistoryBounds) -> Result<Vec<HistoryEvent>, Trouble>;
 
-    /// What a takeover or a failback with these flags would do now.
-    fn preview(&self, command: &Command) -> Result<Preview, Trouble>;
+    /// What a takeover or a failback would do now.
+    fn preview(&self, plan: PlanKind) -> Result<Preview, Trouble>;
 
     /// Gives the daemon a command. An answer that did not come is `Exit::TimedOut`, since it may have been obeyed.
     fn operate(&self, request: &Request) -> Result<Reply, Trouble>;
@@ -180,11 +184,11 @@ impl Backend for Unwired {
         unwired()
     }
 
-    fn history(&self, _order: HistoryOrder) -> Result<Vec<HistoryEvent>, Trouble> {
+    fn history(&self, _bounds: HistoryBounds) -> Result<Vec<HistoryEvent>, Trouble> {
         unwired()
     }
 
-    fn preview(&self, _command: &Command) -> Result<Preview, Trouble> {
+    fn preview(&self, _plan: PlanKind) -> Result<Preview, Trouble> {
         unwired()
     }
 

@@ -21,7 +21,7 @@ use clap::Parser;
 use serde::Serialize;
 
 use self::args::{Cli, Test, Verb};
-use self::backend::{Backend, CheckOrder, Global, HistoryOrder, Level};
+use self::backend::{Backend, CheckOrder, Global, HistoryBounds, Level};
 use self::console::{Console, Terminal};
 use self::exit::{Exit, Trouble};
 use crate::units::DeliveryOutcome;
@@ -121,7 +121,7 @@ impl Call<'_> {
             Verb::History { since, limit } => {
                 let page = self.console.page();
                 let since = since.map(|since| since.moment(page.now));
-                let events = self.backend.history(HistoryOrder { since, limit })?;
+                let events = self.backend.history(HistoryBounds { since, limit })?;
                 self.answer(&events, || render::history::render(&events, &page))?;
             }
             Verb::Takeover { primary_is_stopped, although_cut_off, without_claim, consent } => {

@@ -60,13 +60,15 @@ pub fn preview(preview: &Preview) -> String {
     lines.line(&format!("{} would do, in this order:", preview.plan));
     let names = widest(preview.steps.iter().map(|step| step.name.name()), usize::MAX);
     for (number, step) in preview.steps.iter().enumerate() {
-        lines.beside(&format!("  {:2}. {:names$}  ", number + 1, step.name.name()), 8 + names, &step.does);
+        let time = step.seconds.map(|seconds| format!(" ({})", span(u64::from(seconds) * 1_000))).unwrap_or_default();
+        let does = format!("{}{time}", step.does);
+        lines.beside(&format!("  {:2}. {:names$}  ", number + 1, step.name.name()), 8 + names, &does);
     }
-    for note in &preview.notes {
-        lines.beside("note: ", 6, note);
+    if let Some(seconds) = preview.without_service_s {
+        lines.line(&format!("about {} without telephone", span(u64::from(seconds) * 1_000)));
     }
     if let Some(refused) = &preview.refused {
-        lines.beside("it would be refused now: ", 25, refused);
+        lines.beside("without flags it would be refused now: ", 39, refused);
     }
     lines.finish()
 }
@@ -79,13 +81,13 @@ mod tests {
     fn a_preview_numbers_its_steps_and_says_what_to_know_before() {
         let json = serde_json::json!({"plan": "failback", "steps": [
                 {"name": "preflight", "does": "see that pbx-a answers"},
-                {"name": "stop_accepting", "does": "stop pbx.service"}],
-            "notes": ["about 2 minutes without telephone"]});
+                {"name": "stop_accepting", "does": "stop pbx.service", "seconds": 5}],
+            "without_service_s": 130});
         let want = "\
 failback would do, in this order:
    1. preflight       see that pbx-a answers
-   2. stop_accepting  stop pbx.service
-note: about 2 minutes without telephone
+   2. stop_accepting  stop pbx.service (5 s)
+about 2 min without telephone
 ";
         assert_eq!(preview(&serde_json::from_value(json).unwrap()), want);
     }
