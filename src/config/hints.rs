@@ -12,7 +12,7 @@ pub fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str
     let word = plain(word);
     let near = |candidate: &&str| {
         let candidate = plain(candidate);
-        let allowed = 1 + candidate.chars().count().min(word.chars().count()) / 4;
+        let allowed = 1 + candidate.chars().count().min(word.chars().count()) / 6;
         let distance = distance(&word, &candidate);
         (distance <= allowed).then_some(distance)
     };
@@ -79,6 +79,7 @@ mod tests {
             ("timoeut", Some("timeout")),
             ("fal", Some("fall")),
             ("colour", None),
+            ("rest", None),
         ] {
             assert_eq!(did_you_mean(word, keys), meant, "{word}");
         }

@@ -18,6 +18,9 @@ use super::{outside, tree, walk};
 /// Largest file that is read: a hundred times a long one.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
+/// More mistakes than this nobody reads at once.
+pub const REMARKS_MAX: usize = 500;
+
 /// What the configuration is loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loading {
@@ -85,6 +88,11 @@ pub fn parse(text: &str, path: &Path, surroundings: &Surroundings) -> Result<Loa
     let refused = |mut remarks: Vec<Remark>| {
         remarks.sort_by(|a, b| (a.line, a.column, &a.key).cmp(&(b.line, b.column, &b.key)));
         remarks.dedup();
+        if remarks.len() > REMARKS_MAX {
+            let what = format!("holds {} more mistakes", remarks.len() - REMARKS_MAX);
+            remarks.truncate(REMARKS_MAX);
+            remarks.push(Remark::about_file(what, "mend these first"));
+        }
         Refused { file: path.to_owned(), remarks }
     };
     if text.len() as u64 > CONFIG_BYTES_MAX {

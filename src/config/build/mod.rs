@@ -166,16 +166,24 @@ impl<'a> Build<'a> {
     }
 }
 
-/// The one key of several that must stand in this map, alone.
+/// The one key of several that stands in this map; `None` when none or several do.
+fn one_given<'k>(at: &Cursor<'_>, keys: &[&'k str]) -> Option<&'k str> {
+    let given = at.given_keys();
+    let mut found = keys.iter().copied().filter(|key| given.contains(key));
+    found.next().filter(|_| found.next().is_none())
+}
+
+/// As [`one_given`], with a remark when it is not so.
 fn exactly_one<'k>(at: &Cursor<'_>, keys: &[&'k str], notes: &mut Notes) -> Option<&'k str> {
-    let given: Vec<&str> = keys.iter().copied().filter(|key| at.given_keys().contains(key)).collect();
-    match given.as_slice() {
-        [one] => return Some(one),
-        [] => at.error(notes, format!("has none of {}", any_of(keys)), "write exactly one of them"),
-        several => {
-            let what = format!("has {} together", several.join(" and "));
-            at.error(notes, what, "keep exactly one of them");
+    let one = one_given(at, keys);
+    if one.is_none() {
+        let given = at.given_keys();
+        let several: Vec<&str> = keys.iter().copied().filter(|key| given.contains(key)).collect();
+        if several.is_empty() {
+            at.error(notes, format!("has none of {}", any_of(keys)), "write exactly one of them");
+        } else {
+            at.error(notes, format!("has {} together", several.join(" and ")), "keep exactly one of them");
         }
     }
-    None
+    one
 }

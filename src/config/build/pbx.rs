@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::hosts::Pair;
-use super::{Build, Outside, exactly_one};
+use super::{Build, Outside, one_given};
 use crate::config::cursor::Cursor;
 use crate::config::hints::{did_you_mean, quote};
 use crate::config::model::{ActionUrl, CommandDriver, Driver, Failback, Pbx, SipProbe, SipTransport, Sync, Trunk};
@@ -65,6 +65,7 @@ fn working_dirs<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Vec<PathBu
             item.error(&mut build.notes, "is no absolute path", "begin it with /");
         } else if dir.parent().is_none() {
             item.error(&mut build.notes, "is the whole file system", "write the PBX's own directory");
+            continue;
         } else if dirs.iter().any(|other| dir.starts_with(other) || other.starts_with(&dir)) {
             item.error(&mut build.notes, "lies in another working directory, or holds it", "keep the outer one only");
         }
@@ -78,11 +79,8 @@ fn driver<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Driver> {
     if !at.is_map() {
         return None;
     }
-    // A driver of later work alone is refused by `walk`; saying that none is given would only confuse.
-    if at.given_keys().is_empty() || !at.given_keys().iter().any(|key| ["systemd", "command"].contains(key)) {
-        return None;
-    }
-    match exactly_one(at, &["systemd", "command"], &mut build.notes)? {
+    // None or several are remarked upon by `walk`.
+    match one_given(at, &["systemd", "command"])? {
         "systemd" => {
             let at = at.key("systemd");
             let unit_at = at.key("unit");

@@ -4,7 +4,7 @@
 
 use serde_json::Value as Json;
 
-use super::{Build, Outside, Use, exactly_one};
+use super::{Build, Outside, Use, one_given};
 use crate::config::cursor::Cursor;
 use crate::config::model::{ActionUrl, Body, Encoding, HttpAuth};
 use crate::config::{template, texts};
@@ -118,8 +118,8 @@ fn auth<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<HttpAuth> {
     if !at.is_map() {
         return None;
     }
-    // More than one, or none, is remarked upon by `walk`.
-    match exactly_one(at, &["basic", "bearer"], &mut super::Notes::default())? {
+    // None or several are remarked upon by `walk`.
+    match one_given(at, &["basic", "bearer"])? {
         "bearer" => build.needed_secret(&at.key("bearer"), Use::Password).map(HttpAuth::Bearer),
         _ => {
             let basic = at.key("basic");
