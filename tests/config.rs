@@ -19,10 +19,10 @@ use std::path::Path;
 use pbx_failover::config::{Config, Files, Loaded, Refused, Surroundings, parse};
 
 /// The example, as it is shipped.
-pub const EXAMPLE: &str = include_str!("../failover.yaml.example");
+const EXAMPLE: &str = include_str!("../failover.yaml.example");
 
 /// The shortest file that works, on pbx-b.
-pub const SHORT: &str = r#"
+const SHORT: &str = r#"
 primary: { node: pbx-a, address: 203.0.113.10 }
 backup:  { node: pbx-b, address: 198.51.100.20 }
 monitor: { checks: { web: { http: "https://pbx.example.com/" }, sip: { sip: "sip:pbx.example.com" } } }
@@ -33,18 +33,18 @@ notify:  { email: { smtp: smtp.example.com, to: [me@example.com] } }
 "#;
 
 /// Checks a text without looking at any file.
-pub fn read(text: &str) -> Result<Loaded, Refused> {
+fn read(text: &str) -> Result<Loaded, Refused> {
     let surroundings = Surroundings { host_name: "pbx-b".to_owned(), files: Files::Ignored };
     parse(text, Path::new("/etc/pbx-failover/failover.yaml"), &surroundings)
 }
 
 /// A text that must be good.
-pub fn good(text: &str) -> Config {
+fn good(text: &str) -> Config {
     read(text).unwrap_or_else(|refused| panic!("refused:\n{refused}\n{text}")).config
 }
 
 /// The lines of a refusal.
-pub fn refusal(text: &str) -> String {
+fn refusal(text: &str) -> String {
     match read(text) {
         Ok(_) => panic!("not refused:\n{text}"),
         Err(refused) => refused.to_string(),

@@ -11,7 +11,7 @@ use super::build::{self, Build};
 use super::cursor::{Cursor, complete};
 use super::keys::TOP;
 use super::model::Config;
-use super::remark::{Notes, Refused, Remark};
+use super::remark::{Notes, Place, Refused, Remark};
 use super::tree::{Node, Value};
 use super::{outside, tree, walk};
 
@@ -151,11 +151,9 @@ fn read(path: &Path) -> Result<String, Remark> {
         return Err(too_large());
     }
     String::from_utf8(bytes).map_err(|error| {
-        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-        let start = good.iter().rposition(|byte| *byte == b'\n').map_or(0, |index| index + 1);
-        let column = String::from_utf8_lossy(&good[start..]).chars().count() + 1;
-        let place = super::remark::Place { line, column };
-        Remark::new(place, "", "is not UTF-8 from here on", "save the file as UTF-8")
+        let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
+        let line = good.matches('\n').count() + 1;
+        let column = good.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        Remark::new(Place { line, column }, "", "is not UTF-8 from here on", "save the file as UTF-8")
     })
 }

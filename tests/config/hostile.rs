@@ -45,10 +45,10 @@ fn a_configuration_shows_no_secret_when_it_is_printed() {
     let tsig = "secret: c2VjcmV0c2VjcmV0"; // which must be base64
     let text = text.replace(&format!("secret: {SECRET}"), tsig);
     let loaded = read(&text).unwrap_or_else(|refused| panic!("{refused}"));
-    let config = loaded.config;
-    // URLs, headers, bodies and commands are shown by Debug, so that adapters can be debugged; secrets are not.
-    let shown =
-        format!("{:?} {:?} {:?} {:?}", config.text, config.dns, config.notify.email, config.action_urls[0].auth);
+    let mut config = loaded.config;
+    // Arguments of commands are for everybody to see anyway, in the list of processes.
+    config.pbx.before_reload.clear();
+    let shown = format!("{config:?}");
     assert!(!shown.contains(SECRET) && !shown.contains("c2VjcmV0"), "{shown}");
 }
 
@@ -92,7 +92,8 @@ fn no_mistake_brings_a_secret_to_light() {
 fn an_alias_bomb_is_refused_and_costs_nothing() {
     let mut text = "a: &a [x, x, x, x, x, x, x, x, x]\n".to_owned();
     for (new, old) in ('b'..='z').zip('a'..='y') {
-        text.push_str(&format!("{new}: &{new} [{}]\n", vec![format!("*{old}"); 9].join(", ")));
+        let nine = vec![format!("*{old}"); 9].join(", ");
+        text.extend([new.to_string(), format!(": &{new} [{nine}]\n")]);
     }
     let start = Instant::now();
     assert!(refusal(&text).contains("an anchor"));
@@ -111,7 +112,7 @@ fn endless_nesting_costs_no_stack() {
 
 #[test]
 fn a_file_of_endless_keys_or_one_endless_line_is_refused_in_time() {
-    let keys: String = (0..60_000).map(|n| format!("k{n}: 1\n")).collect();
+    let keys = (0..60_000).map(|n| format!("k{n}: 1")).collect::<Vec<_>>().join("\n");
     let flow = format!("node: [{}]", "1,".repeat(200_000));
     let long = format!("node: {}", "x".repeat(500_000));
     let quoted = format!("node: \"{}", "\\n".repeat(200_000));

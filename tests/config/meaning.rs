@@ -223,7 +223,7 @@ fn a_change_that_needs_a_restart_is_named_and_others_are_not() {
     let old = good(SHORT);
     let changed = |text: String| restart_needed(&old, &good(&text));
     assert!(changed(SHORT.to_owned()).is_empty());
-    assert!(changed(SHORT.replace("5060", "5061").replace("{ monitor: {", "{ fall: 9,")).is_empty());
+    assert!(changed(SHORT.replace("monitor: {", "monitor: { fall: 9,")).is_empty());
     assert!(changed(SHORT.replace("name: k,", "name: other,")).is_empty(), "a key may be changed while we run");
     assert_eq!(changed(SHORT.replace("pbx-b", "pbx-c") + "node: pbx-c"), ["node", "backup.node"]);
     assert_eq!(changed(SHORT.replace("192.0.2.53", "192.0.2.54")), ["epoch"]);
