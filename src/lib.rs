@@ -4,6 +4,7 @@ pub mod adapters;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod decision;
 pub mod engine;
 pub mod host;

@@ -24,7 +24,9 @@ pub fn complete(node: &mut Node, shape: &'static Shape) {
     match (&mut node.value, shape) {
         (Value::List(items), Shape::List(_, each)) => items.iter_mut().for_each(|item| complete(item, each)),
         (Value::Map(entries), Shape::Named(_, each)) => {
-            entries.iter_mut().for_each(|entry| complete(&mut entry.value, each));
+            for entry in entries {
+                complete(&mut entry.value, each);
+            }
         }
         (Value::Map(entries), shape) => {
             for key in shape.keys() {

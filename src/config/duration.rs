@@ -3,10 +3,11 @@
 //! Only whole numbers; a bare number is refused, because nobody can see whether it means seconds. `0s` is written
 //! with a unit as well.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 /// The longest duration that makes sense anywhere here; a longer one is a slip of the pen.
-pub const DURATION_MAX: Duration = Duration::from_hours(30 * 24);
+pub const DURATION_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Units with their milliseconds, in the order in which they may follow each other.
 const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
@@ -53,7 +54,7 @@ pub fn text(duration: Duration) -> String {
     let mut text = String::new();
     for (unit, size) in UNITS {
         if rest >= size {
-            text.push_str(&format!("{}{unit}", rest / size));
+            let _ = write!(text, "{}{unit}", rest / size);
             rest %= size;
         }
     }

@@ -28,9 +28,9 @@ const ANY_TIME: Shape = from_ms(0, DURATION_MAX);
 /// Any duration but zero; a millisecond is already absurd, but not harmful.
 const SOME_TIME: Shape = from_ms(1, DURATION_MAX);
 /// How often a check may run: below 20 ms it is an attack, above an hour no watch.
-const INTERVAL: Shape = from_ms(20, Duration::from_hours(1));
+const INTERVAL: Shape = from_ms(20, Duration::from_secs(3600));
 /// How long one answer may take: longer than ten minutes nobody waits.
-const TIMEOUT: Shape = from_ms(1, Duration::from_mins(10));
+const TIMEOUT: Shape = from_ms(1, Duration::from_secs(600));
 /// Results in a row; more than a thousand never happens.
 const IN_A_ROW: Shape = Shape::Whole(1, 1000);
 /// Seconds; 0 is not cached at all, and a day is far beyond what a failover can bear.

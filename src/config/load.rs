@@ -11,12 +11,15 @@ use super::build::{self, Build};
 use super::cursor::{Cursor, complete};
 use super::keys::TOP;
 use super::model::Config;
-use super::remark::{Notes, Refused, Remark};
+use super::remark::{Notes, Place, Refused, Remark};
 use super::tree::{Node, Value};
 use super::{outside, tree, walk};
 
 /// Largest file that is read: a hundred times a long one.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+
+/// More mistakes than this nobody reads at once.
+pub const REMARKS_MAX: usize = 500;
 
 /// What the configuration is loaded for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +88,11 @@ pub fn parse(text: &str, path: &Path, surroundings: &Surroundings) -> Result<Loa
     let refused = |mut remarks: Vec<Remark>| {
         remarks.sort_by(|a, b| (a.line, a.column, &a.key).cmp(&(b.line, b.column, &b.key)));
         remarks.dedup();
+        if remarks.len() > REMARKS_MAX {
+            let what = format!("holds {} more mistakes", remarks.len() - REMARKS_MAX);
+            remarks.truncate(REMARKS_MAX);
+            remarks.push(Remark::about_file(what, "mend these first"));
+        }
         Refused { file: path.to_owned(), remarks }
     };
     if text.len() as u64 > CONFIG_BYTES_MAX {
@@ -143,11 +151,9 @@ fn read(path: &Path) -> Result<String, Remark> {
         return Err(too_large());
     }
     String::from_utf8(bytes).map_err(|error| {
-        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-        let start = good.iter().rposition(|byte| *byte == b'\n').map_or(0, |index| index + 1);
-        let column = String::from_utf8_lossy(&good[start..]).chars().count() + 1;
-        let place = super::remark::Place { line, column };
-        Remark::new(place, "", "is not UTF-8 from here on", "save the file as UTF-8")
+        let good = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]).into_owned();
+        let line = good.matches('\n').count() + 1;
+        let column = good.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        Remark::new(Place { line, column }, "", "is not UTF-8 from here on", "save the file as UTF-8")
     })
 }

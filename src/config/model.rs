@@ -510,7 +510,9 @@ impl DnsRecord {
 }
 
 /// One ActionURL, or a webhook: an HTTP request with templates in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Its `Debug` leaves out the URL's path and query, the headers' values and the body, which may hold tokens.
+#[derive(Clone, PartialEq, Eq)]
 pub struct ActionUrl {
     /// Its name.
     pub name: String,
@@ -536,6 +538,30 @@ pub struct ActionUrl {
     pub timeout: Duration,
     /// How often to try again.
     pub retries: u32,
+}
+
+impl fmt::Debug for ActionUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ActionUrl")
+            .field("name", &self.name)
+            .field("events", &self.events)
+            .field("method", &self.method)
+            .field("url", &without_path(&self.url))
+            .field("auth", &self.auth)
+            .field("headers", &self.headers.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field("encoding", &self.encoding)
+            .field("ca_file", &self.ca_file)
+            .field("expect_status", &self.expect_status)
+            .field("timeout", &self.timeout)
+            .field("retries", &self.retries)
+            .finish_non_exhaustive()
+    }
+}
+
+/// `https://host` of a URL: what may be shown of one that may hold a token.
+fn without_path(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |index| index + 3);
+    url[host..].find(['/', '?', '#']).map_or(url, |end| &url[..host + end])
 }
 
 /// How a request authenticates.
@@ -619,13 +645,19 @@ pub enum MailTls {
     None,
 }
 
-/// The outbound heartbeat, sent only while armed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The outbound heartbeat, sent only while armed. Its URL is a secret in itself, and not shown.
+#[derive(Clone, PartialEq, Eq)]
 pub struct DeadMan {
     /// Where to.
     pub url: String,
     /// How often.
     pub every: Duration,
+}
+
+impl fmt::Debug for DeadMan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeadMan").field("url", &without_path(&self.url)).field("every", &self.every).finish()
+    }
 }
 
 /// How service is given back.

@@ -66,13 +66,14 @@ impl Look<'_> {
                 Ok(_) => {}
                 Err(_) => self.absent(at, &format!("the environment variable {name} is not set"), "set it in the unit"),
             },
-            Outside::Secret(Secret::Credential(name), usage) => match std::env::var_os("CREDENTIALS_DIRECTORY") {
-                Some(dir) => self.secret_file(at, &Path::new(&dir).join(name), *usage),
-                None => {
+            Outside::Secret(Secret::Credential(name), usage) => {
+                if let Some(dir) = std::env::var_os("CREDENTIALS_DIRECTORY") {
+                    self.secret_file(at, &Path::new(&dir).join(name), *usage);
+                } else {
                     let fix = format!("start the robot from its unit, with LoadCredential={name}:PATH");
                     self.absent(at, "no systemd credentials are there", &fix);
                 }
-            },
+            }
             Outside::Certificates(path) => match fs::metadata(path) {
                 Ok(meta) if meta.is_file() => {}
                 Ok(_) => at.error(self.notes, "is no file", "write the path of a PEM file"),

@@ -12,8 +12,10 @@ use super::remark::{Place, Remark};
 
 /// How deep maps and lists may lie in each other; the deepest real setting needs 7.
 const DEPTH_MAX: usize = 24;
-/// How many keys and values a file may hold: a thousand times a normal one.
-const NODES_MAX: usize = 50_000;
+/// How many keys and values a file may hold: a hundred times a normal one.
+const NODES_MAX: usize = 20_000;
+/// How many keys one map may hold; a map of trunks is the largest real one.
+const KEYS_MAX: usize = 1000;
 
 /// A value and its place. No `Debug`: it may hold secrets.
 pub struct Node {
@@ -99,6 +101,8 @@ fn syntax(text: &str, error: &ScanError) -> Remark {
     let around = [near(place.line.saturating_sub(1)), near(place.line)];
     let fix = if around.into_iter().any(is_tabbed) {
         "indent with blanks; YAML knows no tabs"
+    } else if info.contains("recursion") {
+        TOO_DEEP
     } else if info.contains("anchor") {
         "write the value out, or put it in quotes; this file knows no anchors and aliases"
     } else if info.contains("quote") || info.contains("quoted") {
@@ -114,6 +118,8 @@ fn syntax(text: &str, error: &ScanError) -> Remark {
     Remark::new(place, "", format!("not good YAML: {what}"), fix)
 }
 
+const TOO_DEEP: &str = "no setting lies so deep; look for stray brackets";
+
 /// A map or list that is still open.
 struct Open {
     place: Place,
@@ -123,7 +129,7 @@ struct Open {
 
 enum OpenKind {
     List(Vec<Node>),
-    /// The entries so far, and the key that waits for its value (with whether it is a repeated one).
+    /// The entries so far, and the key that waits for its value.
     Map(Vec<Entry>, Option<(String, Place)>),
 }
 
@@ -159,7 +165,11 @@ impl Builder {
                 self.no_anchor(place, anchor, tag.is_some());
                 let quoted = style != ScalarStyle::Plain;
                 let null = !quoted && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
-                if let Some(Open { kind: OpenKind::Map(_, waiting @ None), .. }) = self.open.last_mut() {
+                if let Some(Open { kind: OpenKind::Map(entries, waiting @ None), .. }) = self.open.last_mut() {
+                    if entries.len() == KEYS_MAX {
+                        let what = format!("the map holds more than {KEYS_MAX} keys");
+                        return Err(Remark::new(place, &self.path(), what, "this is no failover.yaml"));
+                    }
                     *waiting = Some((text.into_owned(), place));
                     return self.count(place);
                 }
@@ -195,7 +205,7 @@ impl Builder {
         }
         if self.open.len() == DEPTH_MAX {
             let what = format!("lies deeper than {DEPTH_MAX} levels");
-            return Err(Remark::new(place, &self.path(), what, "no setting lies so deep; look for stray brackets"));
+            return Err(Remark::new(place, &self.path(), what, TOO_DEEP));
         }
         let path = self.path();
         self.open.push(Open { place, path, kind });

@@ -263,18 +263,15 @@ fn value(text: &str, rtype: &str) -> Read<String> {
 /// Reads `epoch`.
 pub fn epoch<'a>(at: &Cursor<'a>, dns: Option<&Dns>, build: &mut Build<'a>) -> Option<Epoch> {
     let (store_at, record_at) = (at.key("store"), at.key("record"));
-    match store_at.text()? {
-        "dns" => {}
-        _ => {
-            let fix = "write store: dns and a record in a zone that takes updates";
-            let what = if record_at.given {
-                "the record is not used with store: local, and nothing protects against two servers"
-            } else {
-                "nothing protects against two servers"
-            };
-            store_at.warn(&mut build.notes, what, fix);
-            return Some(Epoch::Local);
-        }
+    if store_at.text()? != "dns" {
+        let fix = "write store: dns and a record in a zone that takes updates";
+        let what = if record_at.given {
+            "the record is not used with store: local, and nothing protects against two servers"
+        } else {
+            "nothing protects against two servers"
+        };
+        store_at.warn(&mut build.notes, what, fix);
+        return Some(Epoch::Local);
     }
     if !record_at.given {
         let fix = "write epoch.record: _pbx-failover.NAME in the zone of one of dns.updates";

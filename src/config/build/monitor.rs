@@ -137,7 +137,7 @@ pub fn heartbeats<'a>(
 ) -> Option<Monitor> {
     for (at, index) in beats {
         let CheckTarget::Heartbeat { file, .. } = &mut monitor.checks[index].target else { continue };
-        let Some(first) = dirs.first() else { return None };
+        let first = dirs.first()?;
         let climbs = file.components().any(|part| part == Component::ParentDir);
         let whole: PathBuf = first.join(&*file);
         if climbs || !dirs.iter().any(|dir| whole.starts_with(dir) && whole != **dir) {

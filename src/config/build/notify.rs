@@ -6,7 +6,7 @@ use lettre::message::Mailbox;
 
 use super::{Build, Use, request};
 use crate::config::cursor::Cursor;
-use crate::config::model::{DeadMan, Email, MailTls, Notify};
+use crate::config::model::{DeadMan, Email, MailTls, Notify, Secret};
 use crate::config::texts;
 
 /// Names of webhooks that `test notify NAME` could not tell from the other channels.
@@ -83,11 +83,10 @@ fn email<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Email> {
     }
     let ca_file = build.ca_file(&at.key("ca_file"));
     let to: Option<Vec<_>> = to.into_iter().map(|mailbox| mailbox.map(|mailbox| mailbox.to_string())).collect();
-    Some(Email { host: smtp.0, port: smtp.1, tls, ca_file, login: login?, from: from?, to: to? })
+    Some(Email { host: smtp.0, port: smtp.1, tls, ca_file, login, from: from?, to: to? })
 }
 
-#[allow(clippy::option_option)]
-fn login<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Option<(String, crate::config::Secret)>> {
+fn login<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<(String, Secret)> {
     let (user_at, password_at) = (at.key("username"), at.key("password"));
     let username = user_at.text()?;
     let password = build.secret(&password_at, Use::Password);
@@ -101,7 +100,7 @@ fn login<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Option<(String, c
     } else if username.is_empty() && has_password {
         password_at.error(&mut build.notes, "has no username beside it", "write username, or delete password");
     }
-    Some(password.map(|password| (username.to_owned(), password)))
+    password.map(|password| (username.to_owned(), password))
 }
 
 fn mailbox<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Mailbox> {

@@ -12,6 +12,8 @@ use crate::units::{EventName, TrunkKind};
 
 /// More working directories than this are a mistake.
 const WORKING_DIRS_MAX: usize = 50;
+/// Longest unit name (systemd.unit(5)).
+const UNIT_BYTES_MAX: usize = 255;
 
 /// Reads `pbx`.
 pub fn pbx<'a>(
@@ -80,61 +82,54 @@ fn driver<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Driver> {
         return None;
     }
     // None or several are remarked upon by `walk`.
-    match one_given(at, &["systemd", "command"])? {
-        "systemd" => {
-            let at = at.key("systemd");
-            let unit_at = at.key("unit");
-            let unit = unit_at.text()?;
-            let good = unit.len() <= 255
-                && unit.bytes().all(|b| b.is_ascii_alphanumeric() || b":_.\\@-".contains(&b))
-                && [".service", ".target"].iter().any(|end| unit.len() > end.len() && unit.ends_with(end));
-            if !good || unit.starts_with('-') {
-                let what = format!("{} is no unit that can serve", quote(unit));
-                unit_at.error(&mut build.notes, what, "write its full name, such as pbx.service");
-            }
-            Some(Driver::Systemd { unit: unit.to_owned(), start_timeout: at.key("start_timeout").duration()? })
-        }
-        _ => {
-            let at = at.key("command");
-            let verbs = Verbs { at: &at };
-            let (passive, reload) = (verbs.needed("passive", build), verbs.needed("reload", build));
-            let rest =
-                ["accept_registrations", "register_trunks", "status", "drain", "unregister_trunks", "stop_accepting"]
-                    .map(|verb| build.command(&at.key(verb)));
-            let [accept_registrations, register_trunks, status, drain, unregister_trunks, stop_accepting] = rest;
-            if status.as_ref().is_some_and(Vec::is_empty) {
-                let fix = "write a command that prints registrations, calls and trunks as JSON";
-                at.warn(&mut build.notes, "without status nobody sees phones, calls and trunks", fix);
-            }
-            Some(Driver::Command(Box::new(CommandDriver {
-                passive: passive?,
-                reload: reload?,
-                accept_registrations: accept_registrations?,
-                register_trunks: register_trunks?,
-                status: status?,
-                drain: drain?,
-                unregister_trunks: unregister_trunks?,
-                stop_accepting: stop_accepting?,
-            })))
-        }
+    if one_given(at, &["systemd", "command"])? == "systemd" {
+        systemd(&at.key("systemd"), build)
+    } else {
+        let commands = command_driver(&at.key("command"), build)?;
+        Some(Driver::Command(Box::new(commands)))
     }
 }
 
-/// The verbs of the command driver.
-struct Verbs<'c, 'a> {
-    at: &'c Cursor<'a>,
+fn systemd<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Driver> {
+    let unit_at = at.key("unit");
+    let unit = unit_at.text()?;
+    let good = unit.len() <= UNIT_BYTES_MAX
+        && unit.bytes().all(|b| b.is_ascii_alphanumeric() || b":_.\\@-".contains(&b))
+        && [".service", ".target"].iter().any(|end| unit.len() > end.len() && unit.ends_with(end))
+        && !unit.starts_with('-');
+    if !good {
+        let what = format!("{} is no unit that can serve", quote(unit));
+        unit_at.error(&mut build.notes, what, "write its full name, such as pbx.service");
+    }
+    Some(Driver::Systemd { unit: unit.to_owned(), start_timeout: at.key("start_timeout").duration()? })
 }
 
-impl<'a> Verbs<'_, 'a> {
-    /// A verb without which a takeover proves nothing.
-    fn needed(&self, verb: &str, build: &mut Build<'a>) -> Option<Vec<String>> {
-        let at = self.at.key(verb);
-        let argv = build.command(&at)?;
-        if at.is_list() && argv.is_empty() {
+fn command_driver<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<CommandDriver> {
+    let mut verb = |name| build.command(&at.key(name));
+    let [passive, reload] = ["passive", "reload"].map(&mut verb);
+    let [accept_registrations, register_trunks] = ["accept_registrations", "register_trunks"].map(&mut verb);
+    let [status, drain] = ["status", "drain"].map(&mut verb);
+    let [unregister_trunks, stop_accepting] = ["unregister_trunks", "stop_accepting"].map(&mut verb);
+    for name in ["passive", "reload"] {
+        let at = at.key(name);
+        if at.is_list() && at.items().is_empty() {
             at.error(&mut build.notes, "is empty", "write the command; nobody else can do this for the PBX");
         }
-        Some(argv)
     }
+    if status.as_ref().is_some_and(Vec::is_empty) {
+        let fix = "write a command that prints registrations, calls and trunks as JSON";
+        at.warn(&mut build.notes, "without status nobody sees phones, calls and trunks", fix);
+    }
+    Some(CommandDriver {
+        passive: passive?,
+        reload: reload?,
+        accept_registrations: accept_registrations?,
+        register_trunks: register_trunks?,
+        status: status?,
+        drain: drain?,
+        unregister_trunks: unregister_trunks?,
+        stop_accepting: stop_accepting?,
+    })
 }
 
 fn probe<'a>(at: &Cursor<'a>, pair: Option<&Pair>, build: &mut Build<'a>) -> Option<SipProbe> {

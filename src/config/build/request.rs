@@ -74,7 +74,7 @@ fn request<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<ActionUrl> {
         method,
         url: url?,
         auth: auth?,
-        headers: headers?,
+        headers,
         encoding,
         body: body?,
         ca_file: build.ca_file(&at.key("ca_file")),
@@ -119,22 +119,20 @@ fn auth<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<HttpAuth> {
         return None;
     }
     // None or several are remarked upon by `walk`.
-    match one_given(at, &["basic", "bearer"])? {
-        "bearer" => build.needed_secret(&at.key("bearer"), Use::Password).map(HttpAuth::Bearer),
-        _ => {
-            let basic = at.key("basic");
-            let user_at = basic.key("username");
-            let username = user_at.text();
-            if username.is_some_and(|name| name.contains(':')) {
-                user_at.error(&mut build.notes, "holds a colon, which basic authentication cannot carry", "use bearer");
-            }
-            let password = basic.is_map().then(|| build.needed_secret(&basic.key("password"), Use::Password)).flatten();
-            Some(HttpAuth::Basic { username: username?.to_owned(), password: password? })
-        }
+    if one_given(at, &["basic", "bearer"])? == "bearer" {
+        return build.needed_secret(&at.key("bearer"), Use::Password).map(HttpAuth::Bearer);
     }
+    let basic = at.key("basic");
+    let user_at = basic.key("username");
+    let username = user_at.text();
+    if username.is_some_and(|name| name.contains(':')) {
+        user_at.error(&mut build.notes, "holds a colon, which basic authentication cannot carry", "use bearer");
+    }
+    let password = basic.is_map().then(|| build.needed_secret(&basic.key("password"), Use::Password)).flatten();
+    Some(HttpAuth::Basic { username: username?.to_owned(), password: password? })
 }
 
-fn headers<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Vec<(String, String)>> {
+fn headers<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Vec<(String, String)> {
     let mut headers = Vec::new();
     for (name, value_at) in at.named() {
         let lower = name.to_ascii_lowercase();
@@ -156,7 +154,7 @@ fn headers<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Vec<(String, St
             value_at.error(&mut build.notes, "is set by the robot", "delete it");
         }
         let Some(value) = value_at.text() else { continue };
-        if value.chars().any(|c| c.is_control()) || !value.is_ascii() {
+        if value.chars().any(char::is_control) || !value.is_ascii() {
             value_at.error(&mut build.notes, "holds more than plain ASCII", "write the value in plain ASCII");
         }
         let template = template::check(value);
@@ -166,7 +164,7 @@ fn headers<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Vec<(String, St
         }
         headers.push((name.to_owned(), value.to_owned()));
     }
-    Some(headers)
+    headers
 }
 
 fn body<'a>(at: &Cursor<'a>, encoding: Encoding, build: &mut Build<'a>) -> Option<Body> {
@@ -174,7 +172,7 @@ fn body<'a>(at: &Cursor<'a>, encoding: Encoding, build: &mut Build<'a>) -> Optio
         return Some(Body::Empty);
     }
     let json = at.json();
-    if let Some(Err((what, fix))) = Some(template::check_all(&json)) {
+    if let Err((what, fix)) = template::check_all(&json) {
         at.error(&mut build.notes, what, fix);
     }
     match (json, encoding) {

@@ -1,0 +1,208 @@
+//! Answers what is asked at the control socket, through the loop.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::control::{Desk, Preview, PreviewStep};
+use crate::ports::Answer;
+use crate::store::Store;
+use crate::takeover::{Intent, rows};
+use crate::units::journal::{HistoryEvent, HistoryQuery};
+use crate::units::operator::{Command, Reply, Request};
+use crate::units::snapshot::{Explanation, Pair, Pbx, Status, Trunk};
+use crate::units::{PlanKind, Serving, State, Step, TrunkState};
+
+use super::settings;
+use super::turn::{Input, Looking};
+use super::watch::{Shared, seen};
+use super::world::World;
+
+/// The daemon's desk: every question goes through the loop, so that all see one state.
+pub struct DaemonDesk {
+    inputs: mpsc::Sender<Input>,
+    worlds: watch::Receiver<Arc<World>>,
+    store: Store,
+    shared: Shared,
+}
+
+impl DaemonDesk {
+    /// A desk before this loop.
+    pub fn new(
+        inputs: mpsc::Sender<Input>,
+        worlds: watch::Receiver<Arc<World>>,
+        store: Store,
+        shared: Shared,
+    ) -> Self {
+        Self { inputs, worlds, store, shared }
+    }
+
+    /// Asks the loop; when it is gone, waits for ever: the server's time-out says so.
+    async fn ask<T>(&self, looking: impl FnOnce(oneshot::Sender<T>) -> Input) -> T {
+        let (answer, answered) = oneshot::channel();
+        if self.inputs.send(looking(answer)).await.is_ok()
+            && let Ok(value) = answered.await
+        {
+            return value;
+        }
+        std::future::pending().await
+    }
+
+    async fn pair(&self) -> Pair {
+        let mut pair = self.ask(|answer| Input::Look(Looking::Pair(answer))).await;
+        let seen = seen(&self.shared);
+        let world = Arc::clone(&self.worlds.borrow());
+        pair.pbx = pbx(&world, seen.pbx);
+        pair.dns = seen.dns;
+        pair.queued_deliveries = self.store.deliveries_waiting().await.unwrap_or(seen.queued);
+        pair
+    }
+}
+
+fn pbx(world: &World, status: Option<crate::units::PbxStatus>) -> Pbx {
+    let told = |name: &str| {
+        let trunks = status.as_ref().map(|status| status.trunks.as_slice()).unwrap_or_default();
+        trunks.iter().find(|trunk| trunk.name == name).cloned()
+    };
+    let trunks = world.config.pbx.trunks.iter().map(|trunk| {
+        let seen = told(&trunk.name);
+        Trunk {
+            name: trunk.name.clone(),
+            kind: trunk.kind,
+            state: seen.as_ref().map_or(TrunkState::Unknown, |seen| seen.state),
+            sip_code: seen.and_then(|seen| seen.sip_code),
+            required: trunk.required,
+        }
+    });
+    let (serving, error) = match status.as_ref().map(|status| &status.serving) {
+        Some(Serving::Yes) => (Some(true), None),
+        Some(Serving::No) => (Some(false), None),
+        Some(Serving::Unknown(why)) => (None, Some(why.clone())),
+        None => (None, None),
+    };
+    Pbx {
+        driver: world.pbx.driver().to_owned(),
+        serving,
+        registrations: status.as_ref().and_then(|status| status.registrations),
+        calls: status.as_ref().and_then(|status| status.calls),
+        trunks: trunks.collect(),
+        error,
+    }
+}
+
+impl Desk for DaemonDesk {
+    fn status(&self) -> Answer<'_, Status> {
+        Box::pin(async {
+            Status { version: env!("CARGO_PKG_VERSION").to_owned(), pairs: vec![self.pair().await] }
+        })
+    }
+
+    fn explain(&self) -> Answer<'_, Explanation> {
+        Box::pin(self.ask(|answer| Input::Look(Looking::Explain(answer))))
+    }
+
+    fn history(&self, query: HistoryQuery) -> Answer<'_, Result<Vec<HistoryEvent>, String>> {
+        Box::pin(async { self.store.history(query).await.map_err(|trouble| trouble.to_string()) })
+    }
+
+    fn preview(&self, plan: PlanKind) -> Answer<'_, Result<Preview, String>> {
+        Box::pin(async move {
+            let command = match plan {
+                PlanKind::Takeover => {
+                    Command::Takeover { primary_is_stopped: false, although_cut_off: false, without_claim: false }
+                }
+                PlanKind::Failback => Command::Failback { wait: false, cut_calls: false, undo: false },
+                other => return Err(format!("a {other} is not asked for by a person")),
+            };
+            let refused = self.ask(|answer| Input::Look(Looking::WouldRefuse(command, answer))).await;
+            let world = Arc::clone(&self.worlds.borrow());
+            Ok(preview(&world, plan, refused))
+        })
+    }
+
+    fn operate(&self, request: Request) -> Answer<'_, Reply> {
+        Box::pin(self.ask(|answer| Input::Asked(request, answer)))
+    }
+
+    fn serving(&self) -> Answer<'_, Serving> {
+        Box::pin(async {
+            let pair = self.ask(|answer| Input::Look(Looking::Pair(answer))).await;
+            // In failing-back the phones are here until the PBX is stopped.
+            let stopped = pair.plan.as_ref().is_some_and(|plan| {
+                plan.steps.iter().any(|s| s.name == Step::StopAccepting && s.state != crate::units::StepState::Pending)
+            });
+            match pair.state {
+                State::Active => Serving::Yes,
+                State::FailingBack if !stopped => Serving::Yes,
+                _ => Serving::No,
+            }
+        })
+    }
+
+    fn alive(&self) -> Answer<'_, ()> {
+        Box::pin(async {
+            let _: Pair = self.ask(|answer| Input::Look(Looking::Pair(answer))).await;
+        })
+    }
+}
+
+/// What a plan would do here, step by step.
+fn preview(world: &World, plan: PlanKind, refused: Option<String>) -> Preview {
+    let configured = settings::of(&world.config).configured;
+    let steps = rows(plan).iter().map(|row| {
+        let skipped = configured.skips(plan, row.step, &Intent::default());
+        PreviewStep {
+            name: row.step,
+            does: skipped.map_or_else(|| does(world, plan, row.step), |why| format!("passed over: {why}")),
+            seconds: None,
+        }
+    });
+    // Nobody serves from the PBX's stop to the primary's votes: the last delta and the wait are its bounds.
+    let failback = &world.config.failback;
+    let delta = if configured.return_data { failback.return_limit } else { std::time::Duration::ZERO };
+    let silent = (plan == PlanKind::Failback).then(|| delta + failback.wait_for_primary);
+    Preview {
+        plan,
+        steps: steps.collect(),
+        without_service_s: silent.and_then(|silent| u32::try_from(silent.as_secs()).ok()),
+        refused,
+    }
+}
+
+fn does(world: &World, plan: PlanKind, step: Step) -> String {
+    let config = &world.config;
+    let (node, peer) = (&config.node, &config.host(config.side.other()).node);
+    let side = if plan == PlanKind::Takeover { node } else { peer };
+    let records = config.dns.updates.iter().flat_map(|update| &update.records);
+    match step {
+        Step::Confirm => format!("ask the Internet and the checks of {peer} once more"),
+        Step::Claim => format!("write into the epoch record that {node} holds the service"),
+        Step::Fence => format!("cut {peer} off"),
+        Step::SecureData => "stop the inbound sync and wait until the working directory is quiet".to_owned(),
+        Step::Reload => format!("make the PBX run the working directory (driver {})", world.pbx.driver()),
+        Step::AcceptRegistrations => "ask our own SIP port until it answers".to_owned(),
+        Step::RegisterTrunks => {
+            format!("register {} trunks", config.pbx.trunks.iter().filter(|trunk| trunk.required).count())
+        }
+        Step::RedirectDns => {
+            let names: Vec<_> = records.map(|record| format!("{} {}", record.name, record.rtype)).collect();
+            format!("point {} at {side}", names.join(", "))
+        }
+        Step::ActionUrls => format!("fire the ActionURLs that listen to {plan}"),
+        Step::Notify => "tell people".to_owned(),
+        Step::Preflight => format!("see that {peer} answers"),
+        Step::ReturnData => "run failback.return_data while this node serves".to_owned(),
+        Step::LowerTtl => "lower the records' TTL and wait the old one out".to_owned(),
+        Step::Drain => format!("wait for a moment without calls, at most {} s", config.failback.drain.as_secs()),
+        Step::UnregisterTrunks => "give the trunks up".to_owned(),
+        Step::StopAccepting => "make this PBX passive, and see that it is".to_owned(),
+        Step::ReturnDelta => {
+            format!("run failback.return_data once more, at most {} s", config.failback.return_limit.as_secs())
+        }
+        Step::HandOver => format!("write into the epoch record that {peer} holds the service"),
+        Step::PrimaryServes => format!(
+            "see every check of {peer} up within {} s, or take the service back",
+            config.failback.wait_for_primary.as_secs()
+        ),
+    }
+}

@@ -1,0 +1,197 @@
+//! Starts and ends the daemon: store, journal, adapters, sockets, signals.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::config::{self, Config, Files, Loading, Refused, Surroundings};
+use crate::control::{ControlSocket, Page};
+use crate::engine::{Engine, Recovered};
+use crate::host::{clock, tls};
+use crate::store::{self, Store, StoreError};
+use crate::units::journal::{JournalEntry, JournalRecord};
+use crate::units::{State, Verdict};
+
+use super::desk::DaemonDesk;
+use super::turn::{INPUTS_MAX, Input, Turn, Wires};
+use super::watch::{Shared, Standing};
+use super::world::World;
+use super::{outbox, service, settings, watch as watches};
+
+/// Why the daemon did not start, or ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum Stopped {
+    /// The configuration is refused.
+    #[error("{0}")]
+    Config(#[from] Refused),
+    /// Something that the robot cannot do without.
+    #[error("{0}")]
+    Cannot(String),
+}
+
+/// Is the daemon until SIGTERM or SIGINT; leaves the PBX as it is.
+///
+/// # Errors
+/// [`Stopped`], before anything was changed.
+pub async fn run(path: &Path) -> Result<(), Stopped> {
+    tls::install_provider();
+    let loaded = config::load(path, Loading::Online)?;
+    for warning in &loaded.warnings {
+        tracing::warn!(%warning, "the configuration loads, but");
+    }
+    let config = loaded.config;
+    let mut signals = Signals::listen().map_err(|e| Stopped::Cannot(format!("signals cannot be heard: {e}")))?;
+    let (store, found) = open_store(&config)?;
+    let recovered = recovered(found);
+    let plan_world = plan_world(&config, &recovered.journal);
+    let world = Arc::new(World::build(config).map_err(Stopped::Cannot)?);
+    let engine =
+        Engine::new(settings::of(&world.config), recovered, clock::now(), seed()).map_err(Stopped::Cannot)?;
+    let control = ControlSocket::bind(&world.config.control).await.map_err(|e| Stopped::Cannot(e.to_string()))?;
+    let page = match world.config.page {
+        Some(address) => Some(Page::bind(address).await.map_err(|e| Stopped::Cannot(e.to_string()))?),
+        None => None,
+    };
+
+    let (inputs, hears) = mpsc::channel(INPUTS_MAX);
+    let worlds = watch::Sender::new(Arc::clone(&world));
+    let first = Standing { state: State::Standby, armed: false };
+    let standing = watch::Sender::new(first);
+    let news = watch::Sender::new(0_u64);
+    let shared = Shared::default();
+    let desk =
+        Arc::new(DaemonDesk::new(inputs.clone(), worlds.subscribe(), store.clone(), Arc::clone(&shared)));
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(control.serve(desk.clone()));
+    if let Some(page) = page {
+        tasks.spawn(page.serve(desk));
+    }
+    tasks.spawn(outbox::run(store.clone(), worlds.subscribe(), news.clone()));
+    tasks.spawn(watches::pbx(Arc::clone(&shared), worlds.subscribe(), standing.subscribe()));
+    tasks.spawn(watches::dns(shared, store.clone(), worlds.subscribe(), standing.subscribe()));
+    tasks.spawn(watches::heartbeat(worlds.subscribe(), standing.subscribe()));
+    tasks.spawn(watches::conformance(Arc::clone(&world), store.clone(), inputs.clone()));
+
+    let (stop, stopped) = watch::channel(false);
+    let reload = Reload { path: path.to_owned(), worlds: worlds.subscribe(), inputs: inputs.clone() };
+    tasks.spawn(async move { signals.follow(reload, stop).await });
+
+    let node = world.config.node.clone();
+    let wires = Wires { inputs, worlds, standing, news };
+    let mut turn = Turn::new(engine, world, plan_world, store.clone(), wires);
+    service::tell(&[NotifyState::Ready, NotifyState::Status(&format!("watching, {}", Verdict::Unsure))]);
+    tracing::info!(%node, version = env!("CARGO_PKG_VERSION"), "started");
+    turn.run(hears, stopped).await;
+    let words = turn.last_words();
+    service::tell(&[NotifyState::Stopping, NotifyState::Status(&words)]);
+    tracing::info!(words, "stopped");
+    tasks.shutdown().await;
+    drop(turn);
+    store.close().await.map_err(|trouble| Stopped::Cannot(trouble.to_string()))
+}
+
+/// The store, or one that is not there when the robot can still watch without.
+fn open_store(config: &Config) -> Result<(Store, store::Recovered), Stopped> {
+    match Store::open(&config.state_dir) {
+        Ok(opened) => Ok(opened),
+        Err(error) if error.may_watch() => {
+            tracing::error!(%error, "the store cannot be used: the robot watches, disarmed");
+            Ok((Store::unavailable(&error), store::Recovered::default()))
+        }
+        Err(error @ StoreError::Locked { .. }) => Err(Stopped::Cannot(error.to_string())),
+        Err(error) => Err(Stopped::Cannot(error.to_string())),
+    }
+}
+
+fn recovered(found: store::Recovered) -> Recovered {
+    let journal = found.open_plan.or(found.last_plan).map(|(_, journal)| journal).unwrap_or_default();
+    Recovered { memory: found.memory, journal }
+}
+
+/// The world of an interrupted plan, when its configuration is not the present one.
+fn plan_world(config: &Config, journal: &[JournalEntry]) -> Option<Arc<World>> {
+    let JournalRecord::Opened { config: text, .. } = &journal.first()?.record else { return None };
+    if *text == config.text.0 || matches!(journal.last()?.record, JournalRecord::Closed { .. }) {
+        return None;
+    }
+    let surroundings = Surroundings { files: Files::Ignored, ..Surroundings::here(Loading::Offline) };
+    let frozen = config::parse(text, &config.path, &surroundings).map_err(|refused| refused.to_string());
+    match frozen.and_then(|loaded| World::build(loaded.config)) {
+        Ok(world) => Some(Arc::new(world)),
+        Err(why) => {
+            tracing::warn!(why, "the interrupted plan's own configuration cannot be used; it goes on with the present one");
+            None
+        }
+    }
+}
+
+/// A seed for ids, from the operating system.
+fn seed() -> u64 {
+    let ulid = ulid::Ulid::new();
+    u64::try_from(ulid.random() & u128::from(u64::MAX)).unwrap_or_default()
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+/// What SIGHUP needs.
+struct Reload {
+    path: PathBuf,
+    worlds: watch::Receiver<Arc<World>>,
+    inputs: mpsc::Sender<Input>,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn follow(&mut self, reload: Reload, stop: watch::Sender<bool>) {
+        loop {
+            tokio::select! {
+                _ = self.term.recv() => break,
+                _ = self.int.recv() => break,
+                _ = self.hup.recv() => reload.carry_out().await,
+            }
+        }
+        stop.send_replace(true);
+    }
+}
+
+impl Reload {
+    async fn carry_out(&self) {
+        let now = clock::now().boot;
+        let micros = i64::try_from(now.as_micros()).unwrap_or(0);
+        service::tell(&[NotifyState::Reloading, NotifyState::MonotonicUsec(i128::from(micros))]);
+        let input = match self.build().await {
+            Ok(world) => Input::Reconfigured(Box::new(world)),
+            Err(why) => Input::ConfigRefused(why),
+        };
+        let _ = self.inputs.send(input).await;
+        service::tell(&[NotifyState::Ready]);
+    }
+
+    async fn build(&self) -> Result<World, String> {
+        let path = self.path.clone();
+        let loaded = tokio::task::spawn_blocking(move || config::load(&path, Loading::Online)).await;
+        let loaded = loaded.map_err(|e| e.to_string())?.map_err(|refused| refused.to_string())?;
+        let old = self.worlds.borrow().config.clone();
+        let keys = config::restart_needed(&old, &loaded.config);
+        if !keys.is_empty() {
+            return Err(format!("{} changed, which needs a restart of the robot", keys.join(", ")));
+        }
+        World::build(loaded.config)
+    }
+}
