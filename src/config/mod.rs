@@ -1,7 +1,29 @@
 //! `failover.yaml` → values that cannot be wrong.
 //!
-//! [`model`] holds the checked values that the rest of the program reads. Nothing here talks to the network.
+//! One table, [`keys`], says what each key wants, means and defaults to; the loader, the JSON schema and the tests
+//! all read it. The way of a file: [`tree`] (YAML → positions) → `walk` (unknown keys, types, ranges) → `build`
+//! (what only the whole can tell) → [`model`]. Each stage collects remarks; nothing stops at the first.
+//! Nothing here talks to the network. Read [`load`] next.
 
+mod build;
+mod compare;
+mod cursor;
+mod duration;
+mod hints;
+pub mod keys;
+mod load;
 pub mod model;
+mod outside;
+mod remark;
+mod schema;
+mod shape;
+mod template;
+mod texts;
+pub mod tree;
+mod walk;
 
+pub use compare::{digest_of_check, restart_needed};
+pub use load::{CONFIG_BYTES_MAX, Files, Loaded, Loading, Surroundings, load, parse};
 pub use model::*;
+pub use remark::{Refused, Remark};
+pub use schema::schema;

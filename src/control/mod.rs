@@ -1,1 +1,21 @@
-//! HTTP with JSON over the unix socket.
+//! The robot's counter: HTTP with JSON over a unix socket, its reading half over TCP, and the client for both ends.
+//!
+//! It knows nothing of the daemon: whoever answers implements [`Desk`]. Nothing here decides. Read [`desk`] for what
+//! is asked, `ask` for how a body becomes a request, `door` for the limits of a connection, `client` for the CLI's
+//! end. Paths and field names are interface.md's.
+
+mod ask;
+pub mod client;
+mod desk;
+mod door;
+mod routes;
+mod socket;
+
+#[cfg(test)]
+mod tests;
+
+pub use ask::{BODY_BYTES_MAX, REQUEST_NAMES};
+pub use desk::{Desk, Preview, PreviewStep};
+pub use door::{CONNECTION_BYTES_MAX, CONNECTION_TIME_MAX, CONNECTIONS_MAX};
+pub use routes::ANSWER_TIME_MAX;
+pub use socket::{ControlSocket, DoorError, Page};

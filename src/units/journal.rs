@@ -82,6 +82,30 @@ pub struct HistoryEvent {
     pub because: String,
 }
 
+/// Which lines of history are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryQuery {
+    /// None before this time.
+    pub since: Option<Timestamp>,
+    /// Only of this kind.
+    pub kind: Option<String>,
+    /// From which end.
+    pub order: HistoryOrder,
+    /// At most so many; the store has a bound of its own.
+    pub limit: u32,
+}
+
+/// From which end history is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HistoryOrder {
+    /// The newest line first.
+    #[default]
+    Newest,
+    /// The oldest line first.
+    Oldest,
+}
+
 /// Everything that must reach the disk together, or not at all.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {

@@ -1,0 +1,189 @@
+//! What only the whole file can tell: values that contradict each other, names that name nothing.
+//!
+//! One file for each part of failover.yaml. Builders never stop at the first mistake: they read all their keys,
+//! remark, and give `None` where a value could not be had, which `walk` or they themselves have remarked upon.
+
+mod dns;
+mod hosts;
+mod monitor;
+mod notify;
+mod paths;
+mod pbx;
+mod request;
+
+use std::path::{Path, PathBuf};
+
+use super::cursor::Cursor;
+use super::hints::any_of;
+use super::model::{Config, Secret, SourceText};
+use super::remark::Notes;
+use super::texts;
+
+/// The builder's memory while one file is read.
+pub struct Build<'a> {
+    /// Where the file lies.
+    pub file: &'a Path,
+    /// The host name, which `node` defaults to.
+    pub host_name: &'a str,
+    /// What was remarked.
+    pub notes: Notes,
+    /// Things that lie outside the file, to be looked at when it is loaded.
+    pub outside: Vec<(Cursor<'a>, Outside)>,
+}
+
+/// Something that the file points at.
+pub enum Outside {
+    /// A secret and what it is for.
+    Secret(Secret, Use),
+    /// A file with PEM certificates.
+    Certificates(PathBuf),
+    /// A synced directory.
+    WorkingDir(PathBuf),
+    /// A program.
+    Program(PathBuf),
+    /// A text in the file itself that smells of a secret, such as an `Authorization` header.
+    PlainText,
+}
+
+/// What a secret is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// A TSIG key: base64.
+    Tsig,
+    /// Anything else.
+    Password,
+}
+
+/// Builds the configuration; `None` when something was remarked upon, here or before.
+pub fn config<'a>(top: &Cursor<'a>, text: &str, build: &mut Build<'a>) -> Option<Config> {
+    let hosts = hosts::pair(top, build);
+    let monitor = monitor::monitor(&top.key("monitor"), build);
+    let internet = monitor::internet(top, hosts.as_ref(), build);
+    let takeover = monitor::takeover(&top.key("takeover"), build);
+    let dns = dns::dns(&top.key("dns"), hosts.as_ref(), build);
+    let epoch = dns::epoch(&top.key("epoch"), dns.as_ref(), build);
+    let action_urls = request::action_urls(&top.key("action_urls"), build);
+    let pbx = pbx::pbx(&top.key("pbx"), hosts.as_ref(), action_urls.as_deref(), build);
+    let sync = pbx::sync(&top.key("sync"), build);
+    let notify = notify::notify(&top.key("notify"), build);
+    let failback = pbx::failback(&top.key("failback"), build);
+    let places = paths::places(top, build);
+    let dirs = pbx.as_ref().map(|pbx| pbx.working_dirs.as_slice()).unwrap_or_default();
+    paths::outside_working_dirs(top, dirs, build);
+    let monitor = monitor.and_then(|(monitor, beats)| monitor::heartbeats(monitor, beats, dirs, build));
+    let (hosts, places) = (hosts?, places?);
+    Some(Config {
+        path: build.file.to_owned(),
+        text: SourceText(text.to_owned()),
+        node: hosts.node,
+        side: hosts.side,
+        primary: hosts.primary,
+        backup: hosts.backup,
+        monitor: monitor?,
+        internet: internet?,
+        takeover: takeover?,
+        epoch: epoch?,
+        pbx: pbx?,
+        sync: sync?,
+        dns: dns?,
+        action_urls: action_urls?,
+        notify: notify?,
+        failback: failback?,
+        state_dir: places.state_dir,
+        control: places.control,
+        page: places.page,
+    })
+}
+
+impl<'a> Build<'a> {
+    /// A secret; an empty plain text is none.
+    fn secret(&mut self, at: &Cursor<'a>, usage: Use) -> Option<Secret> {
+        let secret = if at.is_map() {
+            let (file, env, credential) = (at.key("file"), at.key("env"), at.key("credential"));
+            if let Some(path) = file.path_buf() {
+                if path.is_relative() {
+                    file.error(&mut self.notes, "is no absolute path", "begin it with /");
+                }
+                Secret::File(path)
+            } else if let Some(name) = env.filled() {
+                Secret::Env(name.to_owned())
+            } else if let Some(name) = credential.filled() {
+                if texts::plain_name(name).is_err() {
+                    credential.error(&mut self.notes, "is no name of a credential", "write it as in LoadCredential=");
+                }
+                Secret::Credential(name.to_owned())
+            } else {
+                if [file, env, credential].iter().any(|place| place.given && place.text() == Some("")) {
+                    at.error(&mut self.notes, "names no place", "write the path or the name where the secret lies");
+                }
+                return None;
+            }
+        } else {
+            let text = at.text()?;
+            if text.is_empty() {
+                if usage == Use::Tsig {
+                    at.error(&mut self.notes, "is empty", "write {file: PATH} with the key's secret in the file");
+                }
+                return None;
+            }
+            Secret::Plain(super::model::PlainSecret(text.to_owned()))
+        };
+        self.outside.push((at.clone(), Outside::Secret(secret.clone(), usage)));
+        Some(secret)
+    }
+
+    /// A secret that must not be empty.
+    fn needed_secret(&mut self, at: &Cursor<'a>, usage: Use) -> Option<Secret> {
+        let secret = self.secret(at, usage);
+        if secret.is_none() && at.text() == Some("") && usage == Use::Password {
+            at.error(&mut self.notes, "is empty", "write the secret, or better {file: PATH}");
+        }
+        secret
+    }
+
+    /// An own CA; empty: none.
+    fn ca_file(&mut self, at: &Cursor<'a>) -> Option<PathBuf> {
+        let path = at.path_buf()?;
+        if path.is_relative() {
+            at.error(&mut self.notes, "is no absolute path", "begin it with /");
+        } else {
+            self.outside.push((at.clone(), Outside::Certificates(path.clone())));
+        }
+        Some(path)
+    }
+
+    /// A command; empty: nothing to do.
+    fn command(&mut self, at: &Cursor<'a>) -> Option<Vec<String>> {
+        let argv = at.command()?;
+        if let Some(program) = argv.first().map(Path::new) {
+            if program.is_absolute() {
+                self.outside.push((at.clone(), Outside::Program(program.to_owned())));
+            } else if program.components().count() > 1 {
+                at.error(&mut self.notes, "is a relative path", "begin the program's path with /");
+            }
+        }
+        Some(argv)
+    }
+}
+
+/// The one key of several that stands in this map; `None` when none or several do.
+fn one_given<'k>(at: &Cursor<'_>, keys: &[&'k str]) -> Option<&'k str> {
+    let given = at.given_keys();
+    let mut found = keys.iter().copied().filter(|key| given.contains(key));
+    found.next().filter(|_| found.next().is_none())
+}
+
+/// As [`one_given`], with a remark when it is not so.
+fn exactly_one<'k>(at: &Cursor<'_>, keys: &[&'k str], notes: &mut Notes) -> Option<&'k str> {
+    let one = one_given(at, keys);
+    if one.is_none() {
+        let given = at.given_keys();
+        let several: Vec<&str> = keys.iter().copied().filter(|key| given.contains(key)).collect();
+        if several.is_empty() {
+            at.error(notes, format!("has none of {}", any_of(keys)), "write exactly one of them");
+        } else {
+            at.error(notes, format!("has {} together", several.join(" and ")), "keep exactly one of them");
+        }
+    }
+    one
+}

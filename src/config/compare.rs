@@ -1,0 +1,56 @@
+//! What a change of the file means: which settings need a restart, which checks have to prove themselves again.
+
+use std::net::IpAddr;
+
+use super::model::{Check, CheckTarget, Config, Epoch, SipTransport};
+
+/// The keys whose change SIGHUP cannot carry into a running robot: who we are, where our memory and our doors
+/// are, and who decides which node may serve. Everything else is taken over at once, or after a running plan.
+pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
+    let mut keys = Vec::new();
+    let mut changed = |key, is| {
+        if is {
+            keys.push(key);
+        }
+    };
+    changed("node", old.node != new.node || old.side != new.side);
+    changed("primary.node", old.primary.node != new.primary.node);
+    changed("backup.node", old.backup.node != new.backup.node);
+    changed("epoch", epoch_place(old) != epoch_place(new));
+    changed("state_dir", old.state_dir != new.state_dir);
+    changed("control", old.control != new.control);
+    changed("page", old.page != new.page);
+    keys
+}
+
+/// Where the epoch lives; its key may change without a restart.
+fn epoch_place(config: &Config) -> Option<(&str, std::net::SocketAddr, &str)> {
+    match &config.epoch {
+        Epoch::Local => None,
+        Epoch::Dns { record, update } => {
+            let update = config.dns.updates.get(*update)?;
+            Some((record, update.server, &update.zone))
+        }
+    }
+}
+
+/// What a check asks, as a text that changes exactly when it asks something else: such a check is untested until it
+/// was up once (design §2). Its pace and counts do not belong to it.
+pub fn digest_of_check(check: &Check, primary: IpAddr) -> String {
+    match &check.target {
+        CheckTarget::Http { url, expect_status, expect_body, ca_file } => {
+            let (from, to) = (expect_status.start(), expect_status.end());
+            format!("http {primary} {url} {from}-{to} {expect_body:?} {ca_file:?}")
+        }
+        CheckTarget::Sip { host, port, transport, alive } => {
+            let transport = match transport {
+                SipTransport::Udp => "udp",
+                SipTransport::Tcp => "tcp",
+                SipTransport::Tls => "tls",
+            };
+            format!("sip {primary} {host}:{port} {transport} {alive:?}")
+        }
+        CheckTarget::Tcp { port } => format!("tcp {primary} {port}"),
+        CheckTarget::Heartbeat { file, max_age } => format!("heartbeat {} {max_age:?}", file.display()),
+    }
+}

@@ -1,0 +1,56 @@
+//! Looks at templates before the bad day: syntax, and variables that do not exist.
+//!
+//! Rendering is the courier's; what is written in a template is never quoted, because it may hold a token.
+
+use minijinja::Environment;
+
+use super::hints::{did_you_mean, shown};
+use super::texts::Read;
+
+/// What a template may name (interface.md, "ActionURL variables").
+pub const VARIABLES: [&str; 13] = [
+    "event",
+    "id",
+    "epoch",
+    "reason",
+    "node",
+    "primary_node",
+    "backup_node",
+    "primary_address",
+    "backup_address",
+    "active_address",
+    "dns_name",
+    "ttl",
+    "time",
+];
+
+/// Checks one template.
+///
+/// # Errors
+/// What is wrong, and the fix.
+pub fn check(text: &str) -> Read<()> {
+    let environment = Environment::new();
+    let Ok(template) = environment.template_from_str(text) else {
+        return Err(("is no good template".to_owned(), "close each {{ with }}".to_owned()));
+    };
+    let mut unknown: Vec<_> =
+        template.undeclared_variables(false).into_iter().filter(|name| !VARIABLES.contains(&name.as_str())).collect();
+    unknown.sort();
+    let Some(name) = unknown.first() else { return Ok(()) };
+    let fix = did_you_mean(name, VARIABLES)
+        .map_or_else(|| format!("known are {}", VARIABLES.join(", ")), |meant| format!("did you mean {meant}?"));
+    Err((format!("names the variable {}, which does not exist", shown(name)), fix))
+}
+
+/// Checks every text in a body.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_all(body: &serde_json::Value) -> Read<()> {
+    match body {
+        serde_json::Value::String(text) => check(text),
+        serde_json::Value::Array(items) => items.iter().try_for_each(check_all),
+        serde_json::Value::Object(fields) => fields.values().try_for_each(check_all),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,250 @@
+//! What a good file means.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::{EXAMPLE, SHORT, good, read};
+use pbx_failover::config::{
+    ActionUrl, CheckTarget, Config, DnsRecord, Driver, Epoch, Files, InternetKind, MailTls, SipTransport, Surroundings,
+    digest_of_check, parse, restart_needed,
+};
+use pbx_failover::units::{EventName, Side};
+
+fn warnings(text: &str) -> Vec<String> {
+    read(text).unwrap_or_else(|refused| panic!("{refused}")).warnings.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_shortest_file_loads_with_everything_that_it_leaves_out() {
+    let config = good(SHORT);
+    assert_eq!((config.node.as_str(), config.side), ("pbx-b", Side::Backup));
+    assert_eq!(config.monitor.checks.len(), 2);
+    assert_eq!(config.monitor.checks[0].interval, Duration::from_secs(5));
+    assert_eq!(config.internet.targets.len(), 3);
+    assert_eq!(config.internet.need.get(), 2);
+    assert_eq!(config.epoch, Epoch::Dns { record: "_pbx-failover.pbx.example.com".to_owned(), update: 0 });
+    assert_eq!((config.pbx.probe.host.as_str(), config.pbx.probe.port), ("198.51.100.20", 5060));
+    let email = config.notify.email.expect("email");
+    assert_eq!((email.host.as_str(), email.port, email.tls), ("smtp.example.com", 587, MailTls::StartTls));
+    assert_eq!(email.from, "robot@example.com");
+    assert!(warnings(SHORT).is_empty(), "{:?}", warnings(SHORT));
+}
+
+#[test]
+fn the_example_loads_without_a_warning() {
+    let config = good(EXAMPLE);
+    assert_eq!(config.dns.updates[0].records.len(), 4, "A of the bare name and three more");
+    assert!(warnings(EXAMPLE).is_empty(), "{:#?}", warnings(EXAMPLE));
+}
+
+/// The example with each `#|` line in its sibling's place, one at a time.
+fn alternatives() -> Vec<(String, String)> {
+    let lines: Vec<&str> = EXAMPLE.lines().collect();
+    let mut found = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        let Some(alternative) = line.trim_start().strip_prefix("#| ") else { continue };
+        let sibling = (0..index).rev().find(|i| !lines[*i].trim_start().starts_with("#|")).expect("a line above");
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let mut changed = lines.clone();
+        let replaced = format!("{indent}{alternative}");
+        changed[sibling] = &replaced;
+        found.push((replaced.clone(), changed.join("\n")));
+    }
+    found
+}
+
+#[test]
+fn each_commented_alternative_of_the_example_loads_in_its_siblings_place() {
+    let alternatives = alternatives();
+    assert!(alternatives.len() >= 30, "only {}", alternatives.len());
+    for (line, text) in &alternatives {
+        let Err(refused) = read(text) else { continue };
+        panic!("{line}\n{refused}");
+    }
+    // Some of them, to see that they were really put in place.
+    let with = |start: &str| -> Config {
+        let (_, text) = alternatives.iter().find(|(line, _)| line.trim().starts_with(start)).expect(start);
+        good(text)
+    };
+    assert!(matches!(with("command: { passive").pbx.driver, Driver::Command(_)));
+    assert_eq!(with("working_dir: [").pbx.working_dirs.len(), 2);
+    assert_eq!(with("store: local").epoch, Epoch::Local);
+    assert_eq!(with("page: \"\"").page, None);
+    assert!(matches!(with("targets: [").internet.targets[1].kind, InternetKind::Dns { port: 53, .. }));
+}
+
+#[test]
+fn the_host_name_is_the_default_of_node_with_or_without_its_domain() {
+    let as_host = |host_name: &str| {
+        let surroundings = Surroundings { host_name: host_name.to_owned(), files: Files::Ignored };
+        parse(SHORT, "/etc/failover.yaml".as_ref(), &surroundings)
+    };
+    let side = |host_name: &str| as_host(host_name).expect("good").config.side;
+    assert_eq!(side("PBX-B"), Side::Backup);
+    assert_eq!(side("pbx-b.example.com"), Side::Backup);
+    assert_eq!(side("pbx-a"), Side::Primary);
+    let refused = as_host("web1").expect_err("neither").to_string();
+    assert!(refused.contains("node: web1 (the host name) is neither primary.node"), "{refused}");
+}
+
+fn records(primary: &str, backup: &str) -> Vec<DnsRecord> {
+    let text = SHORT
+        .replace("address: 203.0.113.10", &format!("addresses: [{primary}]"))
+        .replace("address: 198.51.100.20", &format!("addresses: [{backup}]"));
+    good(&text).dns.updates.remove(0).records
+}
+
+#[test]
+fn a_bare_name_moves_a_and_aaaa_and_deletes_the_family_that_the_serving_side_lacks() {
+    let told = |records: Vec<DnsRecord>| -> Vec<String> {
+        records.iter().map(|r| format!("{} {} {:?} {:?}", r.name, r.rtype, r.primary, r.backup)).collect()
+    };
+    assert_eq!(
+        told(records("192.0.2.1", "192.0.2.2")),
+        [r#"pbx.example.com A ["192.0.2.1"] ["192.0.2.2"]"#],
+        "a family that nobody has is left out"
+    );
+    assert_eq!(
+        told(records("192.0.2.1, \"2001:DB8::1\"", "192.0.2.2")),
+        [r#"pbx.example.com A ["192.0.2.1"] ["192.0.2.2"]"#, r#"pbx.example.com AAAA ["2001:db8::1"] []"#],
+        "AAAA is deleted while the backup serves"
+    );
+    assert_eq!(
+        told(records("\"2001:db8::1\"", "192.0.2.2, 192.0.2.3")),
+        [r#"pbx.example.com A [] ["192.0.2.2", "192.0.2.3"]"#, r#"pbx.example.com AAAA ["2001:db8::1"] []"#]
+    );
+}
+
+#[test]
+fn record_values_are_brought_into_the_form_in_which_they_are_compared() {
+    let text = SHORT.replace(
+        "records: [pbx.example.com]",
+        r#"ttl: 60, records: [{ name: _SIP._udp.Example.com., type: SRV, ttl: 45, primary: ["10  10 05060 A.example.com."], backup: [] },
+           { name: v6.example.com, type: AAAA, primary: ["2001:0DB8:0::1"], backup: [] }]"#,
+    );
+    let records = good(&text).dns.updates.remove(0).records;
+    assert_eq!(records[0].name, "_sip._udp.example.com");
+    assert_eq!(records[0].primary, ["10 10 5060 a.example.com."]);
+    assert_eq!((records[0].ttl_s.get(), records[1].ttl_s.get()), (45, 60));
+    assert_eq!(records[1].primary, ["2001:db8::1"]);
+}
+
+#[test]
+fn the_epoch_lives_in_the_innermost_zone_that_holds_its_name() {
+    let outer = "{ server: 192.0.2.53, zone: example.com, key: { name: k, secret: { env: K } } }";
+    let inner = "{ server: 192.0.2.54, zone: pbx.example.com, key: { name: k, secret: { env: K } } }";
+    let start = SHORT.find("updates: [").expect("updates");
+    let end = SHORT[start..].find("] }\nnotify").expect("end") + start;
+    let text = format!("{}updates: [{outer}, {inner}{}", &SHORT[..start], &SHORT[end..]);
+    assert_eq!(good(&text).epoch, Epoch::Dns { record: "_pbx-failover.pbx.example.com".to_owned(), update: 1 });
+}
+
+#[test]
+fn the_mail_port_follows_the_security_and_an_own_port_wins() {
+    let email = |settings: &str| {
+        let text = SHORT.replace("smtp: smtp.example.com", settings);
+        good(&text).notify.email.map(|email| (email.host, email.port)).expect("email")
+    };
+    assert_eq!(email("smtp: relay, tls: starttls").1, 587);
+    assert_eq!(email("smtp: relay, tls: tls").1, 465);
+    assert_eq!(email("smtp: relay, tls: none").1, 25);
+    assert_eq!(email("smtp: \"relay:2525\", tls: none"), ("relay".to_owned(), 2525));
+    assert_eq!(email("smtp: \"[::1]:25\", tls: none, username: u, password: p"), ("::1".to_owned(), 25));
+}
+
+#[test]
+fn sip_targets_are_read_with_their_transport_and_its_port() {
+    let sip = |uri: &str| match good(&SHORT.replace("sip:pbx.example.com", uri)).monitor.checks.remove(1).target {
+        CheckTarget::Sip { host, port, transport, .. } => (host, port, transport),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(sip("sip:pbx.example.com"), ("pbx.example.com".to_owned(), 5060, SipTransport::Udp));
+    assert_eq!(sip("sips:pbx.example.com"), ("pbx.example.com".to_owned(), 5061, SipTransport::Tls));
+    assert_eq!(sip("sip:192.0.2.7:5080;transport=TCP"), ("192.0.2.7".to_owned(), 5080, SipTransport::Tcp));
+    assert_eq!(sip("sip:[2001:db8::1]:5062;transport=tls"), ("2001:db8::1".to_owned(), 5062, SipTransport::Tls));
+}
+
+fn action(settings: &str) -> ActionUrl {
+    let text = format!(
+        "{SHORT}action_urls: [{{ name: n, events: [takeover], url: \"https://h/?a={{{{ id }}}}\", {settings} }}]"
+    );
+    good(&text).action_urls.remove(0)
+}
+
+#[test]
+fn templates_are_kept_as_written_and_the_method_follows_the_body() {
+    let plain = action("retries: 0");
+    assert_eq!((plain.url.as_str(), plain.method.as_str(), plain.retries), ("https://h/?a={{ id }}", "GET", 0));
+    assert_eq!(action("body: { a: 1, b: \"{{ epoch }}\" }").method, "POST");
+    assert_eq!(action("method: PUT, encoding: text, body: \"{{ event }}\"").method, "PUT");
+    assert_eq!(action("headers: { X-Id: 7 }").headers, [("X-Id".to_owned(), "7".to_owned())]);
+}
+
+#[test]
+fn webhooks_are_told_everything_but_rehearsals() {
+    let text = SHORT.replace("notify:  {", "notify:  { webhooks: [{ name: chat, url: \"https://h/\" }],");
+    let events = good(&text).notify.webhooks.remove(0).events;
+    assert_eq!(events.len(), EventName::ALL.len() - 2);
+    assert!(!events.contains(&EventName::Drill) && !events.contains(&EventName::Test));
+}
+
+#[test]
+fn heartbeat_files_lie_in_the_first_working_directory() {
+    let text = SHORT.replace("checks: {", "checks: { beat: { heartbeat: .beat },");
+    let CheckTarget::Heartbeat { file, .. } = good(&text).monitor.checks.remove(0).target else { panic!() };
+    assert_eq!(file.to_str(), Some("/usr/local/pbx/.beat"));
+}
+
+#[test]
+fn what_is_legal_but_unwise_is_a_warning() {
+    let lab = SHORT.replace("198.51.100.20", "203.0.113.10");
+    for (text, words) in [
+        (lab.as_str(), "backup: 203.0.113.10 is the primary's address too"),
+        (&SHORT.replace("store: dns", "store: local"), "epoch.store: the record is not used with store: local"),
+        (&SHORT.replace("epoch: ", "takeover: { hold_down: 0s }\nepoch: "), "takeover.hold_down: a restart"),
+        (&SHORT.replace("epoch: ", "internet: { need: 1 }\nepoch: "), "internet.need: one answer is little proof"),
+        (
+            &SHORT.replace("epoch: ", "internet: { need: 1, targets: [\"tcp://192.0.2.1:80\"] }\nepoch: "),
+            "internet.targets: 1 targets are few",
+        ),
+        (&SHORT.replace("192.0.2.53", "203.0.113.10"), "dns.updates[0].server: the master has the primary's address"),
+        (&SHORT.replace("records: [", "ttl: 3600, records: ["), "phones keep the dead address for up to 3600 s"),
+        (&SHORT.replace(", sip: { sip: \"sip:pbx.example.com\" }", ""), "no check asks the PBX by SIP"),
+        (&SHORT.replace("updates:", "mode: none, updates:"), "dns.mode: in this mode the records below do not move"),
+        (&SHORT[..SHORT.find("notify:").expect("notify")], "notify: nobody is told of anything"),
+    ] {
+        let said = warnings(text);
+        assert!(said.iter().any(|line| line.contains(words)), "{words}\n{said:#?}");
+    }
+}
+
+#[test]
+fn a_change_that_needs_a_restart_is_named_and_others_are_not() {
+    let old = good(SHORT);
+    let changed = |text: String| restart_needed(&old, &good(&text));
+    assert!(changed(SHORT.to_owned()).is_empty());
+    assert!(changed(SHORT.replace("5060", "5061").replace("{ monitor: {", "{ fall: 9,")).is_empty());
+    assert!(changed(SHORT.replace("name: k,", "name: other,")).is_empty(), "a key may be changed while we run");
+    assert_eq!(changed(SHORT.replace("pbx-b", "pbx-c") + "node: pbx-c"), ["node", "backup.node"]);
+    assert_eq!(changed(SHORT.replace("192.0.2.53", "192.0.2.54")), ["epoch"]);
+    assert_eq!(changed(SHORT.replace("store: dns", "store: local")), ["epoch"]);
+    assert_eq!(
+        changed(format!("{SHORT}state_dir: /var/a\ncontrol: /run/a.sock\npage: \"\"\n")),
+        ["state_dir", "control", "page"]
+    );
+}
+
+#[test]
+fn a_check_has_to_prove_itself_again_when_it_asks_something_else() {
+    let primary: IpAddr = "203.0.113.10".parse().expect("address");
+    let digest = |settings: &str, primary: IpAddr| {
+        let text = SHORT.replace("http: \"https://pbx.example.com/\"", settings);
+        digest_of_check(&good(&text).monitor.checks[0], primary)
+    };
+    let first = digest("http: \"https://pbx.example.com/\"", primary);
+    assert_eq!(digest("http: \"https://pbx.example.com/\", interval: 1s, fall: 9", primary), first);
+    assert_ne!(digest("http: \"https://pbx.example.com/x\"", primary), first);
+    assert_ne!(digest("http: \"https://pbx.example.com/\", expect_body: ok", primary), first);
+    assert_ne!(digest("tcp: 443", primary), first);
+    assert_ne!(digest("http: \"https://pbx.example.com/\"", "203.0.113.11".parse().expect("address")), first);
+}
