@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::exit::{Exit, Trouble};
+use super::exit::Trouble;
+pub use crate::control::{Preview, PreviewStep};
 use crate::units::journal::HistoryEvent;
 use crate::units::operator::{Reply, Request};
 use crate::units::snapshot::{Explanation, Status};
-use crate::units::{DeliveryOutcome, PlanKind, Step};
+use crate::units::{DeliveryOutcome, PlanKind};
 
 /// What every command is told of the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,33 +79,6 @@ pub struct HistoryBounds {
     pub limit: u32,
 }
 
-/// What a plan would do now, and whether it would be accepted: the answer to `GET /v1/plan/…`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Preview {
-    /// Which table of steps.
-    pub plan: PlanKind,
-    /// Its steps, in order.
-    pub steps: Vec<PreviewStep>,
-    /// How long phones would be without service, seconds, as far as it can be foreseen.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub without_service_s: Option<u32>,
-    /// Why it would be refused now, given no flags, and what to do.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refused: Option<String>,
-}
-
-/// One step of a preview.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PreviewStep {
-    /// The step.
-    pub name: Step,
-    /// What it would do here, in one line.
-    pub does: String,
-    /// How long it is expected to take, seconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seconds: Option<u32>,
-}
-
 /// How the state table is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum FsmFormat {
@@ -151,64 +125,4 @@ pub trait Backend {
 
     /// The JSON schema of the configuration.
     fn schema(&self) -> Result<String, Trouble>;
-}
-
-/// The real backend of this process.
-pub fn real(global: &Global) -> Box<dyn Backend> {
-    Box::new(Unwired { _global: global.clone() })
-}
-
-/// Stands where the daemon's client will: refuses everything and says so.
-struct Unwired {
-    _global: Global,
-}
-
-fn unwired<T>() -> Result<T, Trouble> {
-    Err(Trouble::new(Exit::Failed, "this command is not wired up yet"))
-}
-
-impl Backend for Unwired {
-    fn run(&self, _file: &Path) -> Result<(), Trouble> {
-        unwired()
-    }
-
-    fn check(&self, _order: CheckOrder) -> Result<CheckReport, Trouble> {
-        unwired()
-    }
-
-    fn status(&self) -> Result<Status, Trouble> {
-        unwired()
-    }
-
-    fn explain(&self) -> Result<Explanation, Trouble> {
-        unwired()
-    }
-
-    fn history(&self, _bounds: HistoryBounds) -> Result<Vec<HistoryEvent>, Trouble> {
-        unwired()
-    }
-
-    fn preview(&self, _plan: PlanKind) -> Result<Preview, Trouble> {
-        unwired()
-    }
-
-    fn operate(&self, _request: &Request) -> Result<Reply, Trouble> {
-        unwired()
-    }
-
-    fn test_notify(&self, _name: &str) -> Result<DeliveryOutcome, Trouble> {
-        unwired()
-    }
-
-    fn test_action_url(&self, _name: &str) -> Result<DeliveryOutcome, Trouble> {
-        unwired()
-    }
-
-    fn fsm(&self, _format: FsmFormat) -> Result<String, Trouble> {
-        unwired()
-    }
-
-    fn schema(&self) -> Result<String, Trouble> {
-        unwired()
-    }
 }

@@ -1,7 +1,7 @@
 //! Speaks to people: reads the command line, prints answers, asks before it acts.
 //!
 //! It decides nothing about the service: the daemon does. `args` is the command line, `backend` what is needed of the
-//! rest of the program, `act` how a dangerous command is agreed to, `watch` how a plan is followed, `render` how
+//! rest of the program (`real` is that, tests have a stand-in), `act` how a dangerous command is agreed to, `watch` how a plan is followed, `render` how
 //! answers look.
 
 mod act;
@@ -10,6 +10,7 @@ pub mod backend;
 pub mod console;
 pub mod exit;
 mod manual;
+mod real;
 pub mod render;
 mod watch;
 
@@ -29,7 +30,7 @@ use crate::units::operator::Command;
 
 /// The program.
 pub fn main() -> ExitCode {
-    run(std::env::args_os(), &mut Terminal::new(), &backend::real).into()
+    run(std::env::args_os(), &mut Terminal::new(), &real::connect).into()
 }
 
 /// One command line, with its console and with the way to the rest of the program.

@@ -1,0 +1,187 @@
+//! The rest of the program as the command line reaches it: the daemon's control socket, the configuration, the daemon.
+//!
+//! Each call opens its own small runtime and ends with it, so that `completions` starts no thread.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+use super::backend::{Backend, CheckOrder, CheckReport, Finding, FsmFormat, Global, HistoryBounds, Level, Preview};
+use super::exit::{Exit, Trouble};
+use crate::config::{self, Loading, Refused, tree};
+use crate::control::client::{AskError, Client};
+use crate::units::journal::HistoryEvent;
+use crate::units::operator::{Reply, Request};
+use crate::units::snapshot::{Explanation, Status};
+use crate::units::{DeliveryOutcome, PlanKind};
+
+/// Where the control socket lies unless the configuration says otherwise.
+const CONTROL_DEFAULT: &str = "/run/pbx-failover/control.sock";
+
+/// The backend of this process.
+pub fn connect(global: &Global) -> Box<dyn Backend> {
+    Box::new(Real { global: global.clone() })
+}
+
+struct Real {
+    global: Global,
+}
+
+impl Real {
+    /// Where the daemon listens.
+    ///
+    /// A configuration that is being edited must not keep a person from the daemon that runs with the old one: of a
+    /// refused file only the key `control` is read. A file that cannot be read at all is an error, so that a slip in
+    /// its name never reaches another daemon.
+    fn socket(&self) -> Result<PathBuf, Trouble> {
+        let file = &self.global.config;
+        config::load(file, Loading::Offline).map(|loaded| loaded.config.control).or_else(|refused| {
+            let text = std::fs::read_to_string(file).map_err(|_| config_refused(&refused))?;
+            let (root, _) = tree::parse(&text).map_err(|_| config_refused(&refused))?;
+            Ok(written_control(&root).unwrap_or_else(|| CONTROL_DEFAULT.into()))
+        })
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Trouble> {
+        let client = Client::new(&self.socket()?).map_err(|error| no_answer(&error))?;
+        block_on(client.get(path))?.map_err(|error| no_answer(&error))
+    }
+}
+
+fn written_control(root: &tree::Node) -> Option<PathBuf> {
+    let tree::Value::Map(entries) = &root.value else { return None };
+    let control = entries.iter().find(|entry| entry.key == "control")?;
+    match &control.value.value {
+        tree::Value::Scalar { text, .. } if !text.is_empty() => Some(text.into()),
+        _ => None,
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Trouble> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| {
+        Trouble::new(Exit::Failed, format!("the system gives no event queue: {error}"))
+            .hint("see its limits (ulimit -n)")
+    })?;
+    Ok(runtime.block_on(work))
+}
+
+fn config_refused(refused: &Refused) -> Trouble {
+    let mut trouble = Trouble::new(Exit::ConfigRefused, "");
+    trouble.errors = refused.to_string().lines().map(str::to_owned).collect();
+    trouble
+}
+
+fn no_answer(error: &AskError) -> Trouble {
+    let exit = match error {
+        AskError::NoDaemon(_) => Exit::NoDaemon,
+        AskError::TimedOut(_) => Exit::TimedOut,
+        AskError::NotAllowed(_) | AskError::Told(..) | AskError::Garbled { .. } => Exit::Failed,
+    };
+    let text = error.to_string();
+    let (what, hint) = text.split_once("; ").unwrap_or((&text, "`pbx-failover status` shows where we stand"));
+    Trouble::new(exit, what).hint(hint)
+}
+
+/// Stands where the daemon is not joined to the command line yet.
+fn unwired<T>() -> Result<T, Trouble> {
+    Err(Trouble::new(Exit::Failed, "this command is not wired up yet"))
+}
+
+impl Backend for Real {
+    fn run(&self, _file: &Path) -> Result<(), Trouble> {
+        unwired()
+    }
+
+    fn check(&self, order: CheckOrder) -> Result<CheckReport, Trouble> {
+        let how = if order.offline { Loading::Offline } else { Loading::Online };
+        let loaded = config::load(&self.global.config, how).map_err(|refused| config_refused(&refused))?;
+        let about = || "config".to_owned();
+        let text = format!("{} is good", self.global.config.display());
+        let mut findings = vec![Finding { level: Level::Ok, about: about(), text, hint: None }];
+        findings.extend(loaded.warnings.iter().map(|remark| {
+            let text = format!("{}:{}: {}: {}", remark.line, remark.column, remark.key, remark.what);
+            Finding { level: Level::Warning, about: about(), text, hint: Some(remark.fix.clone()) }
+        }));
+        if order.offline { Ok(CheckReport { findings }) } else { unwired() }
+    }
+
+    fn status(&self) -> Result<Status, Trouble> {
+        self.get("/v1/status")
+    }
+
+    fn explain(&self) -> Result<Explanation, Trouble> {
+        self.get("/v1/explain")
+    }
+
+    fn history(&self, bounds: HistoryBounds) -> Result<Vec<HistoryEvent>, Trouble> {
+        let since = bounds.since.map(|since| format!("&since={since}")).unwrap_or_default();
+        // The newest ones are wanted, and read from the oldest of them on.
+        let mut events: Vec<HistoryEvent> =
+            self.get(&format!("/v1/history?order=newest&limit={}{since}", bounds.limit))?;
+        events.reverse();
+        Ok(events)
+    }
+
+    fn preview(&self, plan: PlanKind) -> Result<Preview, Trouble> {
+        self.get(&format!("/v1/plan/{plan}"))
+    }
+
+    fn operate(&self, request: &Request) -> Result<Reply, Trouble> {
+        let client = Client::new(&self.socket()?).map_err(|error| no_answer(&error))?;
+        block_on(client.post(&request.command, &request.reason))?.map_err(|error| no_answer(&error))
+    }
+
+    fn test_notify(&self, _name: &str) -> Result<DeliveryOutcome, Trouble> {
+        unwired()
+    }
+
+    fn test_action_url(&self, _name: &str) -> Result<DeliveryOutcome, Trouble> {
+        unwired()
+    }
+
+    fn fsm(&self, _format: FsmFormat) -> Result<String, Trouble> {
+        unwired()
+    }
+
+    fn schema(&self) -> Result<String, Trouble> {
+        super::json(&config::schema())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn real(file: &Path) -> Real {
+        Real { global: Global { config: file.to_owned(), json: false, verbose: 0 } }
+    }
+
+    #[test]
+    fn a_refused_file_still_leads_to_the_daemon_that_it_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("failover.yaml");
+        std::fs::write(&file, "control: /run/other.sock\nbroken-by-an-edit: yes\n").unwrap();
+        assert_eq!(real(&file).socket(), Ok("/run/other.sock".into()));
+        std::fs::write(&file, "broken-by-an-edit: yes\n").unwrap();
+        assert_eq!(real(&file).socket(), Ok(CONTROL_DEFAULT.into()));
+    }
+
+    #[test]
+    fn a_slip_in_the_files_name_never_reaches_another_daemon() {
+        let dir = tempfile::tempdir().unwrap();
+        let trouble = real(&dir.path().join("failovr.yaml")).socket().unwrap_err();
+        assert_eq!(trouble.exit, Exit::ConfigRefused);
+    }
+
+    #[test]
+    fn nobody_at_the_socket_is_exit_4_with_a_hint() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("failover.yaml");
+        std::fs::write(&file, format!("control: {}/none.sock\n", dir.path().display())).unwrap();
+        let trouble = real(&file).status().unwrap_err();
+        assert_eq!(trouble.exit, Exit::NoDaemon, "{trouble}");
+        assert!(trouble.hint.is_some_and(|hint| hint.contains("systemctl start")));
+    }
+}
