@@ -6,10 +6,10 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::exit::Trouble;
 pub use crate::control::{Preview, PreviewStep};
+pub use crate::units::finding::{CheckReport, Finding, Level};
 use crate::units::journal::HistoryEvent;
 use crate::units::operator::{Reply, Request};
 use crate::units::snapshot::{Explanation, Status};
@@ -33,41 +33,6 @@ pub struct CheckOrder {
     pub offline: bool,
     /// Accept the configured name of the epoch record in place of the remembered one.
     pub accept_epoch_record: bool,
-}
-
-/// What `check` found, in the order in which it looked.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct CheckReport {
-    /// Each thing it looked at.
-    pub findings: Vec<Finding>,
-}
-
-/// One thing that `check` looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    /// How it stands.
-    pub level: Level,
-    /// What was looked at: `config`, `check web`, `dns pbx.example.com A`.
-    pub about: String,
-    /// What was seen, in one line.
-    pub text: String,
-    /// What to do, in one line.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
-}
-
-/// How a finding stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Level {
-    /// As it should be.
-    Ok,
-    /// Not looked at; the text says why.
-    Skipped,
-    /// A takeover works, but not as well as it could.
-    Warning,
-    /// A takeover would fail, or must not happen.
-    Problem,
 }
 
 /// Which part of history is wanted.

@@ -11,6 +11,8 @@ use super::backend::{Backend, CheckOrder, CheckReport, Finding, FsmFormat, Globa
 use super::exit::{Exit, Trouble};
 use crate::config::{self, Loading, Refused, tree};
 use crate::control::client::{AskError, Client};
+use crate::daemon::{self, Stopped, readiness};
+use crate::engine::fsm;
 use crate::units::journal::HistoryEvent;
 use crate::units::operator::{Reply, Request};
 use crate::units::snapshot::{Explanation, Status};
@@ -43,6 +45,13 @@ impl Real {
         })
     }
 
+    fn send(&self, channel: readiness::Channel, name: &str) -> Result<DeliveryOutcome, Trouble> {
+        let loaded = config::load(&self.global.config, Loading::Online).map_err(|refused| config_refused(&refused))?;
+        block_on(readiness::send_test(loaded.config, channel, name))?.map_err(|why| {
+            Trouble::new(Exit::Failed, why).hint("`pbx-failover check --offline` shows what is configured")
+        })
+    }
+
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Trouble> {
         let client = Client::new(&self.socket()?).map_err(|error| no_answer(&error))?;
         block_on(client.get(path))?.map_err(|error| no_answer(&error))
@@ -60,11 +69,12 @@ fn written_control(root: &tree::Node) -> Option<PathBuf> {
 
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Trouble> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| {
-        Trouble::new(Exit::Failed, format!("the system gives no event queue: {error}"))
-            .hint("see its limits (ulimit -n)")
-    })?;
+    let runtime = runtime.map_err(|error| no_runtime(&error))?;
     Ok(runtime.block_on(work))
+}
+
+fn no_runtime(error: &std::io::Error) -> Trouble {
+    Trouble::new(Exit::Failed, format!("the system gives no event queue: {error}")).hint("see its limits (ulimit -n)")
 }
 
 fn config_refused(refused: &Refused) -> Trouble {
@@ -84,14 +94,24 @@ fn no_answer(error: &AskError) -> Trouble {
     Trouble::new(exit, what).hint(hint)
 }
 
-/// Stands where the daemon is not joined to the command line yet.
-fn unwired<T>() -> Result<T, Trouble> {
-    Err(Trouble::new(Exit::Failed, "this command is not wired up yet"))
+fn stopped(stopped: &Stopped) -> Trouble {
+    match stopped {
+        Stopped::Config(refused) => config_refused(refused),
+        Stopped::Cannot(why) => {
+            let (what, hint) = why.split_once("; ").unwrap_or((why, "`journalctl -u pbx-failover` may say more"));
+            Trouble::new(Exit::Failed, what).hint(hint)
+        }
+    }
 }
 
 impl Backend for Real {
-    fn run(&self, _file: &Path) -> Result<(), Trouble> {
-        unwired()
+    fn run(&self, file: &Path) -> Result<(), Trouble> {
+        /// The loop and the sockets share two threads; whatever blocks has its own.
+        const WORKERS: usize = 2;
+        daemon::start_log(self.global.json, self.global.verbose);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
+        let runtime = runtime.map_err(|error| no_runtime(&error))?;
+        runtime.block_on(daemon::run(file)).map_err(|why| stopped(&why))
     }
 
     fn check(&self, order: CheckOrder) -> Result<CheckReport, Trouble> {
@@ -104,7 +124,13 @@ impl Backend for Real {
             let text = format!("{}:{}: {}: {}", remark.line, remark.column, remark.key, remark.what);
             Finding { level: Level::Warning, about: about(), text, hint: Some(remark.fix.clone()) }
         }));
-        if order.offline { Ok(CheckReport { findings }) } else { unwired() }
+        if !order.offline {
+            if order.accept_epoch_record {
+                findings.push(readiness::accept_epoch_record(&loaded.config));
+            }
+            findings.extend(block_on(readiness::prove(loaded.config))?);
+        }
+        Ok(CheckReport { findings })
     }
 
     fn status(&self) -> Result<Status, Trouble> {
@@ -133,16 +159,20 @@ impl Backend for Real {
         block_on(client.post(&request.command, &request.reason))?.map_err(|error| no_answer(&error))
     }
 
-    fn test_notify(&self, _name: &str) -> Result<DeliveryOutcome, Trouble> {
-        unwired()
+    fn test_notify(&self, name: &str) -> Result<DeliveryOutcome, Trouble> {
+        self.send(readiness::Channel::Notify, name)
     }
 
-    fn test_action_url(&self, _name: &str) -> Result<DeliveryOutcome, Trouble> {
-        unwired()
+    fn test_action_url(&self, name: &str) -> Result<DeliveryOutcome, Trouble> {
+        self.send(readiness::Channel::ActionUrl, name)
     }
 
-    fn fsm(&self, _format: FsmFormat) -> Result<String, Trouble> {
-        unwired()
+    fn fsm(&self, format: FsmFormat) -> Result<String, Trouble> {
+        Ok(fsm::draw(match format {
+            FsmFormat::Text => fsm::Format::Text,
+            FsmFormat::Mermaid => fsm::Format::Mermaid,
+            FsmFormat::Dot => fsm::Format::Dot,
+        }))
     }
 
     fn schema(&self) -> Result<String, Trouble> {

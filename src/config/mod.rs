@@ -19,7 +19,7 @@ mod schema;
 mod shape;
 mod template;
 mod texts;
-mod tree;
+pub mod tree;
 mod walk;
 
 pub use compare::{digest_of_check, restart_needed};

@@ -11,7 +11,7 @@ use crate::takeover::{Intent, rows};
 use crate::units::journal::{HistoryEvent, HistoryQuery};
 use crate::units::operator::{Command, Reply, Request};
 use crate::units::snapshot::{Explanation, Pair, Pbx, Status, Trunk};
-use crate::units::{PlanKind, Serving, State, Step, TrunkState};
+use crate::units::{PbxStatus, PlanKind, Serving, State, Step, TrunkState};
 
 use super::settings;
 use super::turn::{Input, Looking};
@@ -28,12 +28,7 @@ pub struct DaemonDesk {
 
 impl DaemonDesk {
     /// A desk before this loop.
-    pub fn new(
-        inputs: mpsc::Sender<Input>,
-        worlds: watch::Receiver<Arc<World>>,
-        store: Store,
-        shared: Shared,
-    ) -> Self {
+    pub fn new(inputs: mpsc::Sender<Input>, worlds: watch::Receiver<Arc<World>>, store: Store, shared: Shared) -> Self {
         Self { inputs, worlds, store, shared }
     }
 
@@ -52,16 +47,16 @@ impl DaemonDesk {
         let mut pair = self.ask(|answer| Input::Look(Looking::Pair(answer))).await;
         let seen = seen(&self.shared);
         let world = Arc::clone(&self.worlds.borrow());
-        pair.pbx = pbx(&world, seen.pbx);
+        pair.pbx = pbx(&world, seen.pbx.as_ref());
         pair.dns = seen.dns;
         pair.queued_deliveries = self.store.deliveries_waiting().await.unwrap_or(seen.queued);
         pair
     }
 }
 
-fn pbx(world: &World, status: Option<crate::units::PbxStatus>) -> Pbx {
+fn pbx(world: &World, status: Option<&PbxStatus>) -> Pbx {
     let told = |name: &str| {
-        let trunks = status.as_ref().map(|status| status.trunks.as_slice()).unwrap_or_default();
+        let trunks = status.map(|status| status.trunks.as_slice()).unwrap_or_default();
         trunks.iter().find(|trunk| trunk.name == name).cloned()
     };
     let trunks = world.config.pbx.trunks.iter().map(|trunk| {
@@ -74,7 +69,7 @@ fn pbx(world: &World, status: Option<crate::units::PbxStatus>) -> Pbx {
             required: trunk.required,
         }
     });
-    let (serving, error) = match status.as_ref().map(|status| &status.serving) {
+    let (serving, error) = match status.map(|status| &status.serving) {
         Some(Serving::Yes) => (Some(true), None),
         Some(Serving::No) => (Some(false), None),
         Some(Serving::Unknown(why)) => (None, Some(why.clone())),
@@ -83,8 +78,8 @@ fn pbx(world: &World, status: Option<crate::units::PbxStatus>) -> Pbx {
     Pbx {
         driver: world.pbx.driver().to_owned(),
         serving,
-        registrations: status.as_ref().and_then(|status| status.registrations),
-        calls: status.as_ref().and_then(|status| status.calls),
+        registrations: status.and_then(|status| status.registrations),
+        calls: status.and_then(|status| status.calls),
         trunks: trunks.collect(),
         error,
     }
@@ -92,9 +87,7 @@ fn pbx(world: &World, status: Option<crate::units::PbxStatus>) -> Pbx {
 
 impl Desk for DaemonDesk {
     fn status(&self) -> Answer<'_, Status> {
-        Box::pin(async {
-            Status { version: env!("CARGO_PKG_VERSION").to_owned(), pairs: vec![self.pair().await] }
-        })
+        Box::pin(async { Status { version: env!("CARGO_PKG_VERSION").to_owned(), pairs: vec![self.pair().await] } })
     }
 
     fn explain(&self) -> Answer<'_, Explanation> {

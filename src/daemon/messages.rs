@@ -12,7 +12,8 @@ pub const ACTION_URL: &str = "action-url:";
 
 /// The deliveries of one happening: one for each target that listens.
 pub fn deliveries(happening: &Happening, config: &Config, pair: &Pair) -> Vec<Delivery> {
-    let about = about(happening, config, pair);
+    let standing = Standing { state: pair.state, epoch: pair.epoch.number, blocks: pair.armed.because.clone() };
+    let about = about(happening, config, standing);
     let (subject, text) = wording::compose(happening.event, &about);
     let variables = wording::variables(happening.event, &about);
     courier::targets_of(config, happening.event)
@@ -38,7 +39,7 @@ fn goes_to(target: &Target, channels: Channels) -> bool {
 }
 
 /// The message that a person sends to try a target.
-pub fn test_delivery(target: Target, key: String, config: &Config, pair: &Pair) -> Delivery {
+pub fn test_delivery(target: Target, key: String, config: &Config) -> Delivery {
     let happening = Happening {
         event: EventName::Test,
         because: "a person asked for a test message".to_owned(),
@@ -46,17 +47,30 @@ pub fn test_delivery(target: Target, key: String, config: &Config, pair: &Pair) 
         channels: Channels::All,
         key: key.clone(),
     };
-    let about = about(&happening, config, pair);
+    let about = about(&happening, config, Standing { state: State::Standby, epoch: None, blocks: Vec::new() });
     let (subject, text) = wording::compose(EventName::Test, &about);
-    Delivery { key, target, event: EventName::Test, subject, text, variables: wording::variables(EventName::Test, &about) }
+    Delivery {
+        key,
+        target,
+        event: EventName::Test,
+        subject,
+        text,
+        variables: wording::variables(EventName::Test, &about),
+    }
 }
 
-fn about(happening: &Happening, config: &Config, pair: &Pair) -> About {
+/// Where the robot stands, as a message tells it.
+struct Standing {
+    state: State,
+    epoch: Option<u64>,
+    blocks: Vec<String>,
+}
+
+fn about(happening: &Happening, config: &Config, standing: Standing) -> About {
     let moving = config.dns.updates.iter().flat_map(|update| &update.records).next();
-    let active = match (happening.event, pair.state) {
-        (EventName::Takeover, _) => Side::Backup,
+    let active = match (happening.event, standing.state) {
         (EventName::Failback, _) => Side::Primary,
-        (_, State::Active | State::FailingBack) => Side::Backup,
+        (EventName::Takeover, _) | (_, State::Active | State::FailingBack) => Side::Backup,
         _ => Side::Primary,
     };
     let id = happening.key.split(':').next().unwrap_or_default().to_owned();
@@ -68,11 +82,11 @@ fn about(happening: &Happening, config: &Config, pair: &Pair) -> About {
         primary_address: config.primary.address(),
         backup_address: config.backup.address(),
         active,
-        state: pair.state,
-        epoch: pair.epoch.number,
+        state: standing.state,
+        epoch: standing.epoch,
         because: happening.because.clone(),
         step: happening.step,
-        blocks: pair.armed.because.clone(),
+        blocks: standing.blocks,
         dns_name: moving.map(|record| record.name.clone()).unwrap_or_default(),
         ttl_s: moving.map(|record| record.ttl_s.get()),
         when: crate::host::clock::now().wall,

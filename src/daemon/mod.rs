@@ -17,4 +17,5 @@ mod turn;
 mod watch;
 pub mod world;
 
+pub use service::start_log;
 pub use start::{Stopped, run};

@@ -1,1 +1,276 @@
-//! Proves readiness.
+//! Proves readiness before the bad day: asks every real thing once, without moving any service.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use crate::adapters::courier;
+use crate::adapters::dns::{DnsRecords, same_site_warning};
+use crate::config::{Config, DnsMode, Epoch};
+use crate::host::{clock, tls};
+use crate::units::finding::Finding;
+use crate::units::names::{Redirect, Verified};
+use crate::units::{DeliveryOutcome, Mode, ProbeAnswer, Serving, Side, StepOutcome};
+
+use super::messages;
+use super::watch::ACCEPTED_FILE;
+use super::world::World;
+
+/// Which channel a test message is sent through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channel {
+    /// A notification.
+    Notify,
+    /// An ActionURL.
+    ActionUrl,
+}
+
+/// Sends one test message now, outside the queue.
+///
+/// # Errors
+/// One line: there is no such channel, or it cannot be set up.
+pub async fn send_test(config: Config, channel: Channel, name: &str) -> Result<DeliveryOutcome, String> {
+    tls::install_provider();
+    let couriers = courier::couriers(&config)?;
+    let candidates = match channel {
+        Channel::ActionUrl => vec![courier::action_url(name)],
+        Channel::Notify => match name {
+            "email" => vec![courier::email()],
+            "command" => vec![courier::command()],
+            name => vec![courier::webhook(name)],
+        },
+    };
+    let found = candidates.into_iter().find_map(|target| couriers.get(&target).map(|courier| (target, courier)));
+    let Some((target, courier)) = found else {
+        let known: Vec<_> = couriers.keys().map(ToString::to_string).collect();
+        return Err(format!("there is no {name} among {}", known.join(", ")));
+    };
+    let key = format!("{}:test:{target}", ulid::Ulid::new());
+    Ok(courier.deliver(&messages::test_delivery(target, key, &config)).await)
+}
+
+/// Remembers that a person accepts the configured name of the epoch record; the daemon sees it within half a minute.
+pub fn accept_epoch_record(config: &Config) -> Finding {
+    const ABOUT: &str = "epoch record";
+    let Epoch::Dns { record, .. } = &config.epoch else {
+        return Finding::ok(ABOUT, "the store is local: there is no name to accept");
+    };
+    let file = config.state_dir.join(ACCEPTED_FILE);
+    let write = || -> std::io::Result<()> {
+        std::fs::create_dir_all(&config.state_dir)?;
+        let mut out = std::fs::File::create(&file)?;
+        writeln!(out, "{record}\n{}", clock::now().wall)?;
+        out.sync_all()
+    };
+    match write() {
+        Ok(()) => Finding::ok(ABOUT, format!("{record} is accepted; restart the robot, or wait half a minute")),
+        Err(error) => Finding::problem(
+            ABOUT,
+            format!("{} cannot be written: {error}", file.display()),
+            "run this as root, or as the robot's own user",
+        ),
+    }
+}
+
+/// Asks everything once.
+pub async fn prove(config: Config) -> Vec<Finding> {
+    tls::install_provider();
+    let mut findings = Vec::new();
+    for dir in &config.pbx.working_dirs {
+        findings.push(match std::fs::read_dir(dir) {
+            Ok(_) => Finding::ok("working directory", format!("{} is there", dir.display())),
+            Err(error) => Finding::problem(
+                "working directory",
+                format!("{} cannot be read: {error}", dir.display()),
+                "see pbx.working_dir, and who may read it",
+            ),
+        });
+    }
+    let world = match World::build(config) {
+        Ok(world) => world,
+        Err(why) => {
+            findings.push(Finding::problem("adapters", why, "mend what the line names, then check again"));
+            return findings;
+        }
+    };
+    checks(&world, &mut findings).await;
+    internet(&world, &mut findings).await;
+    pbx(&world, &mut findings).await;
+    epoch(&world, &mut findings).await;
+    dns(&world, &mut findings).await;
+    messages_out(&world, &mut findings);
+    protection(&world.config, &mut findings);
+    findings.push(worst_outage(&world.config));
+    findings
+}
+
+async fn checks(world: &World, findings: &mut Vec<Finding>) {
+    for (name, probe) in &world.checks {
+        let about = format!("check {name}");
+        findings.push(match probe.ask().await.answer {
+            ProbeAnswer::Up { seen, warning: None } => Finding::ok(about, seen),
+            ProbeAnswer::Up { seen, warning: Some(warning) } => Finding::warning(
+                about,
+                format!("{seen}, but {warning}"),
+                "renew the certificate, or relieve the server",
+            ),
+            ProbeAnswer::Down(why) => Finding::problem(
+                about,
+                why,
+                "a check must be up once before the robot believes it: see address and port",
+            ),
+            ProbeAnswer::Unknown(why) => Finding::problem(about, why, "the question did not leave this host"),
+        });
+    }
+}
+
+async fn internet(world: &World, findings: &mut Vec<Finding>) {
+    let mut up = 0;
+    for (probe, target) in world.internet.iter().zip(&world.config.internet.targets) {
+        let about = format!("internet {}", target.name);
+        findings.push(match probe.ask().await.answer {
+            ProbeAnswer::Up { seen, .. } => {
+                up += 1;
+                Finding::ok(about, seen)
+            }
+            ProbeAnswer::Down(why) | ProbeAnswer::Unknown(why) => {
+                Finding::warning(about, why, "choose targets that answer this host, in different networks")
+            }
+        });
+    }
+    let need = world.config.internet.need.get();
+    findings.push(if up >= need {
+        Finding::ok("internet", format!("{up} targets answer, {need} are needed"))
+    } else {
+        Finding::problem(
+            "internet",
+            format!("{up} targets answer, {need} are needed"),
+            "without them this node believes that it is cut off and never takes over",
+        )
+    });
+}
+
+async fn pbx(world: &World, findings: &mut Vec<Finding>) {
+    const ABOUT: &str = "pbx";
+    let status = world.pbx.status().await;
+    findings.push(match status.serving {
+        Serving::No => Finding::ok(ABOUT, format!("driver {}: passive", world.pbx.driver())),
+        Serving::Yes => Finding::warning(
+            ABOUT,
+            format!("driver {}: the PBX on this node serves", world.pbx.driver()),
+            "unless this node has taken over, stop it: two active servers hurt more than none",
+        ),
+        Serving::Unknown(why) => Finding::warning(ABOUT, why, "see pbx.driver"),
+    });
+}
+
+async fn epoch(world: &World, findings: &mut Vec<Finding>) {
+    const ABOUT: &str = "epoch";
+    findings.push(match world.epoch.read().await {
+        Ok(seen) => Finding::ok(
+            ABOUT,
+            seen.record().map_or_else(
+                || "nobody has claimed the service yet".to_owned(),
+                |record| format!("service held by {} (turn {})", record.holder, record.number),
+            ),
+        ),
+        Err(why) => Finding::problem(ABOUT, why, "without the epoch nothing can be claimed"),
+    });
+    let Epoch::Dns { update, .. } = &world.config.epoch else { return };
+    findings.push(match world.epoch.conformance().await {
+        Ok(()) => Finding::ok("epoch store", "compares and swaps: create, again, wrong value, right value, cleaned up"),
+        Err(why) => Finding::problem("epoch store", why, "until it passes the robot stays disarmed"),
+    });
+    let master = world.config.dns.updates[*update].server;
+    if let Some(warning) = same_site_warning(master, &world.config.primary.addresses) {
+        findings.push(Finding::problem(ABOUT, warning, "the master must survive the primary's site"));
+    }
+}
+
+async fn dns(world: &World, findings: &mut Vec<Finding>) {
+    if world.config.dns.mode != DnsMode::Replace || world.config.dns.updates.is_empty() {
+        return;
+    }
+    let order = Redirect { to: Side::Primary, mode: Mode::Look, epoch_raw: None, last_verified: Verified::new() };
+    let seen = world.names.redirect(&order).await;
+    for view in &seen.views {
+        let about = format!("dns {} {}", view.name, view.rtype);
+        findings.push(Finding::ok(about, view.seen.join("; ")));
+    }
+    findings.push(match seen.outcome {
+        StepOutcome::Done(proof) => Finding::ok("dns", format!("the records point at the primary: {proof}")),
+        other => Finding::warning(
+            "dns",
+            format!("the records do not point at the primary: {}", other.text()),
+            "unless this node serves, put the configured lists into the zone: what is not as configured is not overwritten",
+        ),
+    });
+    for record in DnsRecords::new(&world.config.dns, &world.config.epoch).unprotected() {
+        findings.push(Finding::warning(
+            "dns",
+            format!("{record} is not protected by the epoch"),
+            "keep it in the epoch's zone, or know that a late robot could overwrite it",
+        ));
+    }
+}
+
+fn messages_out(world: &World, findings: &mut Vec<Finding>) {
+    for url in &world.config.action_urls {
+        let about = format!("action-url {}", url.name);
+        findings.push(match courier::validate(url) {
+            Ok(()) => Finding::ok(about, "can be filled in; `pbx-failover test action-url` sends one"),
+            Err(why) => Finding::problem(about, why.join("; "), "mend the template"),
+        });
+    }
+    let notify = &world.config.notify;
+    if notify.email.is_none() && notify.webhooks.is_empty() && notify.command.is_empty() {
+        findings.push(Finding::warning(
+            "notify",
+            "nobody is told of anything",
+            "set notify.email, notify.webhooks or notify.command",
+        ));
+    }
+    if notify.dead_man.is_none() {
+        findings.push(Finding::warning(
+            "notify",
+            "a robot that died is not noticed",
+            "set notify.dead_man to a monitor that expects a heartbeat",
+        ));
+    }
+}
+
+fn protection(config: &Config, findings: &mut Vec<Finding>) {
+    let peer = &config.primary.node;
+    let text = match config.epoch {
+        Epoch::Local => format!("nothing keeps {peer} from serving beside this node: the epoch is local"),
+        Epoch::Dns { .. } => format!(
+            "{peer} has no guard yet: when it comes back while this node serves, both serve until a person stops one"
+        ),
+    };
+    findings.push(Finding::warning(
+        "one server at a time",
+        text,
+        "disable the PBX unit at boot on the primary, or stop it by hand before it comes back to the network",
+    ));
+}
+
+/// What an outage costs at worst, each part with its source.
+fn worst_outage(config: &Config) -> Finding {
+    let monitor = &config.monitor;
+    let detect = monitor
+        .checks
+        .iter()
+        .map(|check| check.interval + (check.timeout + monitor.fast_interval) * check.fall.get())
+        .max()
+        .unwrap_or_default()
+        + config.takeover.hold_down;
+    let ttl = config.dns.updates.iter().flat_map(|update| &update.records).map(|record| record.ttl_s.get()).max();
+    let ttl = Duration::from_secs(ttl.unwrap_or_default().into());
+    Finding::ok(
+        "worst outage",
+        format!(
+            "{} s until the takeover begins (interval, fall, timeout, hold_down), the PBX's own start, {} s of DNS TTL, and the phones' registration time",
+            detect.as_secs(),
+            ttl.as_secs()
+        ),
+    )
+}

@@ -12,7 +12,7 @@ use crate::config::{self, Config, Files, Loading, Refused, Surroundings};
 use crate::control::{ControlSocket, Page};
 use crate::engine::{Engine, Recovered};
 use crate::host::{clock, tls};
-use crate::store::{self, Store, StoreError};
+use crate::store::{self, Store};
 use crate::units::journal::{JournalEntry, JournalRecord};
 use crate::units::{State, Verdict};
 
@@ -49,8 +49,7 @@ pub async fn run(path: &Path) -> Result<(), Stopped> {
     let recovered = recovered(found);
     let plan_world = plan_world(&config, &recovered.journal);
     let world = Arc::new(World::build(config).map_err(Stopped::Cannot)?);
-    let engine =
-        Engine::new(settings::of(&world.config), recovered, clock::now(), seed()).map_err(Stopped::Cannot)?;
+    let engine = Engine::new(settings::of(&world.config), recovered, clock::now(), seed()).map_err(Stopped::Cannot)?;
     let control = ControlSocket::bind(&world.config.control).await.map_err(|e| Stopped::Cannot(e.to_string()))?;
     let page = match world.config.page {
         Some(address) => Some(Page::bind(address).await.map_err(|e| Stopped::Cannot(e.to_string()))?),
@@ -63,8 +62,7 @@ pub async fn run(path: &Path) -> Result<(), Stopped> {
     let standing = watch::Sender::new(first);
     let news = watch::Sender::new(0_u64);
     let shared = Shared::default();
-    let desk =
-        Arc::new(DaemonDesk::new(inputs.clone(), worlds.subscribe(), store.clone(), Arc::clone(&shared)));
+    let desk = Arc::new(DaemonDesk::new(inputs.clone(), worlds.subscribe(), store.clone(), Arc::clone(&shared)));
 
     let mut tasks = JoinSet::new();
     tasks.spawn(control.serve(desk.clone()));
@@ -75,7 +73,7 @@ pub async fn run(path: &Path) -> Result<(), Stopped> {
     tasks.spawn(watches::pbx(Arc::clone(&shared), worlds.subscribe(), standing.subscribe()));
     tasks.spawn(watches::dns(shared, store.clone(), worlds.subscribe(), standing.subscribe()));
     tasks.spawn(watches::heartbeat(worlds.subscribe(), standing.subscribe()));
-    tasks.spawn(watches::conformance(Arc::clone(&world), store.clone(), inputs.clone()));
+    tasks.spawn(watches::conformance(worlds.subscribe(), store.clone(), inputs.clone()));
 
     let (stop, stopped) = watch::channel(false);
     let reload = Reload { path: path.to_owned(), worlds: worlds.subscribe(), inputs: inputs.clone() };
@@ -87,9 +85,9 @@ pub async fn run(path: &Path) -> Result<(), Stopped> {
     service::tell(&[NotifyState::Ready, NotifyState::Status(&format!("watching, {}", Verdict::Unsure))]);
     tracing::info!(%node, version = env!("CARGO_PKG_VERSION"), "started");
     turn.run(hears, stopped).await;
-    let words = turn.last_words();
-    service::tell(&[NotifyState::Stopping, NotifyState::Status(&words)]);
-    tracing::info!(words, "stopped");
+    let farewell = turn.last_words();
+    service::tell(&[NotifyState::Stopping, NotifyState::Status(&farewell)]);
+    tracing::info!(farewell, "stopped");
     tasks.shutdown().await;
     drop(turn);
     store.close().await.map_err(|trouble| Stopped::Cannot(trouble.to_string()))
@@ -103,7 +101,6 @@ fn open_store(config: &Config) -> Result<(Store, store::Recovered), Stopped> {
             tracing::error!(%error, "the store cannot be used: the robot watches, disarmed");
             Ok((Store::unavailable(&error), store::Recovered::default()))
         }
-        Err(error @ StoreError::Locked { .. }) => Err(Stopped::Cannot(error.to_string())),
         Err(error) => Err(Stopped::Cannot(error.to_string())),
     }
 }
@@ -124,7 +121,10 @@ fn plan_world(config: &Config, journal: &[JournalEntry]) -> Option<Arc<World>> {
     match frozen.and_then(|loaded| World::build(loaded.config)) {
         Ok(world) => Some(Arc::new(world)),
         Err(why) => {
-            tracing::warn!(why, "the interrupted plan's own configuration cannot be used; it goes on with the present one");
+            tracing::warn!(
+                why,
+                "the interrupted plan's own configuration cannot be used; it goes on with the present one"
+            );
             None
         }
     }

@@ -23,7 +23,7 @@ use super::probers::{Pace, Probers};
 use super::steps::{self, Hands};
 use super::watch::Standing;
 use super::world::World;
-use super::{messages, service, settings, watch as watches};
+use super::{messages, service, settings};
 
 /// What arrives at the loop.
 pub enum Input {
@@ -271,7 +271,6 @@ impl Turn {
         let world: Arc<World> = Arc::from(world);
         self.engine.reconfigure(settings::of(&world.config));
         self.probers = Probers::start(&world, &self.pace, &self.inputs, &self.store);
-        self.tasks.spawn(watches::conformance(Arc::clone(&world), self.store.clone(), self.inputs.clone()));
         self.world = Arc::clone(&world);
         self.worlds.send_replace(world);
         tracing::info!("new settings are in force");

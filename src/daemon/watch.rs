@@ -135,21 +135,28 @@ const CONFORMANCE_FACT: &str = "epoch_conformance";
 const RECORD_FACT: &str = "epoch_record";
 const ACCEPTED_FACT: &str = "epoch_accepted";
 
-/// Sees that the record's name is the remembered one and that the store compares and swaps; then ends.
+/// Sees that the record's name is the remembered one and that the store compares and swaps.
 ///
-/// A test that passed is remembered with the settings it depends on, and not repeated while they stay.
-pub async fn conformance(world: Arc<World>, store: Store, inputs: mpsc::Sender<Input>) {
-    let Epoch::Dns { record, .. } = &world.config.epoch else {
-        let _ = inputs.send(Input::Heard(Event::Conformance(Ok(())))).await;
-        return;
-    };
+/// A test that passed is remembered with the settings it depends on, and not repeated while they stay; a person's
+/// acceptance is looked for again and again.
+pub async fn conformance(mut worlds: watch::Receiver<Arc<World>>, store: Store, inputs: mpsc::Sender<Input>) {
+    let mut said = None;
     loop {
-        let result = prove(&world, &store, record, &inputs).await;
-        let done = result.is_ok();
-        if inputs.send(Input::Heard(Event::Conformance(result))).await.is_err() || done {
-            return;
+        let world = Arc::clone(&worlds.borrow_and_update());
+        let result = match &world.config.epoch {
+            Epoch::Local => Ok(()),
+            Epoch::Dns { record, .. } => prove(&world, &store, record, &inputs).await,
+        };
+        if said.as_ref() != Some(&result) {
+            said = Some(result.clone());
+            if inputs.send(Input::Heard(Event::Conformance(result))).await.is_err() {
+                return;
+            }
         }
-        tokio::time::sleep(CONFORMANCE_AGAIN).await;
+        tokio::select! {
+            () = tokio::time::sleep(CONFORMANCE_AGAIN) => {}
+            changed = worlds.changed() => if changed.is_err() { return },
+        }
     }
 }
 

@@ -7,6 +7,6 @@ pub mod intent;
 pub mod run;
 pub mod table;
 
-pub use intent::{Configured, Intent};
+pub use intent::{Configured, Fencing, Intent};
 pub use run::{Fact, Limits, Run, StepRun, Todo};
 pub use table::{Looking, Patience, Row, rows};

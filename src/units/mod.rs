@@ -5,6 +5,7 @@
 
 pub mod delivery;
 pub mod epoch;
+pub mod finding;
 pub mod journal;
 pub mod names;
 pub mod node;
