@@ -430,7 +430,7 @@ fn a_digit_that_changed_in_the_file_is_not_believed() {
         store.commit(Batch { memory: Some(json!({"epoch": 7})), journal: entries, ..Batch::default() }).wait().unwrap();
         close(store);
         let changed = rusqlite::Connection::open(dir.path().join(STATE_FILE)).unwrap().execute(change, []).unwrap();
-        assert_eq!(changed, 1, "{change}");
+        assert!(changed > 0, "{change}");
         let refused = Store::open(dir.path()).unwrap_err();
         assert!(matches!(refused, StoreError::Corrupt { .. }), "{change}: {refused}");
     }
