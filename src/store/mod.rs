@@ -157,7 +157,8 @@ impl Store {
         Self { jobs: Err(trouble), health: watch::channel(health).1 }
     }
 
-    /// Whether the store works now; changes can be awaited. While it is not good the robot should not arm.
+    /// Whether the store works now; changes can be awaited (an error there: it is unavailable or closed, and stays so).
+    /// While it is not good the robot should not arm.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.clone()
     }
