@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::engine::{Ask, Event, Order, StepReport};
 use crate::host::command;
+use crate::ports::Load;
 use crate::store::{DeliveryState, DeliveryStatus, Store};
 use crate::units::names::{Redirect, Redirected, Verified};
 use crate::units::{Advance, EventName, Mode, PlanId, PlanKind, Step, StepOutcome};
@@ -76,7 +77,10 @@ async fn act(hands: &Hands, plan: PlanId, kind: PlanKind, step: Step, mode: Mode
     match step {
         Step::Fence => world.fence.fence(mode).await,
         Step::SecureData => secure_data(world).await,
-        Step::Reload => world.pbx.reload(mode).await,
+        Step::Reload => {
+            let load = if order == Order::ServedBefore { Load::Again } else { Load::First };
+            world.pbx.reload(mode, load).await
+        }
         Step::AcceptRegistrations => world.pbx.accept_registrations(mode).await,
         Step::RegisterTrunks => world.pbx.register_trunks(mode).await,
         Step::RedirectDns => redirect(hands, mode, order).await,

@@ -14,17 +14,3 @@ pub use stall::StallGuard;
 pub use tally::{CheckSettings, Tally, View};
 pub use verdict::{DownWhen, HalfDead, Inputs, Judgement, May, SiteCut, judge};
 pub use votes::{VoteCount, Votes};
-
-/// What the rest of the world says about the primary, when somebody is configured to say it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Sighting {
-    /// Nobody is configured to say.
-    #[default]
-    NotConfigured,
-    /// Asked, and nothing fresh came back.
-    NoView,
-    /// Seen alive.
-    Alive,
-    /// Seen silent.
-    Silent,
-}

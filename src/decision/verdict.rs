@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::units::Verdict;
 
-use super::Sighting;
 use super::quorum::Quorum;
 use super::votes::Votes;
+use crate::units::Sighting;
 
 /// When do the votes say "down"?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,10 +5,10 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use ulid::Ulid;
 
-use crate::decision::{Inputs, Judgement, Sighting, StallGuard, Tally, Targets, VoteCount, judge, stall::Gap, votes};
+use crate::decision::{Inputs, Judgement, StallGuard, Tally, Targets, VoteCount, judge, stall::Gap, votes};
 use crate::takeover::{Intent, Run};
 use crate::units::journal::{HistoryEvent, JournalEntry, JournalRecord};
-use crate::units::{CheckName, EpochRead, EventName, Now, PlanId, PlanKind, State, Step, Verdict};
+use crate::units::{CheckName, EpochRead, EventName, Now, PlanId, PlanKind, Sighting, State, Step, Verdict};
 
 use super::event::{Channels, Durability, Event, Happening, Output};
 use super::memory::Memory;

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use crate::decision::Sighting;
 use crate::units::journal::Batch;
 use crate::units::operator::{Reply, Request};
 use crate::units::{
-    Advance, CheckName, EpochRead, EpochRecord, EpochSeen, EventName, Mode, PlanId, PlanKind, ProbeResult, Side, Step,
-    StepOutcome,
+    Advance, CheckName, EpochRead, EpochRecord, EpochSeen, EventName, Mode, PlanId, PlanKind, ProbeResult, Side,
+    Sighting, Step, StepOutcome,
 };
 
 /// Everything that can happen to the engine.
@@ -120,6 +119,8 @@ pub enum Ask {
 pub enum Order {
     /// Nothing.
     Plain,
+    /// `reload`: this node has served from the working directory before, in this turn of service.
+    ServedBefore,
     /// `claim`, `hand_over`: swap this for that.
     Swap {
         /// What was read.

@@ -53,10 +53,16 @@ impl Engine {
                 let to = if step == Step::LowerTtl { Side::Backup } else { to };
                 Order::Names { to, epoch_raw: self.memory.written.clone() }
             }
+            (Step::Reload, _) if self.served_before() => Order::ServedBefore,
             (Step::ActionUrls | Step::Notify, _) => Order::Messages(event_of(kind)),
             _ => Order::Plain,
         };
         self.out.asks.push(Ask::Step { plan, kind, step, attempt, mode, order });
+    }
+
+    /// Whether the plan's PBX was proved to serve before a restart.
+    fn served_before(&self) -> bool {
+        self.run.as_ref().is_some_and(|run| run.kind() == PlanKind::Serve || run.was_done_before(Step::Reload))
     }
 
     /// Writes what the run journaled, and queues the messages of the steps that send them in the same transaction.

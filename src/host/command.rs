@@ -63,6 +63,8 @@ pub async fn run(argv: &[String], env: &[(String, String)], limit: Duration) -> 
     command
         .args(arguments)
         .envs(env.iter().map(|(k, v)| (k, v)))
+        // A child that speaks to systemd must not speak for the robot.
+        .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -6,10 +6,10 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use crate::decision::Sighting;
 use crate::units::names::{Redirect, Redirected};
 use crate::units::{
-    Advance, Delivery, DeliveryOutcome, EpochRead, EpochRecord, EpochSeen, Mode, PbxStatus, ProbeResult, StepOutcome,
+    Advance, Delivery, DeliveryOutcome, EpochRead, EpochRecord, EpochSeen, Mode, PbxStatus, ProbeResult, Sighting,
+    StepOutcome,
 };
 
 /// A boxed future, so that ports are usable as trait objects.
@@ -57,7 +57,7 @@ pub trait Pbx: Send + Sync {
     fn passive(&self) -> Answer<'_, StepOutcome>;
 
     /// Makes it run the working directory. `Look`: does it already?
-    fn reload(&self, mode: Mode) -> Answer<'_, StepOutcome>;
+    fn reload(&self, mode: Mode, load: Load) -> Answer<'_, StepOutcome>;
 
     /// Makes it accept registrations, proved by our own SIP request. `Look`: only the request.
     fn accept_registrations(&self, mode: Mode) -> Answer<'_, StepOutcome>;
@@ -76,6 +76,15 @@ pub trait Pbx: Send + Sync {
 
     /// Makes it passive for a failback, and proves it.
     fn stop_accepting(&self) -> Answer<'_, StepOutcome>;
+}
+
+/// Is the working directory loaded for the first time in this turn of service?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Load {
+    /// Yes: `pbx.before_reload` runs, which may restore a synced dump.
+    First,
+    /// No: this node has served from it already (a restart, a reboot), and its own changes must not be overwritten.
+    Again,
 }
 
 /// Carries one message to one target.

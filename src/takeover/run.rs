@@ -80,6 +80,7 @@ pub struct StepRun {
     tries: u32,
     refusals: u32,
     next_try: Option<Duration>,
+    done_before: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +138,7 @@ impl Run {
             tries: 0,
             refusals: 0,
             next_try: None,
+            done_before: false,
         };
         Self {
             id,
@@ -225,6 +227,7 @@ impl Run {
     pub fn look_again(&mut self, steps: &[Step]) {
         for run in self.steps.iter_mut().filter(|s| steps.contains(&s.row.step) && s.state == StepState::Done) {
             run.state = StepState::Pending;
+            run.done_before = true;
         }
         self.over = false;
     }
@@ -476,6 +479,11 @@ impl Run {
     /// Whether a step is proved.
     pub fn is_done(&self, step: Step) -> bool {
         self.step(step).is_some_and(|s| s.state == StepState::Done)
+    }
+
+    /// Whether a step had been proved before it was looked at again.
+    pub fn was_done_before(&self, step: Step) -> bool {
+        self.step(step).is_some_and(|s| s.done_before)
     }
 
     /// Whether a step was begun: it may have taken effect.

@@ -23,6 +23,6 @@ pub use epoch::{Advance, EpochRead, EpochRecord, EpochSeen};
 pub use node::{NodeName, Side};
 pub use pbx::{PbxStatus, Serving, TrunkKind, TrunkState, TrunkStatus};
 pub use plan::{Mode, PlanId, PlanKind, Proof, Step, StepOutcome, StepState};
-pub use probe::{CheckKind, CheckName, ProbeAnswer, ProbeResult};
+pub use probe::{CheckKind, CheckName, ProbeAnswer, ProbeResult, Sighting};
 pub use time::Now;
 pub use verdict::{State, Verdict};

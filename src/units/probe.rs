@@ -73,3 +73,17 @@ pub struct ProbeResult {
     /// From the start of the question to the answer or the time-out.
     pub latency: Duration,
 }
+
+/// What the rest of the world says about the primary, when somebody is configured to say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sighting {
+    /// Nobody is configured to say.
+    #[default]
+    NotConfigured,
+    /// Asked, and nothing fresh came back.
+    NoView,
+    /// Seen alive.
+    Alive,
+    /// Seen silent.
+    Silent,
+}

@@ -9,6 +9,8 @@ pub mod kamailio;
 pub mod mail;
 pub mod netns;
 pub mod process;
+pub mod robot;
+pub mod scene;
 pub mod sipp;
 pub mod web;
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use pbx_failover::adapters::pbx::{CommandPbx, Site, SystemdPbx};
 use pbx_failover::config::{self, CommandDriver, Driver, SipProbe, SipTransport};
-use pbx_failover::ports::Pbx;
+use pbx_failover::ports::{Load, Pbx};
 use pbx_failover::units::{Mode, NodeName, Serving, StepOutcome, TrunkKind, TrunkState};
 
 use crate::lab::kamailio::{self, Kamailio, Setup};
@@ -143,16 +143,16 @@ async fn contract(backup: &Backup, pbx: &dyn Pbx) {
     assert_eq!(phone.knock(registrar), None, "passive means that nobody answers a REGISTER");
     assert!(!backup.marker().exists());
     assert_eq!(pbx.status().await.serving, Serving::No);
-    failed(pbx.reload(Mode::Look).await);
+    failed(pbx.reload(Mode::Look, Load::First).await);
     failed(pbx.accept_registrations(Mode::Look).await);
     assert!(!matches!(pbx.register_trunks(Mode::Look).await, StepOutcome::Done(_)));
     assert_eq!(phone.knock(registrar), None, "looking changes nothing");
 
     for _ in 0..2 {
-        done(pbx.reload(Mode::Act).await);
+        done(pbx.reload(Mode::Act, Load::First).await);
     }
     assert!(backup.marker().exists());
-    done(pbx.reload(Mode::Look).await);
+    done(pbx.reload(Mode::Look, Load::First).await);
     for mode in [Mode::Act, Mode::Act, Mode::Look] {
         let proof = done(pbx.accept_registrations(mode).await);
         assert!(proof.contains("answers REGISTER with 401"), "{proof}");
@@ -174,5 +174,5 @@ async fn contract(backup: &Backup, pbx: &dyn Pbx) {
     }
     assert_eq!(phone.knock(registrar), None);
     assert!(!backup.marker().exists());
-    failed(pbx.reload(Mode::Look).await);
+    failed(pbx.reload(Mode::Look, Load::First).await);
 }

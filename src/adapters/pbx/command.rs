@@ -14,7 +14,7 @@ use super::registrar::{Heard, PAUSE};
 use super::{Site, report, verdict};
 use crate::config::CommandDriver;
 use crate::host::command::{self, CommandEnd};
-use crate::ports::{Answer, Pbx};
+use crate::ports::{Answer, Load, Pbx};
 use crate::units::{Mode, PbxStatus, Serving, StepOutcome, TrunkKind, TrunkState, TrunkStatus};
 
 /// How long the command of a verb may take: as long as a unit may by default (60 s) for the start of a large PBX.
@@ -133,11 +133,11 @@ impl CommandPbx {
         }
     }
 
-    async fn start(&self) -> StepOutcome {
+    async fn start(&self, load: Load) -> StepOutcome {
         match self.site.begun() {
             Ok(true) => {}
             Ok(false) => {
-                if let Err(outcome) = self.site.prepare().await {
+                if let Err(outcome) = self.site.prepare(load).await {
                     return outcome;
                 }
             }
@@ -244,11 +244,11 @@ impl Pbx for CommandPbx {
         Box::pin(self.stop("passive", &self.verbs.passive))
     }
 
-    fn reload(&self, mode: Mode) -> Answer<'_, StepOutcome> {
+    fn reload(&self, mode: Mode, load: Load) -> Answer<'_, StepOutcome> {
         Box::pin(async move {
             match mode {
                 Mode::Look => self.runs_directory().await,
-                Mode::Act => self.start().await,
+                Mode::Act => self.start(load).await,
             }
         })
     }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use crate::config::{self, Config, Driver, Trunk};
 use crate::host::clock;
 use crate::host::command::{self as program, CommandEnd};
-use crate::ports::Pbx;
+use crate::ports::{Load, Pbx};
 use crate::units::{NodeName, StepOutcome};
 
 use marker::{Marker, MarkerFile, Phase};
@@ -98,10 +98,10 @@ impl Site {
 
     /// Runs `pbx.before_reload`, and then says in the marker that the PBX is about to start.
     ///
-    /// Not asked again while the marker stands: restoring the synced dump would then wipe out what
-    /// changed here while we served.
-    async fn prepare(&self) -> Result<(), StepOutcome> {
-        if !self.before_reload.is_empty() {
+    /// Not asked again while the marker stands, nor when this node has served before (a reboot takes the marker away):
+    /// restoring the synced dump would then wipe out what changed here while we served.
+    async fn prepare(&self, load: Load) -> Result<(), StepOutcome> {
+        if load == Load::First && !self.before_reload.is_empty() {
             let end = program::run(&self.before_reload, &self.env, BEFORE_RELOAD_LIMIT).await;
             match verdict("pbx.before_reload", &end) {
                 StepOutcome::Done(_) => {}

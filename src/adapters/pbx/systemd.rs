@@ -12,7 +12,7 @@ use super::Site;
 use super::marker::Phase;
 use super::registrar::{Heard, PAUSE};
 use crate::host::command::{self, CommandEnd};
-use crate::ports::{Answer, Pbx};
+use crate::ports::{Answer, Load, Pbx};
 use crate::units::{Mode, PbxStatus, Serving, StepOutcome, TrunkState, TrunkStatus};
 
 /// How long systemd may take to tell a unit's state: it answers within milliseconds unless the bus is stuck.
@@ -169,7 +169,7 @@ impl SystemdPbx {
         })
     }
 
-    async fn start(&self) -> Result<StepOutcome, StepOutcome> {
+    async fn start(&self, load: Load) -> Result<StepOutcome, StepOutcome> {
         let unit = self.unit().await?;
         if unit.load == "masked" {
             return Err(StepOutcome::Failed(self.idle(&unit)));
@@ -178,7 +178,7 @@ impl SystemdPbx {
             // What runs now holds old data. Stopped first, so that whatever runs beside a marker is ours, also if we
             // die at this line, or if the start takes longer than we wait for it.
             self.halt().await?;
-            self.site.prepare().await?;
+            self.site.prepare(load).await?;
         }
         let deadline = Instant::now() + self.start_timeout;
         let end = self.call(&["start"], self.start_timeout).await;
@@ -253,11 +253,11 @@ impl Pbx for SystemdPbx {
         Box::pin(async { self.stop().await.unwrap_or_else(|outcome| outcome) })
     }
 
-    fn reload(&self, mode: Mode) -> Answer<'_, StepOutcome> {
+    fn reload(&self, mode: Mode, load: Load) -> Answer<'_, StepOutcome> {
         Box::pin(async move {
             let outcome = match mode {
                 Mode::Look => self.runs_directory().await,
-                Mode::Act => self.start().await,
+                Mode::Act => self.start(load).await,
             };
             outcome.unwrap_or_else(|outcome| outcome)
         })

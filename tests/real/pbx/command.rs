@@ -13,7 +13,7 @@ async fn the_driver_command_keeps_the_contract_with_kamailio() {
 async fn the_status_command_tells_phones_calls_and_trunks() {
     let Some(backup) = Backup::new() else { return };
     let pbx = CommandPbx::new(backup.site(), backup.verbs());
-    done(pbx.reload(Mode::Act).await);
+    done(pbx.reload(Mode::Act, Load::First).await);
     done(pbx.accept_registrations(Mode::Act).await);
     let before = pbx.status().await;
     assert_eq!((before.registrations, before.trunks[0].state), (Some(0), TrunkState::Down));
@@ -38,7 +38,7 @@ async fn a_trunk_that_its_provider_refuses_fails_the_step_and_not_the_phones() {
     // The script gives its own verdict; without it the status decides.
     let verbs = CommandDriver { register_trunks: sh("exit 0"), ..backup.verbs() };
     let pbx = CommandPbx::new(backup.site(), verbs).with_effect_limit(Duration::from_millis(500));
-    done(pbx.reload(Mode::Act).await);
+    done(pbx.reload(Mode::Act, Load::First).await);
     let why = failed(pbx.register_trunks(Mode::Act).await);
     assert!(why.starts_with("trunk carrier is "), "{why}");
     let why = failed(CommandPbx::new(backup.site(), backup.verbs()).register_trunks(Mode::Act).await);
@@ -83,15 +83,15 @@ async fn before_reload_runs_once_for_each_service_and_holds_the_start_when_it_fa
         || CommandDriver { reload: sh(&format!("echo reload >> {}", log.display())), ..CommandDriver::default() };
     let said = || std::fs::read_to_string(&log).unwrap_or_default();
     let with = |script: &str| CommandPbx::new(site(&marker, loopback(), &["sh", "-c", script]), verbs());
-    let why = failed(with("echo no dump >&2; exit 1").reload(Mode::Act).await);
+    let why = failed(with("echo no dump >&2; exit 1").reload(Mode::Act, Load::First).await);
     assert_eq!(why, "pbx.before_reload: exit 1: no dump");
     assert!(!marker.exists() && said().is_empty(), "nothing is started");
     let pbx = with(&format!("echo restore $PBX_FAILOVER_WORKING_DIR >> {}", log.display()));
-    done(pbx.reload(Mode::Act).await);
-    done(pbx.reload(Mode::Act).await);
+    done(pbx.reload(Mode::Act, Load::First).await);
+    done(pbx.reload(Mode::Act, Load::First).await);
     assert_eq!(said(), "restore /srv/a:/srv/b\nreload\nreload\n", "a dump restored twice would undo our own changes");
     done(pbx.passive().await);
-    done(pbx.reload(Mode::Act).await);
+    done(pbx.reload(Mode::Act, Load::First).await);
     assert_eq!(said().matches("restore").count(), 2);
 }
 
@@ -134,7 +134,7 @@ async fn a_verb_that_hangs_is_unknown_after_its_limit() {
     let pbx = CommandPbx::new(site(&dir.path().join("active"), loopback(), &[]), verbs);
     let line = |verb: &str| format!("pbx.driver.command.{verb}: still running at the time-out, killed");
     assert_eq!(unknown(pbx.passive().await), line("passive"));
-    assert_eq!(unknown(pbx.reload(Mode::Act).await), line("reload"));
+    assert_eq!(unknown(pbx.reload(Mode::Act, Load::First).await), line("reload"));
     assert_eq!(unknown(pbx.accept_registrations(Mode::Act).await), line("accept_registrations"));
     assert_eq!(unknown(pbx.register_trunks(Mode::Act).await), line("register_trunks"));
     assert_eq!(unknown(pbx.drain().await), line("drain"));
@@ -178,7 +178,7 @@ async fn drain_waits_for_a_real_call() {
     let Some(mut backup) = Backup::new() else { return };
     backup.pbx.sync_accounts(&[("100", "pw100"), ("200", "pw200")]);
     let pbx = CommandPbx::new(backup.site(), backup.verbs());
-    done(pbx.reload(Mode::Act).await);
+    done(pbx.reload(Mode::Act, Load::First).await);
     done(pbx.accept_registrations(Mode::Act).await);
     done(pbx.drain().await);
     let (registrar, callee) = (backup.pbx.address(), Phone::new("200", "pw200"));

@@ -17,12 +17,12 @@ async fn a_unit_that_somebody_started_with_old_data_is_restarted_and_then_left_a
     backup.pbx.sync_accounts(&[("200", "pw200")]);
     let new_phone = Phone::new("200", "pw200");
     new_phone.register(backup.pbx.address()).expect_err("the running PBX has the old accounts");
-    let why = failed(pbx.reload(Mode::Look).await);
+    let why = failed(pbx.reload(Mode::Look, Load::First).await);
     assert_eq!(why, "pbx.service runs, but not by us: with old data");
-    done(pbx.reload(Mode::Act).await);
+    done(pbx.reload(Mode::Act, Load::First).await);
     new_phone.register(backup.pbx.address()).expect("after the reload it has the synced ones");
-    done(pbx.reload(Mode::Act).await);
-    done(pbx.reload(Mode::Look).await);
+    done(pbx.reload(Mode::Act, Load::First).await);
+    done(pbx.reload(Mode::Look, Load::First).await);
     let calls = std::fs::read_to_string(backup.dir.path().join("state.calls")).expect("calls");
     let acts: Vec<_> = calls.lines().filter(|call| !call.starts_with("show")).collect();
     // The last one is the second reload: the start of a running unit changes nothing.
@@ -56,19 +56,19 @@ async fn each_trouble_with_a_unit_is_one_line_of_advice() {
              operate; systemd does not answer here; use pbx.driver.command on a host without it",
         ),
     ] {
-        assert_eq!(failed(unit(name).reload(Mode::Act).await), advice);
+        assert_eq!(failed(unit(name).reload(Mode::Act, Load::First).await), advice);
     }
-    let why = failed(unit("crash").reload(Mode::Act).await);
+    let why = failed(unit("crash").reload(Mode::Act, Load::First).await);
     assert!(why.ends_with("error code; see its `journalctl -u`"), "{why}");
     let start = Instant::now();
-    let why = unknown(unit("slow").reload(Mode::Act).await);
+    let why = unknown(unit("slow").reload(Mode::Act, Load::First).await);
     assert!(why.starts_with("slow.service is still starting after 300ms; "), "{why}");
     assert!(start.elapsed() < Duration::from_secs(5));
     // Its second attempt joins the running start instead of beginning it anew.
     let calls = || std::fs::read_to_string(dir.path().join("state.calls")).expect("calls");
     let halts = |calls: &str| calls.matches("stop slow.service").count();
     let before = halts(&calls());
-    unknown(unit("slow").reload(Mode::Act).await);
+    unknown(unit("slow").reload(Mode::Act, Load::First).await);
     assert_eq!(halts(&calls()), before);
     let why = failed(unit("stuck").passive().await);
     assert!(why.starts_with("stuck.service is active after its stop; "), "{why}");
@@ -82,7 +82,7 @@ async fn each_trouble_with_a_unit_is_one_line_of_advice() {
         "pbx.service".to_owned(),
         Duration::from_secs(1),
     );
-    failed(gone.reload(Mode::Act).await);
+    failed(gone.reload(Mode::Act, Load::First).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +91,7 @@ async fn a_unit_that_dies_after_its_start_ends_the_waiting_for_registrations_at_
     let program = systemctl(dir.path(), "true", "true");
     let site = site(&dir.path().join("active"), loopback(), &[]);
     let pbx = SystemdPbx::new(site, program, "pbx.service".to_owned(), Duration::from_secs(60));
-    done(pbx.reload(Mode::Act).await);
+    done(pbx.reload(Mode::Act, Load::First).await);
     std::fs::write(dir.path().join("state"), "failed").expect("state");
     let start = Instant::now();
     let why = failed(pbx.accept_registrations(Mode::Act).await);

@@ -1,0 +1,6 @@
+//! The robot as a whole, against real servers: what an administrator would see. The rigs lie in `tests/lab`.
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod takeover;
