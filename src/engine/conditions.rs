@@ -67,11 +67,16 @@ impl Engine {
             Guard::Always => true,
             Guard::MayAct => self.may_act(),
             Guard::MayNotAct => !self.may_act(),
-            Guard::BeforeClaim => kind == Some(PlanKind::Takeover) && !claimed,
+            Guard::BeforeClaim => kind == Some(PlanKind::Takeover) && !self.claim_stands(),
             Guard::BeforeClaimUnasked => {
-                kind == Some(PlanKind::Takeover) && !claimed && run.is_some_and(|r| r.intent().asked.is_none())
+                kind == Some(PlanKind::Takeover)
+                    && !self.claim_stands()
+                    && !self.may_stand_unread()
+                    && run.is_some_and(|r| r.intent().asked.is_none())
             }
-            Guard::AfterClaimUnsaid => claimed && run.map(Run::id) != self.primary_back_said,
+            Guard::AfterClaimUnsaid => {
+                kind == Some(PlanKind::Takeover) && self.claim_stands() && run.map(Run::id) != self.primary_back_said
+            }
             Guard::Claimed => claimed,
             Guard::WaitsForClaimAndWithout => {
                 self.intent.without_claim
@@ -87,7 +92,7 @@ impl Engine {
             Guard::NotSaid => !self.unreadable_said,
             Guard::ClaimWrittenAndIdle => self.memory.written.is_some() && !self.swapping,
             Guard::Unproved => self.unproved,
-            Guard::WaitsForEpoch => self.interrupted,
+            Guard::WaitsForEpoch => self.interrupted && (self.claim_stands() || self.would_claim_again()),
             Guard::NoPlan => run.is_none(),
             Guard::InTakeover => kind == Some(PlanKind::Takeover),
             Guard::InFailback => kind == Some(PlanKind::Failback),
@@ -98,5 +103,23 @@ impl Engine {
                     && !run.is_some_and(|r| r.is_begun(Step::UnregisterTrunks))
             }
         }
+    }
+
+    /// Whether the plan's claim is settled: seen to stand, or passed over by a person.
+    fn claim_stands(&self) -> bool {
+        let Some(claim) = self.run.as_ref().and_then(|run| run.step(Step::Claim)) else { return true };
+        matches!(claim.state, StepState::Done | StepState::Skipped)
+            || (self.interrupted && self.standing() == Standing::Ours)
+    }
+
+    /// After a restart: a swap that was sent may have been applied, and the record has not been read yet.
+    fn may_stand_unread(&self) -> bool {
+        self.interrupted && matches!(self.standing(), Standing::NotRead | Standing::Unreadable(_))
+    }
+
+    /// An interrupted claim that does not stand is made again only on evidence that is fresh, or on a person's word.
+    fn would_claim_again(&self) -> bool {
+        let asked = self.run.as_ref().is_some_and(|run| run.intent().asked.is_some());
+        asked || self.level(Trigger::PrimaryTroubled)
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::decision::{May, Quorum, View, Votes};
-use crate::units::{ProbeAnswer, StepOutcome};
+use crate::units::{ProbeAnswer, StepOutcome, Verdict};
 
 use super::core::Engine;
 use super::settings::PrimaryStart;
@@ -71,6 +71,10 @@ impl Engine {
             .all(|t| t.view(self.now) == View::Up && matches!(t.answer_since(since), Some(ProbeAnswer::Up { .. })));
         if fresh {
             return Some(StepOutcome::done(self.votes_text()));
+        }
+        // While we are cut off or unsure its silence proves nothing: it may well serve.
+        if matches!(self.judgement.verdict, Verdict::Unsure | Verdict::WeAreCutOff) {
+            return None;
         }
         let limit = self.run.as_ref().map_or(Duration::ZERO, |run| run.limits().wait_for_primary);
         (self.now.since(since) >= limit)

@@ -36,9 +36,9 @@ impl Engine {
             May::Act => None,
             May::ActAfter(wait) if stood >= wait => None,
             May::ActAfter(wait) => Some(format!(
-                "{}: waits {} s more (monitor.half_dead.takeover_after)",
+                "{}: acts only when it has stood for {} s (monitor.half_dead.takeover_after)",
                 self.judgement.verdict,
-                wait.saturating_sub(stood).as_secs() + 1
+                wait.as_secs()
             )),
             May::Not => Some(format!("{}: {}", self.judgement.verdict, self.judgement.because)),
         }

@@ -128,11 +128,11 @@ pub enum Guard {
     MayAct,
     /// It does not, or is not.
     MayNotAct,
-    /// The claim was not begun: nothing has changed yet.
+    /// No claim was seen to stand: nothing has changed yet that would not be handed back (row 3).
     BeforeClaim,
     /// Likewise, and no person asked for the plan.
     BeforeClaimUnasked,
-    /// The claim was begun: it cannot be recalled. Said once.
+    /// The claim stands: it cannot be recalled. Said once.
     AfterClaimUnsaid,
     /// The claim was begun.
     Claimed,
@@ -150,7 +150,8 @@ pub enum Guard {
     ClaimWrittenAndIdle,
     /// This node served before a restart, and has not proved since that it does.
     Unproved,
-    /// The plan that was interrupted by a restart waits for the epoch.
+    /// The plan that was interrupted by a restart waits for the epoch; where its claim does not stand, also for a
+    /// verdict that would allow it.
     WaitsForEpoch,
     /// No plan runs.
     NoPlan,

@@ -3,5 +3,6 @@
 mod crashes;
 mod epochs;
 mod people;
+mod random;
 mod takeovers;
 mod world;

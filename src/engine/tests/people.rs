@@ -1,7 +1,8 @@
 //! What a person asks: takeover, failback, pause, continue, abandon, ack.
 
 use super::world::{Host, World, failback, takeover};
-use crate::units::operator::{Command, Reply};
+use crate::engine::Event;
+use crate::units::operator::{Command, Reply, Request};
 use crate::units::{State, Step, StepOutcome};
 
 fn active() -> World {
@@ -165,6 +166,20 @@ fn a_primary_that_does_not_come_up_in_time_loses_the_service_again() {
     w.run_until(State::Active, 60);
     assert_eq!(w.holder(), "3 pbx-b");
     assert!(w.serving && w.named);
+}
+
+#[test]
+fn a_silent_primary_is_not_believed_dead_again_while_we_are_cut_off() {
+    let mut w = active();
+    w.primary = Host::Up;
+    w.run_for(5);
+    w.hear(Event::Request(Request { command: failback(), reason: "a test".into(), by: String::new() }));
+    w.primary = Host::Down;
+    w.internet = false;
+    w.run_for(300);
+    assert_eq!((w.state(), w.holder().as_str()), (State::FailingBack, "2 pbx-a"), "{}", w.story());
+    w.internet = true;
+    w.run_until(State::Active, 30);
 }
 
 #[test]

@@ -221,3 +221,26 @@ fn a_full_disk_disarms_before_the_claim_and_does_not_stop_after_it() {
     w.hear(Event::Store(Ok(())));
     w.run_until(State::Active, 30);
 }
+
+#[test]
+fn a_claim_that_was_never_seen_to_stand_is_not_pressed_against_a_living_primary() {
+    let mut w = World::well();
+    w.primary = Host::Down;
+    w.faults.insert(Step::Claim, StepOutcome::unknown("no answer"));
+    w.run_for(60);
+    assert_eq!(w.state(), State::TakingOver);
+    w.primary = Host::Up;
+    w.run_for(10);
+    assert_eq!(w.state(), State::Standby, "{}", w.story());
+    // The swap that was sent long ago is applied after all: it is handed back.
+    let late = w.engine.memory().claim.clone().expect("the claim is remembered by its id");
+    w.epoch = Ok(crate::units::EpochSeen::held(late));
+    w.faults.clear();
+    w.run_for(30);
+    assert_eq!(
+        (w.state(), w.holder().as_str(), w.acted(Step::Reload)),
+        (State::Standby, "2 pbx-a", 0),
+        "{}",
+        w.story()
+    );
+}
