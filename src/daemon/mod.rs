@@ -14,6 +14,7 @@ pub mod settings;
 mod start;
 mod steps;
 mod turn;
+mod under_way;
 mod watch;
 pub mod world;
 

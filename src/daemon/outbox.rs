@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::host::clock;
 use crate::store::{Queued, Store};
-use crate::units::{DeliveryOutcome, Target};
+use crate::units::{Delivery, DeliveryOutcome, Target};
 
 use super::world::World;
 
@@ -92,6 +92,25 @@ async fn send(store: Store, world: Arc<World>, news: watch::Sender<u64>, queued:
     }
     news.send_modify(|n| *n += 1);
     delivery.target
+}
+
+/// How often a message that could not be queued is tried.
+const UNQUEUED_TRIES: u32 = 5;
+
+/// Sends messages that the disk refused: a full disk must not silence the alarm about itself.
+pub async fn send_unqueued(world: &World, deliveries: Vec<Delivery>) {
+    for delivery in deliveries {
+        let Some(courier) = world.couriers.get(&delivery.target) else { continue };
+        for attempt in 1..=UNQUEUED_TRIES {
+            match courier.deliver(&delivery).await {
+                DeliveryOutcome::Retry(why) => {
+                    tracing::warn!(target = %delivery.target, attempt, why, "message not accepted, and not queued");
+                    tokio::time::sleep(BACK_OFF_FIRST.saturating_mul(1 << attempt)).await;
+                }
+                DeliveryOutcome::Accepted(_) | DeliveryOutcome::Rejected(_) => break,
+            }
+        }
+    }
 }
 
 fn tries(world: &World, target: &Target) -> u32 {

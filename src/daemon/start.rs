@@ -88,6 +88,7 @@ pub async fn run(path: &Path) -> Result<(), Stopped> {
     let farewell = turn.last_words();
     service::tell(&[NotifyState::Stopping, NotifyState::Status(&farewell)]);
     tracing::info!(farewell, "stopped");
+    turn.end().await;
     tasks.shutdown().await;
     drop(turn);
     store.close().await.map_err(|trouble| Stopped::Cannot(trouble.to_string()))

@@ -21,9 +21,10 @@ use crate::units::{EpochSeen, PlanKind, State};
 
 use super::probers::{Pace, Probers};
 use super::steps::{self, Hands};
+use super::under_way::UnderWay;
 use super::watch::Standing;
 use super::world::World;
-use super::{messages, service, settings};
+use super::{messages, outbox, service, settings};
 
 /// What arrives at the loop.
 pub enum Input {
@@ -71,6 +72,10 @@ pub struct Turn {
     probers: Probers,
     /// New settings that wait for the plan's end.
     postponed: Option<Box<World>>,
+    /// A batch did not reach the disk.
+    unwritten: bool,
+    /// What the plans' steps do now.
+    under_way: UnderWay,
 }
 
 /// Where the loop's tasks listen.
@@ -104,6 +109,8 @@ impl Turn {
             tasks: JoinSet::new(),
             probers,
             postponed: None,
+            unwritten: false,
+            under_way: UnderWay::default(),
         }
     }
 
@@ -119,6 +126,7 @@ impl Turn {
                 biased;
                 _ = stop.changed() => {}
                 _ = tick.tick() => {
+                    self.write_again();
                     self.hear(Event::Tick);
                     service::tell(&[NotifyState::Watchdog]);
                 }
@@ -130,6 +138,17 @@ impl Turn {
                 () = tokio::time::sleep(wake) => self.hear(Event::Tick),
                 Some(_) = self.tasks.join_next() => {}
             }
+        }
+    }
+
+    /// Once a second, and not at once: a disk that refuses must not be asked in a circle.
+    fn write_again(&mut self) {
+        if !std::mem::take(&mut self.unwritten) {
+            return;
+        }
+        self.engine.forget_written();
+        if self.store.health().borrow().trouble.is_none() {
+            self.hear(Event::Store(Ok(())));
         }
     }
 
@@ -153,7 +172,7 @@ impl Turn {
                         self.hear(Event::NotBegun { plan, step });
                     }
                 }
-                self.engine.forget_written();
+                self.unwritten = true;
                 self.hear(Event::Store(Err(why)));
             }
             Input::Reconfigured(world) => self.reconfigure(world),
@@ -191,7 +210,7 @@ impl Turn {
                 batch.deliveries.extend(messages::deliveries(happening, &self.world.config, &pair));
             }
         }
-        let queued = !batch.deliveries.is_empty();
+        let deliveries = batch.deliveries.clone();
         self.follow(&asks);
         let answer = answer.zip(reply);
         if batch.is_empty() && asks.is_empty() && answer.is_none() {
@@ -199,7 +218,7 @@ impl Turn {
         }
         let written = (!batch.is_empty()).then(|| self.store.commit(batch));
         let hands = self.hands();
-        let (inputs, news) = (self.inputs.clone(), self.news.clone());
+        let (inputs, news, under_way) = (self.inputs.clone(), self.news.clone(), self.under_way.clone());
         self.tasks.spawn(async move {
             let trouble = match written {
                 Some(written) => written.await.err(),
@@ -208,27 +227,41 @@ impl Turn {
             if let Some((answer, reply)) = answer {
                 let _ = answer.send(reply);
             }
-            if queued && trouble.is_none() {
+            if !deliveries.is_empty() && trouble.is_none() {
                 news.send_modify(|n| *n += 1);
             }
             let mut begin = asks;
             if let Some(trouble) = trouble {
+                // What cannot be queued is sent from memory, under the same key.
+                let world = Arc::clone(&hands.world);
+                tokio::spawn(async move { outbox::send_unqueued(&world, deliveries).await });
                 let refused = match durability {
                     Durability::Required => begin.extract_if(.., |ask| matches!(ask, Ask::Step { .. })).collect(),
                     Durability::Wanted => Vec::new(),
                 };
                 let _ = inputs.send(Input::Refused(refused, trouble.to_string())).await;
             }
-            let mut steps = JoinSet::new();
+            for ask in &begin {
+                if let Ask::Forget(plan) = ask {
+                    under_way.end(*plan).await;
+                }
+            }
             for ask in begin {
+                let plan = match &ask {
+                    Ask::Step { plan, .. } => Some(*plan),
+                    _ => None,
+                };
                 let (hands, inputs) = (hands.clone(), inputs.clone());
-                steps.spawn(async move {
+                let work = async move {
                     if let Some(event) = begin_ask(hands, ask).await {
                         let _ = inputs.send(Input::Heard(event)).await;
                     }
-                });
+                };
+                match plan {
+                    Some(plan) => under_way.begin(plan, work),
+                    None => drop(tokio::spawn(work)),
+                }
             }
-            while steps.join_next().await.is_some() {}
         });
     }
 
@@ -276,6 +309,12 @@ impl Turn {
         tracing::info!("new settings are in force");
     }
 
+    /// Ends what is under way; the journal says what was begun.
+    pub async fn end(&mut self) {
+        self.under_way.end_all().await;
+        self.tasks.shutdown().await;
+    }
+
     /// Where the robot stands at its end, for the last words.
     pub fn last_words(&self) -> String {
         match self.engine.state() {
@@ -295,7 +334,7 @@ async fn begin_ask(hands: Hands, ask: Ask) -> Option<Event> {
         Ask::Step { .. } => steps::carry_out(hands, ask).await,
         Ask::ReadEpoch => Some(Event::Epoch(hands.world.epoch.read().await)),
         Ask::Swap { from, to } => Some(Event::Swapped(swap(&hands, &from, &to).await)),
-        // The probers follow the pace; a plan's late answers are ignored by its id.
+        // The probers follow the pace; a dropped plan's work was ended before.
         Ask::ProbeNow | Ask::Forget(_) => None,
     }
 }
