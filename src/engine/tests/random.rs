@@ -94,10 +94,10 @@ fn number(w: &World) -> u64 {
 }
 
 fn seeds() -> Vec<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse().ok());
-    match number("PBX_FAILOVER_SEED") {
+    let number = |text: Option<&str>| text.and_then(|text| text.parse().ok());
+    match number(option_env!("PBX_FAILOVER_SEED")) {
         Some(seed) => vec![seed],
-        None => (1..=number("PBX_FAILOVER_WORLDS").unwrap_or(WORLDS)).collect(),
+        None => (1..=number(option_env!("PBX_FAILOVER_WORLDS")).unwrap_or(WORLDS)).collect(),
     }
 }
 
