@@ -334,8 +334,13 @@ async fn begin_ask(hands: Hands, ask: Ask) -> Option<Event> {
         Ask::Step { .. } => steps::carry_out(hands, ask).await,
         Ask::ReadEpoch => Some(Event::Epoch(hands.world.epoch.read().await)),
         Ask::Swap { from, to } => Some(Event::Swapped(swap(&hands, &from, &to).await)),
-        // The probers follow the pace; a dropped plan's work was ended before.
-        Ask::ProbeNow | Ask::Forget(_) => None,
+        // The probers follow the pace by themselves; whoever else sees the primary is asked here.
+        Ask::ProbeNow => {
+            let (site, observers) = tokio::join!(hands.world.site.sighting(), hands.world.observers.sighting());
+            Some(Event::Sighted { site, observers })
+        }
+        // A dropped plan's work was ended before.
+        Ask::Forget(_) => None,
     }
 }
 

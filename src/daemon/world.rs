@@ -33,6 +33,8 @@ pub struct World {
     pub gate: Box<dyn DataGate>,
     /// The witness at the primary's site.
     pub site: Box<dyn Witness>,
+    /// Observers elsewhere.
+    pub observers: Box<dyn Witness>,
 }
 
 impl World {
@@ -63,6 +65,7 @@ impl World {
             fence: Box::new(NotConfigured),
             gate: Box::new(NotConfigured),
             site: Box::new(NotConfigured),
+            observers: Box::new(NotConfigured),
             config,
         })
     }

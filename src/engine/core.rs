@@ -403,7 +403,8 @@ impl Engine {
 
     /// When [`Engine::handle`] has something to do before the next tick.
     pub fn wake_at(&self) -> Option<Duration> {
-        self.run.as_ref().and_then(Run::wake_at).into_iter().chain(self.hold_down_until).min()
+        let run = self.run.as_ref().filter(|_| !self.interrupted);
+        run.and_then(Run::wake_at).into_iter().chain(self.hold_down_until).min()
     }
 
     /// Whether a check shall be asked fast.

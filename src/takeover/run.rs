@@ -239,8 +239,7 @@ impl Run {
             return todo;
         }
         for i in 0..self.steps.len() {
-            let row = self.steps[i].row;
-            let ready = row.requires.iter().all(|r| self.is_over(*r));
+            let ready = self.is_ready(&self.steps[i]);
             let due = self.steps[i].next_try.is_none_or(|at| now.boot >= at);
             let idle = matches!(self.steps[i].state, StepState::Pending | StepState::Running)
                 && self.steps[i].flight == Flight::None;
@@ -499,9 +498,16 @@ impl Run {
         })
     }
 
-    /// When [`Run::next`] has something to say again, at the latest.
+    /// When [`Run::next`] has something to say again, at the latest. A step that waits for another wakes nobody.
     pub fn wake_at(&self) -> Option<Duration> {
-        self.steps.iter().filter(|s| s.flight == Flight::None).filter_map(|s| s.next_try).min()
+        let waiting = |s: &&StepRun| {
+            matches!(s.state, StepState::Pending | StepState::Running) && s.flight == Flight::None && self.is_ready(s)
+        };
+        self.steps.iter().filter(waiting).filter_map(|s| s.next_try).min().filter(|_| self.halted.is_none())
+    }
+
+    fn is_ready(&self, step: &StepRun) -> bool {
+        step.row.requires.iter().all(|required| self.is_over(*required))
     }
 
     /// The records made since the last call, in order.

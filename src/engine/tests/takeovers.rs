@@ -183,6 +183,21 @@ fn a_pbx_that_does_not_start_is_tried_for_ever_while_the_primary_is_dead() {
 }
 
 #[test]
+fn a_step_that_waits_for_another_wakes_nobody() {
+    let mut w = World::well();
+    w.primary = Host::Down;
+    // The PBX dies as soon as it has started, and then does not start any more.
+    w.faults.insert(Step::Reload, StepOutcome::done("started"));
+    w.run_until(State::TakingOver, 30);
+    w.run_for(20);
+    w.faults.insert(Step::Reload, StepOutcome::failed("unit failed"));
+    w.run_for(60); // the world asserts after each second that no wake-up lies in the past
+    assert_eq!(w.state(), State::TakingOver);
+    w.faults.clear();
+    w.run_until(State::Active, 30);
+}
+
+#[test]
 fn a_backup_that_does_not_come_up_does_not_keep_a_living_primary_down() {
     let mut w = World::well();
     w.primary = Host::Down;

@@ -355,6 +355,8 @@ impl World {
             self.hear(Event::Tick);
             self.probe_all();
             self.answer_all();
+            let wake = self.engine.wake_at();
+            assert!(wake.is_none_or(|at| at > self.now.boot), "woken without end\n{}", self.story());
         }
     }
 
