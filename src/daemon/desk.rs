@@ -124,9 +124,10 @@ impl Desk for DaemonDesk {
             let stopped = pair.plan.as_ref().is_some_and(|plan| {
                 plan.steps.iter().any(|s| s.name == Step::StopAccepting && s.state != crate::units::StepState::Pending)
             });
+            let giving_back = pair.plan.as_ref().is_some_and(|plan| plan.name == PlanKind::Failback);
             match pair.state {
                 State::Active => Serving::Yes,
-                State::FailingBack if !stopped => Serving::Yes,
+                State::FailingBack | State::Halted if giving_back && !stopped => Serving::Yes,
                 _ => Serving::No,
             }
         })

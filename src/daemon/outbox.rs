@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::host::clock;
+use crate::host::{clock, guarded};
 use crate::store::{Queued, Store};
 use crate::units::{Delivery, DeliveryOutcome, Target};
 
@@ -28,8 +28,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// After the store refused an answer.
 const STORE_PAUSE: Duration = Duration::from_secs(5);
 
-/// Sends for ever; ends when `worlds` is dropped. `news` is bumped by whoever queues something, and here after each
-/// recorded answer.
+/// Sends for ever. `news` is bumped by whoever queues something, and here after each recorded answer.
 pub async fn run(store: Store, worlds: watch::Receiver<Arc<World>>, news: watch::Sender<u64>) {
     let mut heard = news.subscribe();
     let mut under_way: JoinSet<Target> = JoinSet::new();
@@ -66,7 +65,9 @@ fn until(next: jiff::Timestamp) -> Duration {
 async fn send(store: Store, world: Arc<World>, news: watch::Sender<u64>, queued: Queued) -> Target {
     let Queued { delivery, attempt } = queued;
     let outcome = match world.couriers.get(&delivery.target) {
-        Some(courier) => courier.deliver(&delivery).await,
+        Some(courier) => guarded::unless_it_panics(courier.deliver(&delivery)).await.unwrap_or_else(|| {
+            DeliveryOutcome::Retry("its courier ended without an answer, which is a fault of this program".to_owned())
+        }),
         None => DeliveryOutcome::Rejected(format!("{} is not configured any more", delivery.target)),
     };
     let outcome = match outcome {

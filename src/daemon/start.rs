@@ -46,8 +46,9 @@ pub async fn run(path: &Path) -> Result<(), Stopped> {
     let config = loaded.config;
     let mut signals = Signals::listen().map_err(|e| Stopped::Cannot(format!("signals cannot be heard: {e}")))?;
     let (store, found) = open_store(&config)?;
-    let recovered = recovered(found);
+    let mut recovered = recovered(found);
     let plan_world = plan_world(&config, &recovered.journal);
+    recovered.plan_settings = plan_world.as_ref().map(|world| settings::of(&world.config));
     let world = Arc::new(World::build(config).map_err(Stopped::Cannot)?);
     let engine = Engine::new(settings::of(&world.config), recovered, clock::now(), seed()).map_err(Stopped::Cannot)?;
     let control = ControlSocket::bind(&world.config.control).await.map_err(|e| Stopped::Cannot(e.to_string()))?;
@@ -109,7 +110,7 @@ fn open_store(config: &Config) -> Result<(Store, store::Recovered), Stopped> {
 
 fn recovered(found: store::Recovered) -> Recovered {
     let journal = found.open_plan.or(found.last_plan).map(|(_, journal)| journal).unwrap_or_default();
-    Recovered { memory: found.memory, journal }
+    Recovered { memory: found.memory, journal, plan_settings: None }
 }
 
 /// The world of an interrupted plan, when its configuration is not the present one.

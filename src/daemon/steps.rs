@@ -56,6 +56,13 @@ pub async fn carry_out(hands: Hands, ask: Ask) -> Option<Event> {
     Some(Event::Step(StepReport { plan, step, attempt, mode, outcome, seen }))
 }
 
+/// What is reported of a step whose work ended without an answer.
+pub fn lost(ask: &Ask) -> Option<Event> {
+    let Ask::Step { plan, step, attempt, mode, .. } = ask else { return None };
+    let outcome = StepOutcome::unknown("its work ended without an answer, which is a fault of this program");
+    Some(Event::Step(StepReport { plan: *plan, step: *step, attempt: *attempt, mode: *mode, outcome, seen: None }))
+}
+
 async fn swap(
     world: &World,
     from: crate::units::EpochSeen,
@@ -104,10 +111,11 @@ async fn run(world: &World, key: &str, argv: &[String], limit: Duration) -> Step
         return StepOutcome::done(format!("{key} is not set"));
     }
     let config = &world.config;
+    let directories: Vec<_> = config.pbx.working_dirs.iter().map(|dir| dir.display().to_string()).collect();
     let env = [
         ("PBX_FAILOVER_NODE".to_owned(), config.node.to_string()),
         ("PBX_FAILOVER_PRIMARY".to_owned(), config.primary.address().to_string()),
-        ("PBX_FAILOVER_WORKING_DIR".to_owned(), config.pbx.working_dirs[0].display().to_string()),
+        ("PBX_FAILOVER_WORKING_DIR".to_owned(), directories.join(":")),
     ];
     let end = command::run(argv, &env, limit).await;
     let line = format!("{key}: {}", end.line());
@@ -148,10 +156,15 @@ async fn settle(dirs: &[PathBuf], settle: Duration) -> String {
     let deadline = tokio::time::Instant::now() + SETTLE_MAX.max(settle);
     loop {
         let dirs = dirs.to_vec();
-        let newest = tokio::task::spawn_blocking(move || newest_change(&dirs)).await.ok().flatten();
-        let quiet = newest.and_then(|at| SystemTime::now().duration_since(at).ok());
-        match quiet {
-            None if newest.is_none() => return "the working directory is empty or not there".to_owned(),
+        let newest = tokio::task::spawn_blocking(move || newest_change(&dirs)).await;
+        let newest = match newest {
+            Ok(Newest::At(at)) => at,
+            Ok(Newest::Nothing) => return "the working directory is empty or not there".to_owned(),
+            Ok(Newest::TooMany) | Err(_) => {
+                return format!("more than {FILES_MAX} files: not waited for, went on all the same");
+            }
+        };
+        match SystemTime::now().duration_since(newest).ok() {
             Some(quiet) if quiet >= settle => return format!("no change for {} s", quiet.as_secs()),
             _ if tokio::time::Instant::now() >= deadline => {
                 return format!("still changing after {} s, went on all the same", SETTLE_MAX.as_secs());
@@ -162,7 +175,13 @@ async fn settle(dirs: &[PathBuf], settle: Duration) -> String {
     }
 }
 
-fn newest_change(dirs: &[PathBuf]) -> Option<SystemTime> {
+enum Newest {
+    At(SystemTime),
+    Nothing,
+    TooMany,
+}
+
+fn newest_change(dirs: &[PathBuf]) -> Newest {
     let mut newest = None;
     let mut left = FILES_MAX;
     let mut open: Vec<PathBuf> = dirs.to_vec();
@@ -170,7 +189,10 @@ fn newest_change(dirs: &[PathBuf]) -> Option<SystemTime> {
         let Ok(entries) = std::fs::read_dir(&dir) else { continue };
         newest = newest.max(std::fs::metadata(&dir).and_then(|m| m.modified()).ok());
         for entry in entries.flatten() {
-            left = left.checked_sub(1)?;
+            left -= 1;
+            if left == 0 {
+                return Newest::TooMany;
+            }
             let Ok(meta) = entry.metadata() else { continue };
             newest = newest.max(meta.modified().ok());
             if meta.is_dir() {
@@ -178,7 +200,7 @@ fn newest_change(dirs: &[PathBuf]) -> Option<SystemTime> {
             }
         }
     }
-    newest
+    newest.map_or(Newest::Nothing, Newest::At)
 }
 
 /// The records' last verified values, as the store keeps them.

@@ -13,11 +13,12 @@ use tokio::time::MissedTickBehavior;
 
 use crate::decision::stall::TICK;
 use crate::engine::{Ask, Durability, Engine, Event, Output};
-use crate::host::clock;
-use crate::store::Store;
+use crate::host::{clock, guarded};
+use crate::store::{Health, Store};
+use crate::units::journal::JournalEntry;
 use crate::units::operator::{Command, Reply, Request};
 use crate::units::snapshot::{Explanation, Pair};
-use crate::units::{EpochSeen, PlanKind, State};
+use crate::units::{EpochSeen, PlanId, PlanKind, State};
 
 use super::probers::{Pace, Probers};
 use super::steps::{self, Hands};
@@ -35,11 +36,21 @@ pub enum Input {
     /// Somebody wants to look.
     Look(Looking),
     /// What was asked for was not begun, because the disk refused; and why.
-    Refused(Vec<Ask>, String),
+    Refused(Unwritten),
     /// New settings, already built.
     Reconfigured(Box<World>),
     /// A configuration was refused, and why.
     ConfigRefused(String),
+}
+
+/// What came of a batch that the disk refused.
+pub struct Unwritten {
+    /// Steps that were therefore not begun.
+    not_begun: Vec<Ask>,
+    /// The journal's share of it, to be written with the next batch: without it a plan could not be resumed.
+    journal: Vec<JournalEntry>,
+    /// Why.
+    why: String,
 }
 
 /// What somebody wants to look at.
@@ -52,6 +63,9 @@ pub enum Looking {
     WouldRefuse(Command, oneshot::Sender<Option<String>>),
 }
 
+/// How many journal records wait for a disk that refuses: a plan has some fifty.
+const UNWRITTEN_MAX: usize = 500;
+
 /// How many inputs may wait: a burst of results and a few people.
 pub const INPUTS_MAX: usize = 1024;
 
@@ -61,6 +75,8 @@ pub struct Turn {
     world: Arc<World>,
     /// The world of the plan that runs, when it is not the present one.
     plan_world: Option<Arc<World>>,
+    /// The plan that it belongs to.
+    plan_of_world: Option<PlanId>,
     store: Store,
     inputs: mpsc::Sender<Input>,
     pace: watch::Sender<Pace>,
@@ -74,6 +90,8 @@ pub struct Turn {
     postponed: Option<Box<World>>,
     /// A batch did not reach the disk.
     unwritten: bool,
+    /// The journal records that it held.
+    late_journal: Vec<JournalEntry>,
     /// What the plans' steps do now.
     under_way: UnderWay,
 }
@@ -97,6 +115,7 @@ impl Turn {
         let probers = Probers::start(&world, &pace, &wires.inputs, &store);
         let Wires { inputs, worlds, standing, news } = wires;
         Self {
+            plan_of_world: engine.plan_id(),
             engine,
             world,
             plan_world,
@@ -110,6 +129,7 @@ impl Turn {
             probers,
             postponed: None,
             unwritten: false,
+            late_journal: Vec::new(),
             under_way: UnderWay::default(),
         }
     }
@@ -131,8 +151,8 @@ impl Turn {
                     service::tell(&[NotifyState::Watchdog]);
                 }
                 Ok(()) = health.changed() => {
-                    let trouble = health.borrow_and_update().trouble.clone();
-                    self.hear(Event::Store(trouble.map_or(Ok(()), |trouble| Err(trouble.to_string()))));
+                    let state = state_of(&health.borrow_and_update());
+                    self.hear(Event::Store(state));
                 }
                 Some(input) = inputs.recv() => self.take(input),
                 () = tokio::time::sleep(wake) => self.hear(Event::Tick),
@@ -141,14 +161,27 @@ impl Turn {
         }
     }
 
+    fn refused(&mut self, Unwritten { not_begun, journal, why }: Unwritten) {
+        self.unwritten = true;
+        let room = UNWRITTEN_MAX.saturating_sub(self.late_journal.len());
+        self.late_journal.extend(journal.into_iter().take(room));
+        for ask in not_begun {
+            if let Ask::Step { plan, step, .. } = ask {
+                self.hear(Event::NotBegun { plan, step });
+            }
+        }
+        self.hear(Event::Store(Err(why)));
+    }
+
     /// Once a second, and not at once: a disk that refuses must not be asked in a circle.
     fn write_again(&mut self) {
         if !std::mem::take(&mut self.unwritten) {
             return;
         }
         self.engine.forget_written();
-        if self.store.health().borrow().trouble.is_none() {
-            self.hear(Event::Store(Ok(())));
+        let state = state_of(&self.store.health().borrow());
+        if state.is_ok() {
+            self.hear(Event::Store(state));
         }
     }
 
@@ -166,15 +199,7 @@ impl Turn {
                 self.dispatch(output, Some(answer));
             }
             Input::Look(looking) => self.look(looking),
-            Input::Refused(asks, why) => {
-                for ask in asks {
-                    if let Ask::Step { plan, step, .. } = ask {
-                        self.hear(Event::NotBegun { plan, step });
-                    }
-                }
-                self.unwritten = true;
-                self.hear(Event::Store(Err(why)));
-            }
+            Input::Refused(refused) => self.refused(refused),
             Input::Reconfigured(world) => self.reconfigure(world),
             Input::ConfigRefused(why) => tracing::error!(why, "the new configuration is refused, the old one stays"),
         }
@@ -216,6 +241,10 @@ impl Turn {
         if batch.is_empty() && asks.is_empty() && answer.is_none() {
             return;
         }
+        if !batch.is_empty() {
+            batch.journal.splice(0..0, self.late_journal.drain(..));
+        }
+        let journal = batch.journal.clone();
         let written = (!batch.is_empty()).then(|| self.store.commit(batch));
         let hands = self.hands();
         let (inputs, news, under_way) = (self.inputs.clone(), self.news.clone(), self.under_way.clone());
@@ -225,7 +254,12 @@ impl Turn {
                 None => None,
             };
             if let Some((answer, reply)) = answer {
-                let _ = answer.send(reply);
+                let _ = answer.send(match &trouble {
+                    Some(trouble) if durability == Durability::Required => {
+                        Reply::Refused(format!("not begun: {trouble}"))
+                    }
+                    _ => reply,
+                });
             }
             if !deliveries.is_empty() && trouble.is_none() {
                 news.send_modify(|n| *n += 1);
@@ -235,11 +269,12 @@ impl Turn {
                 // What cannot be queued is sent from memory, under the same key.
                 let world = Arc::clone(&hands.world);
                 tokio::spawn(async move { outbox::send_unqueued(&world, deliveries).await });
-                let refused = match durability {
+                let not_begun = match durability {
                     Durability::Required => begin.extract_if(.., |ask| matches!(ask, Ask::Step { .. })).collect(),
                     Durability::Wanted => Vec::new(),
                 };
-                let _ = inputs.send(Input::Refused(refused, trouble.to_string())).await;
+                let unwritten = Unwritten { not_begun, journal, why: trouble.to_string() };
+                let _ = inputs.send(Input::Refused(unwritten)).await;
             }
             for ask in &begin {
                 if let Ask::Forget(plan) = ask {
@@ -252,8 +287,10 @@ impl Turn {
                     _ => None,
                 };
                 let (hands, inputs) = (hands.clone(), inputs.clone());
+                let lost = steps::lost(&ask);
                 let work = async move {
-                    if let Some(event) = begin_ask(hands, ask).await {
+                    let event = guarded::unless_it_panics(begin_ask(hands, ask)).await.unwrap_or(lost);
+                    if let Some(event) = event {
                         let _ = inputs.send(Input::Heard(event)).await;
                     }
                 };
@@ -287,11 +324,13 @@ impl Turn {
             let status = format!("{}, {}", standing.state, self.engine.verdict());
             service::tell(&[NotifyState::Status(&status)]);
         }
-        if self.engine.plan_kind().is_none() {
+        if self.engine.plan_id() != self.plan_of_world {
             self.plan_world = None;
-            if let Some(world) = self.postponed.take() {
-                self.reconfigure(world);
-            }
+        }
+        if self.engine.plan_kind().is_none()
+            && let Some(world) = self.postponed.take()
+        {
+            self.reconfigure(world);
         }
     }
 
@@ -311,7 +350,7 @@ impl Turn {
 
     /// Ends what is under way; the journal says what was begun.
     pub async fn end(&mut self) {
-        self.under_way.end_all().await;
+        self.under_way.finish().await;
         self.tasks.shutdown().await;
     }
 
@@ -325,6 +364,15 @@ impl Turn {
             }
             state => format!("the PBX is left as it is ({state})"),
         }
+    }
+}
+
+/// What the engine is told of the store.
+fn state_of(health: &Health) -> Result<(), String> {
+    match (&health.trouble, health.is_good()) {
+        (Some(trouble), _) => Err(trouble.to_string()),
+        (None, true) => Ok(()),
+        (None, false) => Err("no space is held for a plan's journal; make room in state_dir".to_owned()),
     }
 }
 

@@ -5,10 +5,14 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
 use crate::units::PlanId;
+
+/// At the daemon's end a step has so long: less than systemd waits before it kills (TimeoutStopSec).
+const FINISH_WITHIN: Duration = Duration::from_secs(20);
 
 /// The tasks of each plan's steps; clones share them.
 #[derive(Clone, Default)]
@@ -49,11 +53,19 @@ impl UnderWay {
         }
     }
 
-    /// Ends everything, for the daemon's own end.
-    pub async fn end_all(&self) {
-        let plans: Vec<_> = self.0.lock().unwrap_or_else(PoisonError::into_inner).tasks.keys().copied().collect();
-        for plan in plans {
-            self.end(plan).await;
+    /// For the daemon's own end: lets what is under way finish, so that a PBX that is being started is not ended with
+    /// the robot; after a while ends it.
+    pub async fn finish(&self) {
+        let all: Vec<_> = {
+            let mut plans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut plans.tasks).into_values().flatten().collect()
+        };
+        let deadline = tokio::time::Instant::now() + FINISH_WITHIN;
+        for mut task in all {
+            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
+                task.abort();
+                let _ = task.await;
+            }
         }
     }
 }

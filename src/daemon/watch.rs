@@ -173,7 +173,13 @@ pub async fn conformance(mut worlds: watch::Receiver<Arc<World>>, store: Store, 
             Epoch::Local => Ok(()),
             Epoch::Dns { record, .. } => prove(&world, &store, record, &inputs).await,
         };
-        if said.as_ref() != Some(&result) {
+        // A store that cannot answer says nothing about the zone; the last result stays.
+        let result = match result {
+            Err(Unproved::Store) => None,
+            Err(Unproved::Epoch(why)) => Some(Err(why)),
+            Ok(()) => Some(Ok(())),
+        };
+        if let Some(result) = result.filter(|result| said.as_ref() != Some(result)) {
             said = Some(result.clone());
             if inputs.send(Input::Heard(Event::Conformance(result))).await.is_err() {
                 return;
@@ -186,34 +192,43 @@ pub async fn conformance(mut worlds: watch::Receiver<Arc<World>>, store: Store, 
     }
 }
 
-async fn prove(world: &World, store: &Store, record: &str, inputs: &mpsc::Sender<Input>) -> Result<(), String> {
-    let fact = async |key: &str| store.fact(key.to_owned()).await.map_err(|trouble| trouble.to_string());
+/// Why conformance is not proved.
+enum Unproved {
+    /// Our own store did not answer.
+    Store,
+    /// One line of advice about the epoch.
+    Epoch(String),
+}
+
+async fn prove(world: &World, store: &Store, record: &str, inputs: &mpsc::Sender<Input>) -> Result<(), Unproved> {
+    let fact = async |key: &str| store.fact(key.to_owned()).await.map_err(|_| Unproved::Store);
     let put = async |key: &str, value: &str| {
-        store.put_fact(key.to_owned(), &serde_json::Value::from(value)).await.map_err(|trouble| trouble.to_string())
+        store.put_fact(key.to_owned(), &serde_json::Value::from(value)).await.map_err(|_| Unproved::Store)
     };
     let accepted = accepted(&world.config.state_dir).filter(|accepted| accepted.lines().next() == Some(record));
     if let Some(accepted) = &accepted
         && fact(ACCEPTED_FACT).await? != Some(accepted.as_str().into())
     {
+        // Heard twice it does no harm; forgotten it would leave a person's word unheard.
+        let _ = inputs.send(Input::Heard(Event::AcceptAbsentEpoch)).await;
         put(RECORD_FACT, record).await?;
         put(ACCEPTED_FACT, accepted).await?;
-        let _ = inputs.send(Input::Heard(Event::AcceptAbsentEpoch)).await;
     }
     match fact(RECORD_FACT).await? {
         None => put(RECORD_FACT, record).await?,
         Some(known) if known == record => {}
         Some(known) => {
-            return Err(format!(
+            return Err(Unproved::Epoch(format!(
                 "epoch.record is {record}, but this node remembers {}: two names are two services; if the change is meant, run `pbx-failover check --accept-epoch-record`",
                 known.as_str().unwrap_or("another")
-            ));
+            )));
         }
     }
     let fingerprint = world.epoch.fingerprint();
     if fact(CONFORMANCE_FACT).await? == Some(fingerprint.as_str().into()) {
         return Ok(());
     }
-    world.epoch.conformance().await?;
+    world.epoch.conformance().await.map_err(Unproved::Epoch)?;
     put(CONFORMANCE_FACT, &fingerprint).await
 }
 

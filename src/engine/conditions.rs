@@ -4,6 +4,7 @@ use crate::takeover::Run;
 use crate::units::{EventName, PlanKind, Step, StepState, Verdict};
 
 use super::core::{Engine, UNREADABLE_READS};
+use super::settings::EpochStoreKind;
 use super::standing::Standing;
 use super::table::{Action, Guard, Row, Trigger};
 
@@ -34,12 +35,20 @@ impl Engine {
             Standing::Peer { newer: false } | Standing::Nobody => {
                 self.memory.claim.is_some() && (self.memory.written.is_none() || self.interrupted)
             }
+            // A person said to serve without the store, and it is still not there.
+            Standing::Unreadable(_) => {
+                self.settings.epoch_store == EpochStoreKind::Dns
+                    && self.memory.claim.is_some()
+                    && self.memory.written.is_none()
+            }
             _ => false,
         }
     }
 
     fn give_up_over(&self) -> bool {
-        let could_serve = self.votes().up > 0;
+        // A primary that a person has stopped may still answer on another port.
+        let stopped = self.run.as_ref().is_some_and(|run| run.intent().primary_is_stopped);
+        let could_serve = self.votes().up > 0 && !stopped;
         self.claimed_at.is_some_and(|at| could_serve && self.now.since(at) >= self.settings.give_up_after)
     }
 
@@ -48,8 +57,9 @@ impl Engine {
             Trigger::PrimaryUp | Trigger::EvidenceVoid | Trigger::PrimaryTroubled | Trigger::HoldDownOver => {
                 format!("{}: {}", self.judgement.verdict, self.judgement.because)
             }
-            Trigger::EpochOurs => "the record bears our claim".to_owned(),
-            Trigger::EpochOther | Trigger::EpochUnreadable | Trigger::EpochLow => self.standing_text(),
+            Trigger::EpochOurs | Trigger::EpochOther | Trigger::EpochUnreadable | Trigger::EpochLow => {
+                self.standing_text()
+            }
             Trigger::Paused => self.memory.paused_until.map_or_else(String::new, |t| format!("paused until {t}")),
             Trigger::StoreBroken => self.store.clone().err().unwrap_or_default(),
             Trigger::GiveUpOver => {
@@ -67,7 +77,9 @@ impl Engine {
             Guard::Always => true,
             Guard::MayAct => self.may_act(),
             Guard::MayNotAct => !self.may_act(),
-            Guard::BeforeClaim => kind == Some(PlanKind::Takeover) && !self.claim_stands(),
+            Guard::NothingClaimed => {
+                kind == Some(PlanKind::Takeover) && !self.claim_stands() && self.memory.claim.is_none()
+            }
             Guard::BeforeClaimUnasked => {
                 kind == Some(PlanKind::Takeover)
                     && !self.claim_stands()
@@ -90,7 +102,10 @@ impl Engine {
             }),
             Guard::BothAlarmed => self.memory.alarms.contains_key(EventName::BothMayServe.name()),
             Guard::NotSaid => !self.unreadable_said,
-            Guard::ClaimWrittenAndIdle => self.memory.written.is_some() && !self.swapping,
+            Guard::ClaimWrittenAndIdle => {
+                self.memory.written.is_some() && self.claim_stands() && !self.swapping && !self.epoch_reading
+            }
+            Guard::UnprovedAndWithout => (self.unproved || self.interrupted) && self.intent.without_claim,
             Guard::Unproved => self.unproved,
             Guard::WaitsForEpoch => self.interrupted && (self.claim_stands() || self.would_claim_again()),
             Guard::NoPlan => run.is_none(),

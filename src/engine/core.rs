@@ -21,6 +21,15 @@ const TRANSITIONS_MAX: usize = 32;
 /// One failed reading is a lost packet; so many in a row are "unreadable".
 pub(super) const UNREADABLE_READS: u32 = 3;
 
+/// A trigger that happens once.
+#[derive(Debug, Clone)]
+pub(super) struct Once {
+    pub(super) trigger: Trigger,
+    /// The plan that caused it, if one did.
+    pub(super) plan: Option<PlanId>,
+    pub(super) why: String,
+}
+
 /// What the store gives back at the start.
 #[derive(Debug, Clone, Default)]
 pub struct Recovered {
@@ -28,6 +37,8 @@ pub struct Recovered {
     pub memory: Option<serde_json::Value>,
     /// The journal of the plan that was open, or of the last one.
     pub journal: Vec<JournalEntry>,
+    /// The settings of that plan's frozen configuration, where they are not the present ones.
+    pub plan_settings: Option<Settings>,
 }
 
 /// The robot's mind. See the module.
@@ -56,6 +67,8 @@ pub struct Engine {
     pub(super) epoch_failures: u32,
     pub(super) epoch_asked: Option<Duration>,
     pub(super) epoch_reading: bool,
+    /// When the record was last known to have changed by our own hand: older readings say nothing.
+    pub(super) epoch_changed: Duration,
     pub(super) unreadable_said: bool,
     pub(super) primary_back_said: Option<PlanId>,
     pub(super) swapping: bool,
@@ -65,10 +78,10 @@ pub struct Engine {
     pub(super) store: Result<(), String>,
     pub(super) gate: Result<(), String>,
     pub(super) armed: Vec<String>,
-    pub(super) disarmed_told: bool,
+    pub(super) armed_told: bool,
     pub(super) intent: Intent,
     pub(super) asked_because: Option<String>,
-    pub(super) once: Vec<(Trigger, String)>,
+    pub(super) once: Vec<Once>,
     pub(super) out: Output,
     seed: u64,
 }
@@ -87,7 +100,8 @@ impl Engine {
             })?,
             None => Memory::first(now.wall),
         };
-        let run = Run::resume(&recovered.journal, settings.configured, settings.limits, now);
+        let frozen = recovered.plan_settings.as_ref().unwrap_or(&settings);
+        let run = Run::resume(&recovered.journal, frozen.configured, frozen.limits, now);
         let mut engine = Self {
             tallies: tallies(&settings, &memory),
             targets: targets(&settings),
@@ -113,6 +127,7 @@ impl Engine {
             epoch_failures: 0,
             epoch_asked: None,
             epoch_reading: false,
+            epoch_changed: Duration::ZERO,
             unreadable_said: false,
             primary_back_said: None,
             swapping: false,
@@ -122,7 +137,7 @@ impl Engine {
             store: Ok(()),
             gate: Ok(()),
             armed: Vec::new(),
-            disarmed_told: true,
+            armed_told: true,
             intent: Intent::default(),
             asked_because: None,
             once: Vec::new(),
@@ -146,6 +161,11 @@ impl Engine {
             }
             return;
         };
+        if self.memory.plan != Some(run.id()) || !fits(self.memory.state, run.kind()) {
+            self.run = Some(run);
+            self.close_run("dropped: the robot's memory does not name this plan");
+            return self.take_up(None);
+        }
         if matches!(self.memory.state, State::TakingOver | State::Active)
             && matches!(run.kind(), PlanKind::Takeover | PlanKind::Serve)
         {
@@ -263,16 +283,25 @@ impl Engine {
                 break;
             }
         }
+        self.intent_is_spent();
         self.repeat_alarms();
         self.journal_run();
+    }
+
+    /// What a person asked for belongs to the plan that it opened, and to no later one.
+    fn intent_is_spent(&mut self) {
+        if self.once.is_empty() {
+            self.intent = Intent::default();
+        }
     }
 
     fn fire_once(&mut self) -> bool {
         if self.once.is_empty() {
             return false;
         }
-        let (trigger, why) = self.once.remove(0);
-        if let Some(row) = self.row_for(trigger) {
+        let Once { trigger, plan, why } = self.once.remove(0);
+        let current = plan.is_none() || plan == self.run.as_ref().map(Run::id);
+        if let Some(row) = self.row_for(trigger).filter(|_| current) {
             self.transit(row, &why);
         }
         true
@@ -311,8 +340,10 @@ impl Engine {
             site_cut: self.settings.site_cut,
         };
         let judgement = judge(&inputs);
-        if judgement.verdict != self.judgement.verdict {
+        if (judgement.verdict, judgement.may) != (self.judgement.verdict, self.judgement.may) {
             self.verdict_since = self.now.boot;
+        }
+        if judgement.verdict != self.judgement.verdict {
             let what = format!("{} -> {}", self.judgement.verdict, judgement.verdict);
             self.note("verdict", what, judgement.because.to_owned(), None);
             // A hold-down that was begun again for another verdict does not make this one wait longer than its own.
@@ -427,6 +458,11 @@ impl Engine {
         self.judgement.verdict
     }
 
+    /// The plan that runs.
+    pub fn plan_id(&self) -> Option<PlanId> {
+        self.run.as_ref().map(Run::id)
+    }
+
     /// The table of the plan that runs.
     pub fn plan_kind(&self) -> Option<PlanKind> {
         self.run.as_ref().map(Run::kind)
@@ -435,6 +471,19 @@ impl Engine {
     /// What is remembered over a restart.
     pub fn memory(&self) -> &Memory {
         &self.memory
+    }
+}
+
+/// Whether a plan may run in a state.
+fn fits(state: State, kind: PlanKind) -> bool {
+    match state {
+        State::Standby | State::Suspect => {
+            matches!(kind, PlanKind::Retreat | PlanKind::Withdraw | PlanKind::Failback)
+        }
+        State::TakingOver => matches!(kind, PlanKind::Takeover | PlanKind::Withdraw),
+        State::Active => matches!(kind, PlanKind::Takeover | PlanKind::Serve),
+        State::FailingBack => matches!(kind, PlanKind::Failback | PlanKind::Retreat),
+        State::Halted => kind != PlanKind::Serve,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::takeover::Run;
 use crate::units::{Advance, EpochRead, EpochRecord, EpochSeen, Mode, NodeName, PlanId, State, Step, StepOutcome};
 
-use super::core::Engine;
+use super::core::{Engine, UNREADABLE_READS};
 use super::event::{Ask, Order, StepReport};
 use super::settings::EpochStoreKind;
 use super::standing::{Standing, not_claimable};
@@ -34,10 +34,18 @@ impl Engine {
         }
     }
 
-    /// The periodic reading.
+    /// The periodic reading. One that was begun before a swap of our own was answered says nothing any more.
     pub(super) fn epoch_was_read(&mut self, read: EpochRead) {
         self.epoch_reading = false;
-        self.note_epoch(read);
+        if self.epoch_asked.is_some_and(|asked| asked >= self.epoch_changed) {
+            self.note_epoch(read);
+        }
+    }
+
+    /// What a step of our own read.
+    fn note_own_reading(&mut self, seen: &EpochSeen) {
+        self.epoch_changed = self.now.boot;
+        self.note_epoch(Ok(seen.clone()));
     }
 
     fn note_epoch(&mut self, read: EpochRead) {
@@ -51,6 +59,9 @@ impl Engine {
                 }
             }
             Err(_) => self.epoch_failures = self.epoch_failures.saturating_add(1),
+        }
+        if read.is_err() && self.epoch_failures < UNREADABLE_READS && self.epoch_read.is_some() {
+            return; // a lost packet; what was read last still counts
         }
         let before = self.standing_text();
         self.epoch_read = Some(read);
@@ -83,22 +94,36 @@ impl Engine {
     /// The swap of a claim: what was looked at last, for our record under the plan's id.
     pub(super) fn claim_order(&mut self, plan: PlanId) -> Order {
         let from = self.claim_from.clone().unwrap_or(EpochSeen::Absent);
-        let to = self.next_record(self.settings.node.clone(), plan);
+        let to = self.same_or_next(self.memory.claim.clone(), self.settings.node.clone(), plan);
         // Remembered before it is sent: after a crash the record is known as ours by its id.
         if let Some(before) = self.memory.claim.as_ref().filter(|before| before.id != plan) {
-            self.memory.claim_before = Some(before.id);
+            self.memory.claim_before = Some(before.clone());
         }
         self.memory.claim = Some(to.clone());
-        self.memory.written = (self.settings.epoch_store == EpochStoreKind::Dns).then(|| to.to_string());
+        self.wrote(&to.to_string());
         Order::Swap { from, to }
     }
 
     /// The swap of a hand-over: the next turn for the other node.
     pub(super) fn hand_over_order(&mut self, plan: PlanId) -> Order {
         let from = self.claim_from.clone().unwrap_or(EpochSeen::Absent);
-        let to = self.next_record(self.hand_over_target(), plan);
-        self.memory.written = (self.settings.epoch_store == EpochStoreKind::Dns).then(|| to.to_string());
+        let sent = self.memory.written.as_deref().and_then(|text| text.parse().ok());
+        let to = self.same_or_next(sent, self.hand_over_target(), plan);
+        self.wrote(&to.to_string());
         Order::Swap { from, to }
+    }
+
+    /// The swap that was sent before is repeated byte for byte: the first one may be applied yet, and then its record
+    /// guards the DNS moves.
+    fn same_or_next(&self, sent: Option<EpochRecord>, holder: NodeName, plan: PlanId) -> EpochRecord {
+        let number = self.memory.epoch_seen_max + 1;
+        sent.filter(|sent| sent.id == plan && sent.holder == holder && sent.number == number)
+            .unwrap_or_else(|| self.next_record(holder, plan))
+    }
+
+    /// Remembers the record that this plan wrote, as it stands in the zone.
+    fn wrote(&mut self, raw: &str) {
+        self.memory.written = (self.settings.epoch_store == EpochStoreKind::Dns).then(|| raw.to_owned());
     }
 
     fn hand_over_target(&self) -> NodeName {
@@ -115,10 +140,19 @@ impl Engine {
     /// What a look at, or a swap for, the claim means.
     pub(super) fn claim_outcome(&mut self, report: &StepReport) -> StepOutcome {
         if let Some(seen) = &report.seen {
-            self.note_epoch(Ok(seen.clone()));
-            if let Some(record) = seen.record().filter(|record| record.id == report.plan) {
-                self.memory.claim = Some(record.clone());
-                return StepOutcome::done(record.to_string());
+            let sent = self.memory.claim.clone().filter(|claim| claim.id == report.plan);
+            self.note_own_reading(seen);
+            match seen {
+                EpochSeen::Held { record, raw } if record.id == report.plan => {
+                    self.memory.claim = Some(record.clone());
+                    self.wrote(raw);
+                    return StepOutcome::done(record.to_string());
+                }
+                // Our swap was sent, and a third value stands there: it is lost, whoever won.
+                EpochSeen::Held { record, .. } if sent.is_some_and(|sent| record.number >= sent.number) => {
+                    return StepOutcome::Refused(self.standing_text());
+                }
+                EpochSeen::Held { .. } | EpochSeen::Absent => {}
             }
         }
         if report.mode == Mode::Act {
@@ -138,19 +172,21 @@ impl Engine {
 
     /// What a look at, or a swap for, the hand-over means: it is done when the record is not ours any more.
     pub(super) fn hand_over_outcome(&mut self, report: &StepReport) -> StepOutcome {
-        let Some(seen) = &report.seen else { return report.outcome.clone() };
-        if self.memory.written.is_none() && self.settings.epoch_store == EpochStoreKind::Dns {
+        let unclaimed = self.memory.written.is_none() && self.settings.epoch_store == EpochStoreKind::Dns;
+        let ours = |record: &EpochRecord| self.memory.claim.as_ref().is_some_and(|claim| claim.id == record.id);
+        // A claim that a person passed over may have been applied after all: then it is handed over like any other.
+        if unclaimed && !report.seen.as_ref().and_then(EpochSeen::record).is_some_and(ours) {
             return StepOutcome::done("no claim was made, so there is nothing to hand over");
         }
-        match seen.record() {
-            Some(record) if record.holder != self.settings.node => {
-                let text = record.to_string();
+        let Some(seen) = &report.seen else { return report.outcome.clone() };
+        match seen {
+            EpochSeen::Held { record, raw } if record.holder != self.settings.node => {
                 if record.id == report.plan {
-                    self.memory.written = (self.settings.epoch_store == EpochStoreKind::Dns).then(|| text.clone());
+                    self.wrote(raw);
                 }
                 self.memory.claim = None;
-                self.note_epoch(Ok(seen.clone()));
-                StepOutcome::Done(text)
+                self.note_own_reading(seen);
+                StepOutcome::Done(record.to_string())
             }
             _ if report.mode == Mode::Act => report.outcome.clone(),
             _ => {
@@ -193,7 +229,7 @@ impl Engine {
         match advance {
             Advance::Done => {
                 if let Some(claim) = self.memory.claim.clone() {
-                    self.note_epoch(Ok(EpochSeen::held(claim)));
+                    self.note_own_reading(&EpochSeen::held(claim));
                 }
             }
             Advance::Lost(seen) => self.note_epoch(Ok(seen)),

@@ -83,7 +83,21 @@ pub const IGNORED: &[Ignored] = &[
         &[T::PrimaryNotBack],
         "only a failback waits for the primary",
     ),
-    ignored(&[Active], &[T::AskedTakeover], "this node serves already"),
+    ignored(
+        &[Standby, Suspect, Active, FailingBack],
+        &[T::HandedOver],
+        "the hand-over belongs to a plan that goes on; nothing but its end is waited for",
+    ),
+    ignored(
+        &[Standby, Suspect, TakingOver, Active, Halted],
+        &[T::PrimaryServes],
+        "only a failback waits for the primary",
+    ),
+    ignored(
+        &[TakingOver],
+        &[T::PlanDone],
+        "a takeover leaves this state when registrations are accepted, not at its end",
+    ),
     ignored(
         &[FailingBack],
         &[T::AskedTakeover],

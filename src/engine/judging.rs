@@ -6,7 +6,8 @@ use crate::decision::{May, Quorum, View, Votes};
 use crate::units::{ProbeAnswer, StepOutcome, Verdict};
 
 use super::core::Engine;
-use super::settings::PrimaryStart;
+use super::settings::{EpochStoreKind, PrimaryStart};
+use super::standing::Standing;
 
 impl Engine {
     /// Internet and votes, from answers to questions asked since the step began.
@@ -43,23 +44,30 @@ impl Engine {
 
     /// Failback begins only while the primary answers, unless our own command starts it.
     pub(super) fn judge_preflight(&mut self) -> Option<StepOutcome> {
-        if let Some(done) = self.preflight() {
-            return Some(StepOutcome::Done(done));
+        match self.preflight() {
+            Ok(proof) => Some(StepOutcome::Done(proof)),
+            Err(why) => {
+                if let Some(run) = &mut self.run {
+                    run.waits(crate::units::Step::Preflight, &format!("waiting: {why}"));
+                }
+                None
+            }
         }
-        let waits = format!("waiting for the primary: {}", self.votes_text());
-        if let Some(run) = &mut self.run {
-            run.waits(crate::units::Step::Preflight, &waits);
-        }
-        None
     }
 
-    /// Why a failback may begin now.
-    pub(super) fn preflight(&self) -> Option<String> {
-        if self.votes().votes == Votes::AllUp {
-            return Some(self.votes_text());
+    /// Why a failback may begin now, or why not: the primary answers, and the epoch could be handed over.
+    pub(super) fn preflight(&self) -> Result<String, String> {
+        let unclaimed = self.memory.written.is_none() && self.settings.epoch_store == EpochStoreKind::Dns;
+        if self.standing() != Standing::Ours && !unclaimed {
+            return Err(format!("{}: the service could not be handed over now", self.standing_text()));
         }
-        (self.settings.primary_start == PrimaryStart::ByCommand)
-            .then(|| "failback.start_primary will start the primary".to_owned())
+        if self.votes().votes == Votes::AllUp {
+            return Ok(self.votes_text());
+        }
+        match self.settings.primary_start {
+            PrimaryStart::ByCommand => Ok("failback.start_primary will start the primary".to_owned()),
+            PrimaryStart::ByItself => Err(format!("{} does not answer ({})", self.settings.peer, self.votes_text())),
+        }
     }
 
     /// Every vote up, by answers to questions asked after the hand-over.

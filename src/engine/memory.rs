@@ -26,7 +26,10 @@ pub struct Memory {
     pub claim: Option<EpochRecord>,
     /// The claim that we held when the present one was begun: until the swap is applied, it stands at the store.
     #[serde(default)]
-    pub claim_before: Option<PlanId>,
+    pub claim_before: Option<EpochRecord>,
+    /// This node has served in this turn: the working directory holds changes of its own.
+    #[serde(default)]
+    pub served_in_turn: bool,
     /// The record that the last plan wrote, byte for byte: the guard of its DNS moves.
     #[serde(default)]
     pub written: Option<String>,
@@ -72,6 +75,7 @@ impl Memory {
             absent_accepted: false,
             claim: None,
             claim_before: None,
+            served_in_turn: false,
             written: None,
             paused_until: None,
             hold_off_until: None,

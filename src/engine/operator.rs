@@ -5,9 +5,9 @@ use jiff::ToSpan as _;
 use crate::decision::{Quorum, View};
 use crate::takeover::{Intent, Run};
 use crate::units::operator::{Command, PAUSE_MAX, REASON_CHARS_MAX, Reply, Request};
-use crate::units::{NodeName, PlanKind, Step};
+use crate::units::{NodeName, PlanKind, State, Step};
 
-use super::core::{Engine, signed};
+use super::core::{Engine, Once, signed};
 use super::ignored;
 use super::standing::not_claimable;
 use super::table::Trigger;
@@ -77,7 +77,7 @@ impl Engine {
     fn fire_or_refuse(&mut self, trigger: Trigger, accepted: &str) -> Result<String, String> {
         if self.row_for(trigger).is_some() {
             let why = self.asked_because.clone().unwrap_or_default();
-            self.once.push((trigger, why));
+            self.once.push(Once { trigger, plan: None, why });
             return Ok(accepted.to_owned());
         }
         self.intent = Intent::default();
@@ -94,13 +94,34 @@ impl Engine {
             self.intent = Intent::default();
             return Err(why);
         }
+        if self.row_for(Trigger::AskedTakeover).is_none() {
+            let why = self.no_takeover_here();
+            self.intent = Intent::default();
+            return Err(why);
+        }
         self.fire_or_refuse(Trigger::AskedTakeover, "this node takes over")
+    }
+
+    /// Why the table has nothing to do for a takeover here, and what to do.
+    fn no_takeover_here(&self) -> String {
+        let state = self.state();
+        match state {
+            State::Active if self.unproved || self.interrupted => format!(
+                "this node served before its restart and waits for the epoch ({}); if you know that nobody else serves, add --without-claim",
+                self.standing_text()
+            ),
+            State::Active => "this node serves already".to_owned(),
+            State::TakingOver => {
+                "a takeover is under way; where its claim waits for an answer, add --without-claim to go on without, or `pbx-failover pause` to drop it before its claim stands".to_owned()
+            }
+            _ => ignored::reason(state, Trigger::AskedTakeover).unwrap_or("not possible now").to_owned(),
+        }
     }
 
     fn takeover_allowed(&self) -> Result<(), String> {
         let peer = &self.settings.peer;
-        if ignored::reason(self.state(), Trigger::AskedTakeover).is_some() {
-            return Ok(()); // refused by the table, with its own reason
+        if !matches!(self.state(), State::Standby | State::Suspect | State::Halted) {
+            return Ok(()); // the table decides, with its own reasons
         }
         let up: Vec<_> = self
             .tallies
@@ -144,12 +165,13 @@ impl Engine {
             self.intent = Intent::default();
             return Err("a failback is under way already; --cut-calls ends the waiting for calls, --undo takes the service back".to_owned());
         }
-        if possible && !running && !wait && self.preflight().is_none() {
+        if possible
+            && !running
+            && !wait
+            && let Err(why) = self.preflight()
+        {
             self.intent = Intent::default();
-            return Err(format!(
-                "{peer} does not answer ({}): start it first, or add --wait to begin as soon as it does",
-                self.votes_text()
-            ));
+            return Err(format!("{why}; see to that first, or add --wait to begin as soon as it is so"));
         }
         self.fire_or_refuse(Trigger::AskedFailback, &format!("the service goes back to {peer}"))
     }
@@ -173,7 +195,11 @@ impl Engine {
             return Err(format!("halted at fence: see that {} is off, then add --fenced-by-hand", self.settings.peer));
         }
         let step = halted.map_or("the halted step", Step::name);
-        self.fire_or_refuse(Trigger::AskedContinue, &format!("{step} counts as proved by a person; the plan goes on"))
+        let accepted = match halted {
+            Some(Step::Fence) => "fence counts as done by your word; the plan goes on".to_owned(),
+            _ => format!("{step} is tried again, and the plan goes on"),
+        };
+        self.fire_or_refuse(Trigger::AskedContinue, &accepted)
     }
 
     fn asked_abandon(&mut self, to: Option<NodeName>, reason: &str) -> Result<String, String> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::decision::{May, Votes};
-use crate::units::{EventName, Now, State, Verdict};
+use crate::units::{EventName, State, Verdict};
 
 use super::core::Engine;
 use super::settings::Automatic;
@@ -118,11 +118,11 @@ impl Engine {
             let (kind, what) = if reasons.is_empty() { ("armed", "armed") } else { ("disarmed", "disarmed") };
             self.note(kind, what.to_owned(), reasons.join("; "), None);
         }
-        if watching && alert && self.disarmed_told {
-            self.disarmed_told = false;
+        if watching && alert && self.armed_told {
+            self.armed_told = false;
             self.tell(EventName::Disarmed, reasons.join("; "), super::event::Channels::All);
-        } else if watching && reasons.is_empty() && !self.disarmed_told {
-            self.disarmed_told = true;
+        } else if watching && reasons.is_empty() && !self.armed_told {
+            self.armed_told = true;
             self.tell(EventName::Armed, "a takeover could happen again".to_owned(), super::event::Channels::All);
         }
         self.armed = reasons;
@@ -133,8 +133,12 @@ impl Engine {
         &self.armed
     }
 
-    /// The clock of the last event.
-    pub fn now(&self) -> Now {
-        self.now
+    /// Why no takeover would follow even if the present verdict lasts.
+    pub fn stands_against(&self) -> Vec<String> {
+        let verdict = match self.judgement.may {
+            May::Not => self.verdict_blocks(),
+            May::Act | May::ActAfter(_) => None,
+        };
+        verdict.into_iter().chain(self.armed.iter().cloned()).collect()
     }
 }

@@ -30,6 +30,7 @@ impl Engine {
             degraded: self.run.as_ref().or(self.last_run.as_ref().map(|(run, _)| run)).is_some_and(Run::is_degraded)
                 && self.serves(),
             armed: Armed { ok: self.armed.is_empty(), because: self.armed.clone() },
+            stands_against: self.stands_against(),
             paused_until: self.memory.paused_until,
             hold_down_until: hold_down_left.and_then(|left| self.now.wall.checked_add(super::core::signed(left)).ok()),
             epoch: self.epoch_snapshot(),

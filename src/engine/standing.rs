@@ -50,7 +50,12 @@ pub fn stand(read: Option<&EpochRead>, memory: &Memory, node: &NodeName, peer: &
     let newer = memory.claim.as_ref().is_none_or(|claim| record.number > claim.number);
     if record.holder == *node {
         match &memory.claim {
-            Some(claim) if claim.id == record.id || memory.claim_before == Some(record.id) => Standing::Ours,
+            Some(claim)
+                if claim.id == record.id
+                    || memory.claim_before.as_ref().is_some_and(|before| before.id == record.id) =>
+            {
+                Standing::Ours
+            }
             _ => Standing::Stranger(format!("a host named {node} whose claim {} is not ours", record.id)),
         }
     } else if record.holder == *peer {
@@ -66,7 +71,9 @@ pub fn not_claimable(standing: &Standing) -> Option<String> {
         Standing::Nobody | Standing::Ours | Standing::Peer { .. } => None,
         Standing::NotRead => Some("the epoch has not been read yet".to_owned()),
         Standing::Unreadable(why) => Some(format!("the epoch cannot be read: {why}")),
-        Standing::Stranger(who) => Some(format!("the service is held by {who}")),
+        Standing::Stranger(who) => Some(format!(
+            "the service is held by {who}; find that host, or, if this one has lost its state directory and nobody serves, take over by hand with --without-claim"
+        )),
         Standing::Low(what) => Some(format!(
             "the epoch record is not as it was: {what}; see who changed the zone, then put the record back"
         )),

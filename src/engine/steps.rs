@@ -6,6 +6,7 @@ use crate::units::{EventName, Mode, PlanId, PlanKind, Side, Step, StepOutcome};
 
 use super::core::Engine;
 use super::event::{Ask, Channels, Happening, Order, StepReport};
+use super::settings::EpochStoreKind;
 use super::table::Trigger;
 
 impl Engine {
@@ -62,7 +63,8 @@ impl Engine {
 
     /// Whether the plan's PBX was proved to serve before a restart.
     fn served_before(&self) -> bool {
-        self.run.as_ref().is_some_and(|run| run.kind() == PlanKind::Serve || run.was_done_before(Step::Reload))
+        self.memory.served_in_turn
+            || self.run.as_ref().is_some_and(|run| run.kind() == PlanKind::Serve || run.was_done_before(Step::Reload))
     }
 
     /// Writes what the run journaled, and queues the messages of the steps that send them in the same transaction.
@@ -109,8 +111,9 @@ impl Engine {
         let Some(run) = self.run.as_mut().filter(|run| run.id() == plan) else { return };
         run.not_begun(step, self.now);
         if step == Step::Claim && self.memory.claim.as_ref().is_some_and(|claim| claim.id == plan) {
-            self.memory.claim = None;
-            self.memory.written = None;
+            self.memory.claim = self.memory.claim_before.take();
+            let dns = self.settings.epoch_store == EpochStoreKind::Dns;
+            self.memory.written = self.memory.claim.as_ref().filter(|_| dns).map(ToString::to_string);
         }
     }
 
@@ -128,9 +131,16 @@ impl Engine {
         match step {
             Step::Claim => self.claimed_at = Some(self.now.boot),
             Step::AcceptRegistrations if takeover => {
-                self.once.push((Trigger::RegistrationsAccepted, proof.to_owned()));
+                self.memory.served_in_turn = true;
+                self.of_run(Trigger::RegistrationsAccepted, proof.to_owned());
             }
-            Step::HandOver => self.memory.claim = None,
+            Step::HandOver => {
+                self.memory.claim = None;
+                self.memory.claim_before = None;
+                self.memory.served_in_turn = false;
+                self.of_run(Trigger::HandedOver, proof.to_owned());
+            }
+            Step::PrimaryServes => self.of_run(Trigger::PrimaryServes, proof.to_owned()),
             _ => {}
         }
     }

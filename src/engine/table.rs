@@ -14,7 +14,8 @@ pub enum Trigger {
     PrimaryTroubled,
     /// Level: the hold-down has run out.
     HoldDownOver,
-    /// Level: the epoch record bears our claim.
+    /// Level: the epoch record bears our claim; where none was written, or a restart interrupted it, nothing newer
+    /// stands there.
     EpochOurs,
     /// Level: the epoch record names another, newer than our claim.
     EpochOther,
@@ -38,6 +39,10 @@ pub enum Trigger {
     PlanHalted,
     /// Every step is over.
     PlanDone,
+    /// The epoch was handed over by a withdrawal.
+    HandedOver,
+    /// The primary was seen to serve after the hand-over.
+    PrimaryServes,
     /// The primary did not come up in time after the hand-over.
     PrimaryNotBack,
     /// `takeover`.
@@ -54,13 +59,13 @@ pub enum Trigger {
 
 use Trigger::{
     AskedAbandon, AskedContinue, AskedFailback, AskedTakeover, AskedUndo, ClaimLost, ConfirmFailed, EpochLow,
-    EpochOther, EpochOurs, EpochUnreadable, EvidenceVoid, GiveUpOver, HoldDownOver, Paused, PlanDone, PlanHalted,
-    PrimaryNotBack, PrimaryTroubled, PrimaryUp, RegistrationsAccepted, StoreBroken,
+    EpochOther, EpochOurs, EpochUnreadable, EvidenceVoid, GiveUpOver, HandedOver, HoldDownOver, Paused, PlanDone,
+    PlanHalted, PrimaryNotBack, PrimaryServes, PrimaryTroubled, PrimaryUp, RegistrationsAccepted, StoreBroken,
 };
 
 impl Trigger {
     /// Every trigger.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         PrimaryUp,
         EvidenceVoid,
         PrimaryTroubled,
@@ -77,6 +82,8 @@ impl Trigger {
         ClaimLost,
         PlanHalted,
         PlanDone,
+        HandedOver,
+        PrimaryServes,
         PrimaryNotBack,
         AskedTakeover,
         AskedFailback,
@@ -104,6 +111,8 @@ impl Trigger {
             ClaimLost => "claim lost",
             PlanHalted => "plan halted",
             PlanDone => "plan done",
+            HandedOver => "epoch handed over",
+            PrimaryServes => "primary serves",
             PrimaryNotBack => "primary not back in time",
             AskedTakeover => "asked: takeover",
             AskedFailback => "asked: failback",
@@ -115,7 +124,23 @@ impl Trigger {
 
     /// Whether it is looked at on every event, rather than happening once.
     pub fn is_level(self) -> bool {
-        (self as usize) <= (GiveUpOver as usize)
+        match self {
+            PrimaryUp | EvidenceVoid | PrimaryTroubled | HoldDownOver | EpochOurs | EpochOther | EpochUnreadable
+            | EpochLow | Paused | StoreBroken | GiveUpOver => true,
+            ConfirmFailed
+            | RegistrationsAccepted
+            | ClaimLost
+            | PlanHalted
+            | PlanDone
+            | HandedOver
+            | PrimaryServes
+            | PrimaryNotBack
+            | AskedTakeover
+            | AskedFailback
+            | AskedUndo
+            | AskedContinue
+            | AskedAbandon => false,
+        }
     }
 }
 
@@ -128,9 +153,10 @@ pub enum Guard {
     MayAct,
     /// It does not, or is not.
     MayNotAct,
-    /// No claim was seen to stand: nothing has changed yet that would not be handed back (row 3).
-    BeforeClaim,
-    /// Likewise, and no person asked for the plan.
+    /// This node holds no claim, nor has it begun one: nothing has changed yet.
+    NothingClaimed,
+    /// No claim of the plan was seen to stand, and no person asked for it: nothing has changed yet that would not be
+    /// handed back (row 3).
     BeforeClaimUnasked,
     /// The claim stands: it cannot be recalled. Said once.
     AfterClaimUnsaid,
@@ -146,8 +172,10 @@ pub enum Guard {
     BothAlarmed,
     /// Not said since it began.
     NotSaid,
-    /// A claim was really written, and no swap is under way.
+    /// A claim was really written and seen to stand, and no swap is under way.
     ClaimWrittenAndIdle,
+    /// This node served before a restart, has not gone on yet, and a person says to go on without a claim.
+    UnprovedAndWithout,
     /// This node served before a restart, and has not proved since that it does.
     Unproved,
     /// The plan that was interrupted by a restart waits for the epoch; where its claim does not stand, also for a
@@ -178,10 +206,10 @@ pub enum Action {
     DropPlan,
     /// Close the plan that is done.
     ClosePlan,
-    /// Go on with the plan from its journal.
+    /// Go on with the plan from its journal; without one, open a plan that sees to it that the PBX serves.
     Resume,
-    /// Pass the halted step over, by a person's word.
-    PassHaltedStep,
+    /// Try the halted step again; a fence is passed over, by a person's word.
+    TryHaltedStep,
     /// Pass the claim over, by a person's word.
     PassClaim,
     /// Pass the waiting for calls over, by a person's word.
@@ -232,10 +260,10 @@ const fn row(
 }
 
 use Action::{
-    Alarm, ClosePlan, DropPlan, EndAlarm, Note, Open, PassClaim, PassDrain, PassHaltedStep, ResetCounts, RestoreEpoch,
-    Resume, StartHoldDown, StartHoldOff, Tell,
+    Alarm, ClosePlan, DropPlan, EndAlarm, Note, Open, PassClaim, PassDrain, ResetCounts, RestoreEpoch, Resume,
+    StartHoldDown, StartHoldOff, Tell, TryHaltedStep,
 };
-use EventName::{BothMayServe, EpochTrouble, PrimaryBack, PrimaryDown};
+use EventName::{BackupFailed, BothMayServe, EpochTrouble, PrimaryBack, PrimaryDown, TakenBack};
 use PlanKind::{Failback, Retreat, Serve, Takeover, Withdraw};
 use State::{Active, FailingBack, Halted, Standby, Suspect, TakingOver};
 
@@ -264,17 +292,17 @@ pub const ROWS: &[Row] = &[
     row(23, TakingOver, ConfirmFailed, Guard::Always, Suspect, &[DropPlan, StartHoldDown], "it was not so any more"),
     row(24, TakingOver, PrimaryUp, Guard::BeforeClaimUnasked, Standby, &[DropPlan, Tell(PrimaryBack)], "it answers again and nothing has changed yet"),
     row(25, TakingOver, EvidenceVoid, Guard::BeforeClaimUnasked, Standby, &[DropPlan, ResetCounts], "our evidence is void and nothing has changed yet"),
-    row(26, TakingOver, Paused, Guard::BeforeClaim, Standby, &[DropPlan], "a person paused the robot and nothing has changed yet"),
-    row(27, TakingOver, StoreBroken, Guard::BeforeClaim, Standby, &[DropPlan], "no journal can be written and nothing has changed yet"),
+    row(26, TakingOver, Paused, Guard::BeforeClaimUnasked, Standby, &[DropPlan], "a person paused the robot and nothing has changed yet"),
+    row(27, TakingOver, StoreBroken, Guard::NothingClaimed, Standby, &[DropPlan], "no journal can be written and nothing has changed yet"),
     row(28, TakingOver, PrimaryUp, Guard::AfterClaimUnsaid, TakingOver, &[Tell(PrimaryBack)], "it answers again, but the claim cannot be recalled"),
-    row(29, TakingOver, RegistrationsAccepted, Guard::Always, Active, &[], "this node serves"),
-    row(30, TakingOver, GiveUpOver, Guard::InTakeover, TakingOver, &[Open(Withdraw), Alarm(EpochTrouble)], "this node does not come up and the primary could serve: a dead backup must not keep it down"),
-    row(31, TakingOver, PlanDone, Guard::InWithdraw, Suspect, &[ClosePlan, StartHoldDown], "the epoch was handed to the primary"),
+    row(29, TakingOver, RegistrationsAccepted, Guard::Always, Active, &[EndAlarm(BackupFailed)], "this node serves"),
+    row(30, TakingOver, GiveUpOver, Guard::InTakeover, TakingOver, &[Open(Withdraw), Alarm(BackupFailed)], "this node does not come up and the primary could serve: a dead backup must not keep it down"),
+    row(31, TakingOver, HandedOver, Guard::InWithdraw, Suspect, &[StartHoldDown], "the epoch was handed to the primary"),
     row(32, TakingOver, ClaimLost, Guard::Always, Standby, &[Open(Retreat), Alarm(EpochTrouble)], "another serves"),
     row(33, TakingOver, PlanHalted, Guard::Always, Halted, &[Alarm(EventName::Halted)], "a step must not be passed"),
     row(34, TakingOver, AskedTakeover, Guard::WaitsForClaimAndWithout, TakingOver, &[PassClaim], "a person said to go on without a claim"),
     row(35, TakingOver, AskedFailback, Guard::Claimed, FailingBack, &[Open(Failback)], "a person asked"),
-    row(36, TakingOver, EpochLow, Guard::NotAlarmed, TakingOver, &[Alarm(EpochTrouble)], "the zone was restored from an old copy, or changed by hand"),
+    row(36, TakingOver, EpochLow, Guard::ClaimWrittenAndIdle, TakingOver, &[RestoreEpoch, Alarm(EpochTrouble)], "the zone was restored from an old copy: our turn is put back"),
     // Active
     row(39, Active, EpochOurs, Guard::WaitsForEpoch, Active, &[Resume], "the claim stood before the restart and stands still"),
     row(40, Active, EpochOther, Guard::Always, FailingBack, &[Open(Retreat), Alarm(EpochTrouble)], "somebody else holds the service"),
@@ -285,23 +313,26 @@ pub const ROWS: &[Row] = &[
     row(45, Active, EpochLow, Guard::ClaimWrittenAndIdle, Active, &[RestoreEpoch, Alarm(EpochTrouble)], "the zone was restored from an old copy: our turn is put back"),
     row(46, Active, PlanDone, Guard::Always, Active, &[ClosePlan], "nothing is left to do but to serve"),
     row(47, Active, AskedFailback, Guard::Always, FailingBack, &[Open(Failback)], "a person asked"),
+    row(48, Active, AskedTakeover, Guard::UnprovedAndWithout, Active, &[Resume], "a person said to go on without reading the epoch"),
     // FailingBack
     row(50, FailingBack, EpochOther, Guard::NotRetreating, FailingBack, &[Open(Retreat), Alarm(EpochTrouble)], "somebody else holds the service: only the passive part is left"),
-    row(51, FailingBack, PlanDone, Guard::Always, Standby, &[ClosePlan, StartHoldOff, EndAlarm(BothMayServe)], "handed back"),
+    row(51, FailingBack, PlanDone, Guard::Always, Standby, &[ClosePlan, StartHoldOff, EndAlarm(BothMayServe)], "this node is passive"),
     row(52, FailingBack, AskedUndo, Guard::InFailback, TakingOver, &[Open(Takeover)], "a person took the service back"),
-    row(53, FailingBack, PrimaryNotBack, Guard::Always, TakingOver, &[Open(Takeover), Alarm(EpochTrouble)], "the primary did not come up in time: somebody must serve"),
+    row(53, FailingBack, PrimaryNotBack, Guard::Always, TakingOver, &[Open(Takeover), Alarm(TakenBack)], "the primary did not come up in time: somebody must serve"),
     row(54, FailingBack, PlanHalted, Guard::Always, Halted, &[Alarm(EventName::Halted)], "a step must not be passed"),
     row(55, FailingBack, AskedFailback, Guard::CutsCalls, FailingBack, &[PassDrain], "a person said not to wait for calls"),
     row(56, FailingBack, EpochUnreadable, Guard::NotSaid, FailingBack, &[Tell(EpochTrouble)], "the epoch cannot be read; asked again for ever"),
     row(57, FailingBack, EpochLow, Guard::NotAlarmed, FailingBack, &[Alarm(EpochTrouble)], "the zone was restored from an old copy, or changed by hand"),
+    row(58, FailingBack, PrimaryServes, Guard::Always, Standby, &[StartHoldOff, EndAlarm(BothMayServe), EndAlarm(TakenBack)], "handed back; what is left goes on in the background"),
     // Halted
     row(60, Halted, EpochOther, Guard::NotRetreating, Halted, &[Open(Retreat), Alarm(EpochTrouble)], "somebody else holds the service: passive first"),
     row(61, Halted, AskedTakeover, Guard::Always, TakingOver, &[Open(Takeover), EndAlarm(EventName::Halted)], "a person asked"),
     row(62, Halted, AskedFailback, Guard::Always, FailingBack, &[Open(Failback), EndAlarm(EventName::Halted)], "a person asked"),
-    row(63, Halted, AskedContinue, Guard::InTakeover, TakingOver, &[PassHaltedStep, EndAlarm(EventName::Halted)], "a person proved the step"),
-    row(64, Halted, AskedContinue, Guard::InFailback, FailingBack, &[PassHaltedStep, EndAlarm(EventName::Halted)], "a person proved the step"),
+    row(63, Halted, AskedContinue, Guard::InTakeover, TakingOver, &[TryHaltedStep, EndAlarm(EventName::Halted)], "a person saw to the step"),
+    row(64, Halted, AskedContinue, Guard::InFailback, FailingBack, &[TryHaltedStep, EndAlarm(EventName::Halted)], "a person saw to the step"),
     row(65, Halted, AskedAbandon, Guard::Always, Halted, &[Open(Withdraw)], "a person gave up"),
-    row(66, Halted, PlanDone, Guard::Always, Standby, &[ClosePlan, StartHoldOff, EndAlarm(EventName::Halted), EndAlarm(BothMayServe)], "this node is passive, and does not hold the service"),
+    row(66, Halted, PlanDone, Guard::Always, Standby, &[ClosePlan, StartHoldOff, EndAlarm(EventName::Halted), EndAlarm(BothMayServe)], "this node is passive, and another holds the service"),
+    row(67, Halted, HandedOver, Guard::Always, Standby, &[StartHoldOff, EndAlarm(EventName::Halted), EndAlarm(BothMayServe)], "this node is passive, and the other one holds the service"),
 ];
 
 /// The rows that leave `from` on `on`.

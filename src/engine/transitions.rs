@@ -8,7 +8,7 @@ use crate::takeover::{Fact, Intent, Run};
 use crate::units::journal::JournalRecord;
 use crate::units::{EventName, PlanId, PlanKind, State, Step};
 
-use super::core::{Engine, signed};
+use super::core::{Engine, Once, signed};
 use super::event::{Ask, Channels};
 use super::memory::Alarm;
 use super::table::{Action, Guard, Row, Trigger};
@@ -50,8 +50,15 @@ impl Engine {
         }
     }
 
-    /// Row 13 says only once what blocks.
+    /// Row 13 says only once what blocks; a row that stays says nothing again while its alarm stands.
     fn is_quiet(&mut self, row: &Row) -> bool {
+        let alarmed = |action: &Action| match action {
+            Action::Alarm(event) => self.memory.alarms.contains_key(event.name()),
+            _ => false,
+        };
+        if row.from == row.to && row.does.iter().any(alarmed) {
+            return true;
+        }
         if row.guard != Guard::MayNotAct {
             return false;
         }
@@ -77,17 +84,15 @@ impl Engine {
             Action::Open(kind) => self.open_run(kind, because),
             Action::DropPlan => self.close_run(&format!("dropped: {because}")),
             Action::ClosePlan => self.close_run("done"),
+            Action::Resume if self.run.is_none() => self.open_run(PlanKind::Serve, because),
             Action::Resume => self.interrupted = false,
-            Action::PassHaltedStep => {
-                let said = self.asked_because.clone().unwrap_or_default();
-                if let Some(run) = &mut self.run
-                    && let Some(step) = run.halted_at()
-                {
-                    run.pass(step, &format!("a person proved it: {said}"));
-                }
+            Action::TryHaltedStep => self.try_halted_step(),
+            Action::PassClaim => {
+                self.intent = Intent::default();
+                self.pass_claim();
             }
-            Action::PassClaim => self.pass_claim(),
             Action::PassDrain => {
+                self.intent = Intent::default();
                 if let Some(run) = &mut self.run {
                     run.intent_mut().cut_calls = true;
                     run.pass(Step::Drain, "a person said not to wait for calls");
@@ -108,11 +113,13 @@ impl Engine {
 
     pub(super) fn open_run(&mut self, kind: PlanKind, because: &str) {
         if let Some(run) = &self.run {
-            let how = format!("dropped for a {kind}: {because}");
-            self.out.asks.push(Ask::Forget(run.id()));
+            let how = format!("{} for a {kind}: {because}", if run.is_served() { "left" } else { "dropped" });
             self.close_run(&how);
         }
         let intent = std::mem::take(&mut self.intent);
+        if kind == PlanKind::Retreat {
+            self.memory.served_in_turn = false;
+        }
         let id = PlanId(self.new_id());
         let json = serde_json::to_value(&intent).unwrap_or_default();
         let run =
@@ -135,6 +142,17 @@ impl Engine {
         self.run = Some(run);
         if unclaimed {
             self.without_claim();
+            self.claimed_at = Some(self.now.boot);
+        }
+    }
+
+    /// A fence counts as done by the word of a person who has seen to it; any other step proves itself.
+    fn try_halted_step(&mut self) {
+        let said = format!("a person said: {}", self.asked_because.clone().unwrap_or_default());
+        let Some(run) = &mut self.run else { return };
+        match run.halted_at() {
+            Some(Step::Fence) => run.pass(Step::Fence, &said),
+            _ => run.retry(&said),
         }
     }
 
@@ -151,7 +169,12 @@ impl Engine {
         self.interrupted = false;
     }
 
+    /// An alarm that stands already is not told again: it repeats by itself until somebody acknowledges it.
     pub(super) fn raise(&mut self, event: EventName, text: String) {
+        if let Some(alarm) = self.memory.alarms.get_mut(event.name()) {
+            alarm.text = text;
+            return;
+        }
         let next = self.now.wall.checked_add(signed(self.settings.repeat)).unwrap_or(Timestamp::MAX);
         let since = self.now.wall;
         self.memory
@@ -186,25 +209,28 @@ impl Engine {
         match fact {
             Fact::StepDone(step, proof) => self.step_done(step, &proof),
             Fact::Page(step, why) => {
-                self.tell(
-                    EventName::StepRetries,
-                    format!("{step} is being tried again: {why}"),
-                    Channels::Notifications,
-                );
+                let text = format!("{step} is being tried again: {why}");
+                self.tell_of_step(EventName::StepRetries, Some(step), text, Channels::Notifications);
             }
             Fact::GaveUp(step, why) => {
                 self.note("step", format!("{step} was given up"), why.clone(), None);
                 let text = format!("{step} was given up: {why}");
-                self.tell_of_step(EventName::StepRetries, Some(step), text, Channels::Notifications);
+                self.tell_of_step(EventName::StepGivenUp, Some(step), text, Channels::Notifications);
             }
-            Fact::Dropped(why) => self.once.push((Trigger::ConfirmFailed, why)),
-            Fact::ClaimLost(why) => self.once.push((Trigger::ClaimLost, why)),
-            Fact::Halted(step, why) => self.once.push((Trigger::PlanHalted, format!("{step}: {why}"))),
+            Fact::Dropped(why) => self.of_run(Trigger::ConfirmFailed, why),
+            Fact::ClaimLost(why) => self.of_run(Trigger::ClaimLost, why),
+            Fact::Halted(step, why) => self.of_run(Trigger::PlanHalted, format!("{step}: {why}")),
             Fact::WaitOver(why) => {
                 self.intent = Intent { asked: Some(format!("taken back: {why}")), ..Intent::default() };
-                self.once.push((Trigger::PrimaryNotBack, why));
+                self.of_run(Trigger::PrimaryNotBack, why);
             }
-            Fact::Over => self.once.push((Trigger::PlanDone, String::new())),
+            Fact::Over => self.of_run(Trigger::PlanDone, String::new()),
         }
+    }
+
+    /// A trigger that the running plan causes; it is void when that plan is not the running one any more.
+    pub(super) fn of_run(&mut self, trigger: Trigger, why: String) {
+        let plan = self.run.as_ref().map(Run::id);
+        self.once.push(Once { trigger, plan, why });
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod command;
+pub mod guarded;
 pub mod reach;
 pub mod secret;
 pub mod tls;

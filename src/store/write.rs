@@ -64,8 +64,16 @@ fn with_json<T: serde::Serialize>(value: T) -> Result<(T, String), StoreTrouble>
 
 fn append(tx: &Transaction<'_>, entry: &JournalEntry, text: &str, limits: &Limits) -> rusqlite::Result<()> {
     let plan = entry.plan.to_string();
-    tx.prepare_cached("INSERT OR IGNORE INTO plan (id, schema) VALUES (?, ?)")?
-        .execute(params![plan, JOURNAL_SCHEMA])?;
+    if matches!(entry.record, JournalRecord::Opened { .. }) {
+        tx.prepare_cached("INSERT OR IGNORE INTO plan (id, schema) VALUES (?, ?)")?
+            .execute(params![plan, JOURNAL_SCHEMA])?;
+    } else if !tx
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM plan WHERE id = ?)")?
+        .query_row([&plan], |row| row.get(0))?
+    {
+        // Its `Opened` met a full disk: a plan without it could not be resumed, and would look like damage.
+        return Ok(());
+    }
     let place = Place::of(&entry.record);
     tx.prepare_cached("INSERT INTO journal (plan, step, attempt, kept, entry, sum) VALUES (?, ?, ?, ?, ?, ?)")?
         .execute(params![plan, place.step, place.attempt, place.keep == Keep::Always, text, seal(&[&plan, text])])?;
@@ -100,6 +108,7 @@ impl Place {
             JournalRecord::Opened { .. } | JournalRecord::Closed { .. } => ("", 0, Keep::Always),
             JournalRecord::Skipped { step, .. }
             | JournalRecord::GaveUp { step, .. }
+            | JournalRecord::Retried { step, .. }
             | JournalRecord::Halted { step, .. } => (step.name(), 0, Keep::Always),
             JournalRecord::Started { step, attempt } => (step.name(), *attempt, Keep::UntilManyFollow),
             JournalRecord::Ended { step, attempt, outcome } => match outcome {

@@ -15,6 +15,8 @@ use super::table::{Looking, Patience, Row, rows};
 
 /// A person is paged at this attempt of a step that is tried for ever.
 const PAGE_AT_TRY: u32 = 3;
+/// And again at every so many-th attempt: about a quarter of an hour with the longest pause.
+const PAGE_AGAIN_EVERY: u32 = 90;
 /// First pause before trying again; it doubles.
 const BACK_OFF_FIRST: Duration = Duration::from_millis(200);
 /// Longest pause while phones wait: the outage must not grow by our patience.
@@ -179,6 +181,7 @@ impl Run {
         | JournalRecord::Ended { step, .. }
         | JournalRecord::GaveUp { step, .. }
         | JournalRecord::Halted { step, .. }
+        | JournalRecord::Retried { step, .. }
         | JournalRecord::Skipped { step, .. }) = &entry.record
         else {
             return;
@@ -218,6 +221,10 @@ impl Run {
                 if self.halted == Some(*step) {
                     self.halted = None;
                 }
+            }
+            JournalRecord::Retried { .. } => {
+                run.state = StepState::Pending;
+                self.halted = None;
             }
             JournalRecord::Opened { .. } | JournalRecord::Closed { .. } => {}
         }
@@ -312,6 +319,12 @@ impl Run {
             }
             (Mode::Act, StepOutcome::Done(proof)) => (Vec::new(), self.done(i, proof, now)),
             (Mode::Look, StepOutcome::Failed(_)) if self.halted.is_none() => (vec![self.act(i)], Vec::new()),
+            // Every step may be done twice; only the epoch must be known before it is swapped.
+            (Mode::Look, StepOutcome::Unknown(_))
+                if self.halted.is_none() && !matches!(step, Step::Claim | Step::HandOver) =>
+            {
+                (vec![self.act(i)], Vec::new())
+            }
             (_, StepOutcome::Refused(why)) => (Vec::new(), self.refused(i, why, now)),
             (_, StepOutcome::Failed(why) | StepOutcome::Unknown(why)) => (Vec::new(), self.failed(i, why, now)),
         }
@@ -391,7 +404,8 @@ impl Run {
                 run.next_try = Some(now.boot + again_in);
             }
         }
-        let page = patience == Patience::ForEver && run.tries == PAGE_AT_TRY;
+        let page =
+            patience == Patience::ForEver && (run.tries == PAGE_AT_TRY || run.tries.is_multiple_of(PAGE_AGAIN_EVERY));
         if step == Step::AcceptRegistrations {
             // The PBX may have died under us: see that it runs before asking it again.
             self.look_again(&[Step::Reload]);
@@ -432,6 +446,18 @@ impl Run {
         self.halted = Some(run.row.step);
         self.journal.push(JournalRecord::Halted { step: run.row.step, because: why.clone() });
         vec![Fact::Halted(run.row.step, why)]
+    }
+
+    /// Has the step that halted the plan tried again, because a person says so.
+    pub fn retry(&mut self, because: &str) {
+        let Some(i) = self.halted.take().and_then(|step| self.position(step)) else { return };
+        let run = &mut self.steps[i];
+        run.state = StepState::Pending;
+        run.tries = 0;
+        run.refusals = 0;
+        run.next_try = None;
+        run.began = None;
+        self.journal.push(JournalRecord::Retried { step: run.row.step, because: because.to_owned() });
     }
 
     /// Passes a step over: by configuration, or because a person says so.
@@ -483,6 +509,11 @@ impl Run {
     /// Whether a step had been proved before it was looked at again.
     pub fn was_done_before(&self, step: Step) -> bool {
         self.step(step).is_some_and(|s| s.done_before)
+    }
+
+    /// Whether phones were served by it: what is left of it is background work.
+    pub fn is_served(&self) -> bool {
+        self.is_done(Step::AcceptRegistrations) || self.is_done(Step::PrimaryServes)
     }
 
     /// Whether a step was begun: it may have taken effect.

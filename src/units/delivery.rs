@@ -23,6 +23,12 @@ pub enum EventName {
     Armed,
     /// A step is being tried again.
     StepRetries,
+    /// A step was given up; the plan goes on without it.
+    StepGivenUp,
+    /// This node did not come up, and the epoch goes back to the primary.
+    BackupFailed,
+    /// The primary did not come up in time, and this node takes the service back.
+    TakenBack,
     /// A person must decide.
     Halted,
     /// The primary answers while we serve.
@@ -37,7 +43,7 @@ pub enum EventName {
 
 impl EventName {
     /// Every event.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Takeover,
         Self::Failback,
         Self::PrimaryDown,
@@ -45,6 +51,9 @@ impl EventName {
         Self::Disarmed,
         Self::Armed,
         Self::StepRetries,
+        Self::StepGivenUp,
+        Self::BackupFailed,
+        Self::TakenBack,
         Self::Halted,
         Self::BothMayServe,
         Self::EpochTrouble,
@@ -62,6 +71,9 @@ impl EventName {
             Self::Disarmed => "disarmed",
             Self::Armed => "armed",
             Self::StepRetries => "step-retries",
+            Self::StepGivenUp => "step-given-up",
+            Self::BackupFailed => "backup-failed",
+            Self::TakenBack => "taken-back",
             Self::Halted => "halted",
             Self::BothMayServe => "both-may-serve",
             Self::EpochTrouble => "epoch-trouble",

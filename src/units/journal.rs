@@ -53,6 +53,13 @@ pub enum JournalRecord {
         /// Why.
         because: String,
     },
+    /// A person had the halted step tried again.
+    Retried {
+        /// The step.
+        step: Step,
+        /// What the person said.
+        because: String,
+    },
     /// The step was passed over, by configuration or by a person, for this reason.
     Skipped {
         /// The step.

@@ -38,6 +38,9 @@ pub struct Pair {
     pub degraded: bool,
     /// Could a takeover happen now?
     pub armed: Armed,
+    /// Why no takeover would follow even if the present verdict lasts; empty: it would.
+    #[serde(default)]
+    pub stands_against: Vec<String>,
     /// Until when automatic takeovers are paused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused_until: Option<Timestamp>,

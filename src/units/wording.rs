@@ -172,8 +172,25 @@ fn tell(event: EventName, about: &About) -> Told {
         EventName::StepRetries => (
             format!("{node} is held up at {step} and tries again"),
             format!("{}; it goes on trying by itself", serving(about)),
+            format!("mend what the reason names; `pbx-failover status` on {node} shows each attempt"),
+        ),
+        EventName::StepGivenUp => (
+            format!("{node} gave {step} up"),
+            format!("{}; the rest of the plan goes on without it", serving(about)),
+            format!("see to it by hand: `pbx-failover status` on {node} shows what {step} should have done"),
+        ),
+        EventName::BackupFailed => (
+            format!("{backup} does not come up, and {primary} could serve"),
+            format!("{backup} becomes passive and hands the service to {primary}"),
             format!(
-                "mend what the reason names; `pbx-failover status` on {node} shows each attempt. \
+                "see why the PBX on {backup} does not start; `pbx-failover history` on {backup} shows each attempt"
+            ),
+        ),
+        EventName::TakenBack => (
+            format!("{primary} did not come up, {backup} takes the service back"),
+            format!("{backup} makes its PBX serve again"),
+            format!(
+                "see why {primary} does not serve, then run `pbx-failover failback` on {backup} again. \
                  Silence this with `pbx-failover ack`"
             ),
         ),

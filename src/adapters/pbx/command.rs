@@ -172,6 +172,13 @@ impl CommandPbx {
             let name = &trunk.name;
             match status.trunks.iter().find(|seen| seen.name == *name) {
                 Some(seen) if seen.state == TrunkState::Up => up.push(format!("{name} up{}", code(seen))),
+                // A provider bans those who insist: the engine asks seldom after a refusal.
+                Some(seen) if seen.state == TrunkState::Rejected => {
+                    return Some(StepOutcome::Refused(format!(
+                        "trunk {name} is refused by its provider{}",
+                        code(seen)
+                    )));
+                }
                 Some(seen) => {
                     return Some(StepOutcome::Failed(format!("trunk {name} is {}{}", word(seen.state), code(seen))));
                 }

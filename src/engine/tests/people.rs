@@ -123,6 +123,10 @@ fn failback_waits_for_calls_and_never_cuts_one_by_itself() {
     w.run_until(State::Halted, 90);
     assert!(w.serving, "calls and new calls go on");
     accepted(&w.ask(Command::Continue { fenced_by_hand: false }));
+    w.run_for(70);
+    assert_eq!((w.state(), w.serving), (State::Halted, true), "a call still up is not cut by `continue`");
+    w.calls = 0;
+    accepted(&w.ask(Command::Continue { fenced_by_hand: false }));
     w.run_until(State::Standby, 30);
 }
 
@@ -180,6 +184,88 @@ fn a_silent_primary_is_not_believed_dead_again_while_we_are_cut_off() {
     assert_eq!((w.state(), w.holder().as_str()), (State::FailingBack, "2 pbx-a"), "{}", w.story());
     w.internet = true;
     w.run_until(State::Active, 30);
+}
+
+#[test]
+fn a_stop_that_is_not_proved_is_never_passed_over() {
+    let mut w = active();
+    w.primary = Host::Up;
+    w.run_for(5);
+    w.faults.insert(Step::StopAccepting, StepOutcome::failed("permission denied"));
+    accepted(&w.ask(failback()));
+    w.run_until(State::Halted, 60);
+    accepted(&w.ask(Command::Continue { fenced_by_hand: true }));
+    w.run_for(60);
+    assert_eq!((w.state(), w.holder().as_str()), (State::Halted, "1 pbx-b"));
+    w.faults.clear();
+    accepted(&w.ask(Command::Continue { fenced_by_hand: false }));
+    w.run_until(State::Standby, 10);
+    assert_eq!((w.serving, w.holder().as_str()), (false, "2 pbx-a"));
+}
+
+#[test]
+fn a_person_takes_over_during_a_pause() {
+    let mut w = World::well();
+    let until = w.now.wall + std::time::Duration::from_secs(300);
+    accepted(&w.ask(Command::Pause { until }));
+    w.primary = Host::Down;
+    w.run_for(5);
+    accepted(&w.ask(takeover()));
+    w.run_until(State::Active, 5);
+}
+
+#[test]
+fn a_reason_given_once_does_not_colour_a_later_takeover() {
+    let mut w = active();
+    w.primary = Host::Up;
+    w.run_for(5);
+    w.calls = 1;
+    accepted(&w.ask(failback()));
+    w.run_for(3);
+    accepted(&w.ask(Command::Failback { wait: false, cut_calls: true, undo: false }));
+    w.run_until(State::Standby, 30);
+    w.run_for(70);
+    w.primary = Host::Down;
+    w.run_until(State::Active, 40);
+    let confirm = w.disk.history.iter().rfind(|e| e.what == "confirm is done").expect("it confirmed");
+    assert!(confirm.because.contains("asked once more"), "{}", confirm.because);
+}
+
+#[test]
+fn failback_is_refused_while_the_epoch_could_not_be_handed_over() {
+    let mut w = active();
+    w.primary = Host::Up;
+    w.epoch = Err("no master".into());
+    w.run_for(20);
+    refused(&w.ask(failback()), "handed over");
+    assert!(w.serving);
+}
+
+#[test]
+fn a_dead_mail_relay_does_not_keep_a_failback_open() {
+    let mut w = active();
+    w.primary = Host::Up;
+    w.run_for(5);
+    w.faults.insert(Step::Notify, StepOutcome::failed("relay down"));
+    w.faults.insert(Step::ActionUrls, StepOutcome::failed("receiver down"));
+    accepted(&w.ask(failback()));
+    w.run_until(State::Standby, 10);
+    w.run_for(70);
+    w.primary = Host::Down;
+    w.run_until(State::Active, 40);
+}
+
+#[test]
+fn after_a_reboot_without_the_epoch_a_person_can_have_it_serve() {
+    let mut w = active();
+    w.epoch = Err("no master".into());
+    w.serving = false;
+    w.crash();
+    w.run_for(30);
+    refused(&w.ask(takeover()), "--without-claim");
+    accepted(&w.ask(Command::Takeover { primary_is_stopped: false, although_cut_off: false, without_claim: true }));
+    w.run_for(5);
+    assert!(w.serving && w.state() == State::Active, "{}", w.story());
 }
 
 #[test]

@@ -64,6 +64,8 @@ pub struct World {
     /// End the process after so many batches, before their asks begin.
     pub crash_at_batch: Option<usize>,
     pub crashes: usize,
+    /// Journal records that a broken disk refused; the daemon writes them with the next batch.
+    late: Vec<JournalEntry>,
     tick: u64,
 }
 
@@ -118,7 +120,7 @@ pub fn settings() -> Settings {
 
 fn start(settings: &Settings, disk: &Disk, now: Now, seed: u64) -> Engine {
     let journal = disk.last_plan.and_then(|id| disk.journal.get(&id).cloned()).unwrap_or_default();
-    let recovered = Recovered { memory: disk.memory.clone(), journal };
+    let recovered = Recovered { memory: disk.memory.clone(), journal, plan_settings: None };
     Engine::new(settings.clone(), recovered, now, seed).expect("the memory is our own")
 }
 
@@ -149,6 +151,7 @@ impl World {
             told: Vec::new(),
             crash_at_batch: None,
             crashes: 0,
+            late: Vec::new(),
             tick: 0,
         };
         world.hear(Event::Conformance(Ok(())));
@@ -186,6 +189,7 @@ impl World {
         let mut asks = asks;
         if !batch.is_empty() || !happenings.is_empty() {
             if self.disk.broken {
+                self.late.extend(batch.journal);
                 self.engine.forget_written();
                 let mut not_begun = Vec::new();
                 if durability == Durability::Required {
@@ -226,9 +230,12 @@ impl World {
         if let Some(memory) = batch.memory {
             self.disk.memory = Some(memory);
         }
-        for entry in batch.journal {
-            self.disk.last_plan = Some(entry.plan);
-            self.disk.journal.entry(entry.plan).or_default().push(entry);
+        for entry in self.late.drain(..).chain(batch.journal).collect::<Vec<_>>() {
+            let opens = matches!(entry.record, JournalRecord::Opened { .. });
+            if opens || self.disk.journal.contains_key(&entry.plan) {
+                self.disk.last_plan = Some(entry.plan);
+                self.disk.journal.entry(entry.plan).or_default().push(entry);
+            }
         }
         self.disk.history.extend(batch.history);
         for happening in happenings {
@@ -240,6 +247,7 @@ impl World {
     /// The process dies; what was asked and not answered is lost. It starts again a second later.
     pub fn crash(&mut self) {
         self.crashes += 1;
+        self.late.clear();
         self.asks.clear();
         self.now.boot += seconds(1);
         self.now.wall += seconds(1);
