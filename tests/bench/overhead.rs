@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use crate::figures::{Goals, Met, Samples, below, head};
 use crate::lab::dns::{self, DnsServer, Kind};
+use crate::lab::http::{Receiver, Reply};
 use crate::lab::robot::{Robot, step};
 use crate::lab::web::Site;
-use crate::lab::http::{Receiver, Reply};
 use crate::settings::{self, Settings};
 use crate::stand_in;
 
@@ -25,8 +25,7 @@ const OVERHEAD_MS_MAX: f64 = 50.0;
 const LOOK_EVERY: Duration = Duration::from_micros(500);
 
 /// The steps until the record has changed, in their order.
-const STEPS: [&str; 7] =
-    ["confirm", "claim", "fence", "secure_data", "reload", "accept_registrations", "redirect_dns"];
+const STEPS: [&str; 7] = ["confirm", "claim", "fence", "secure_data", "reload", "accept_registrations", "redirect_dns"];
 
 /// Takes over again and again, with each DNS server.
 pub fn measure(goals: &mut Goals) {

@@ -31,7 +31,8 @@ fn main() -> ExitCode {
     if stand_in::played(&arguments).is_some() {
         return ExitCode::SUCCESS;
     }
-    if !lab::netns::Topology::possible() || !lab::have(&["named", "knotd", "pdns_server", "nginx", "curl", "nsupdate"]) {
+    if !lab::netns::Topology::possible() || !lab::have(&["named", "knotd", "pdns_server", "nginx", "curl", "nsupdate"])
+    {
         eprintln!("nothing was measured: the bench needs root and the servers that tests/run installs");
         return ExitCode::FAILURE;
     }

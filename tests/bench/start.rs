@@ -58,9 +58,7 @@ pub fn measure(goals: &mut Goals) {
 fn tcp(tell: mpsc::Sender<(u16, Instant)>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     let port = listener.local_addr().expect("address").port();
-    std::thread::spawn(move || {
-        while listener.accept().is_ok() && tell.send((port, Instant::now())).is_ok() {}
-    });
+    std::thread::spawn(move || while listener.accept().is_ok() && tell.send((port, Instant::now())).is_ok() {});
     port
 }
 

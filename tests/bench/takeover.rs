@@ -85,12 +85,8 @@ impl Stage {
     fn set() -> Self {
         let hosts = Topology::up();
         let dir = tempfile::tempdir().expect("temporary directory");
-        let options = Options {
-            address: Host::Inet.address(),
-            port: 53,
-            prefix: hosts.exec(Host::Inet),
-            ..Options::default()
-        };
+        let options =
+            Options { address: Host::Inet.address(), port: 53, prefix: hosts.exec(Host::Inet), ..Options::default() };
         let dns = DnsServer::start_with(Kind::Bind, dir.path(), options);
         let prefix = hosts.exec(Host::Primary);
         let prefix: Vec<&str> = prefix.iter().map(String::as_str).collect();
