@@ -67,7 +67,9 @@ fn main() -> ExitCode {
 fn machine() {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let day = jiff::Timestamp::now().strftime("%Y-%m-%d");
-    println!("{day}, {cores} cores, release build of version {}", env!("CARGO_PKG_VERSION"));
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default().to_owned();
+    println!("{day}, {cores} cores (load {load} at the start), release build of {}", env!("CARGO_PKG_VERSION"));
 }
 
 fn binary_size(goals: &mut Goals) {

@@ -101,7 +101,7 @@ impl Stage {
     fn take_over(&mut self, fault: Fault, watcher: Watcher, run: usize, runs: usize) -> Duration {
         self.dns.set("pbx.lab.test", "A", &[settings::PRIMARY]);
         self.dns.set(dns::EPOCH, "TXT", &[]);
-        let mut watches = match watcher {
+        let mut running = match watcher {
             Watcher::Loop => self.naive(),
             Watcher::Robot(fast) => self.robot(fast),
         };
@@ -119,11 +119,11 @@ impl Stage {
             Fault::Hung => self.web.hang(),
         }
         wait_until("a phone sees the new address", PATIENCE, || phone.has_ended());
-        let took = phone.saw() - fell;
-        if let Watches::Robot(robot) = &mut watches {
+        let took = phone.saw().saturating_sub(fell);
+        if let Watches::Robot(robot) = &mut running {
             robot.kill();
         }
-        drop(watches);
+        drop(running);
         match fault {
             Fault::Killed => {}
             Fault::Dropped => self.hosts.heal(),
