@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -111,13 +111,16 @@ impl Prober {
         }
     }
 
+    /// Tells the loop, and waits until it has heard: it may want to know at once what a question asked now brings,
+    /// and one that was asked a moment too early would keep it waiting for a whole time-out.
     async fn tell(&self, result: ProbeResult, asked: Duration) -> bool {
         self.store.record_check(self.sample(&result));
         let event = match &self.what {
             What::Check(name) => Event::Check { name: name.clone(), result, asked },
             What::Internet(target, _) => Event::Internet { target: *target, result, asked },
         };
-        self.inputs.send(Input::Heard(event)).await.is_ok()
+        let (hear, heard) = oneshot::channel();
+        self.inputs.send(Input::Result(event, hear)).await.is_ok() && heard.await.is_ok()
     }
 
     fn sample(&self, result: &ProbeResult) -> CheckSample {
@@ -131,5 +134,50 @@ impl Prober {
             What::Internet(_, name) => format!("internet:{name}"),
         };
         CheckSample { at: clock::now().wall, name, result: sampled, latency: result.latency, seen }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::Answer;
+    use crate::store::StoreError;
+
+    /// Is silent for two seconds, as a dead primary's host is.
+    struct Silent;
+
+    impl Probe for Silent {
+        fn ask(&self) -> Answer<'_, ProbeResult> {
+            Box::pin(async {
+                let latency = Duration::from_secs(2);
+                tokio::time::sleep(latency).await;
+                ProbeResult { answer: ProbeAnswer::Down("no answer in time".to_owned()), latency }
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_is_always_late_asks_again_only_after_its_result_was_heard() {
+        let (inputs, mut hears) = mpsc::channel(8);
+        let pace = watch::Sender::new(Pace::default());
+        let none = StoreError::Corrupt { file: "none".into(), why: "a test".to_owned() };
+        let prober = Prober {
+            probe: Arc::new(Silent),
+            what: What::Internet(0, "silent".to_owned()),
+            interval: Duration::from_secs(1),
+            fast: Duration::from_secs(1),
+            pace: pace.subscribe(),
+            inputs,
+            store: Store::unavailable(&none),
+        };
+        tokio::spawn(prober.run());
+        let began = Instant::now();
+        let Some(Input::Result(_, heard)) = hears.recv().await else { panic!("no result") };
+        assert_eq!(began.elapsed(), Duration::from_secs(2));
+        // The loop is slow; nothing is asked meanwhile.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        heard.send(()).expect("the prober waits");
+        let Some(Input::Result(..)) = hears.recv().await else { panic!("no result") };
+        assert_eq!(began.elapsed(), Duration::from_millis(5500));
     }
 }

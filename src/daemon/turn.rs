@@ -31,6 +31,8 @@ use super::{messages, outbox, service, settings};
 pub enum Input {
     /// Something happened.
     Heard(Event),
+    /// A result came in; its prober asks again only once it was heard, so that "ask now" is not asked too early.
+    Result(Event, oneshot::Sender<()>),
     /// A person asks; the answer goes back when it is on disk.
     Asked(Request, oneshot::Sender<Reply>),
     /// Somebody wants to look.
@@ -194,6 +196,10 @@ impl Turn {
     fn take(&mut self, input: Input) {
         match input {
             Input::Heard(event) => self.hear(event),
+            Input::Result(event, heard) => {
+                self.hear(event);
+                let _ = heard.send(());
+            }
             Input::Asked(request, answer) => {
                 let output = self.engine.handle(Event::Request(request), clock::now());
                 self.dispatch(output, Some(answer));

@@ -77,9 +77,9 @@ impl Robot {
     /// Starts the daemon and does not wait: it may die at once.
     pub fn spawn(&mut self) {
         let config = self.config();
-        let binary = env!("CARGO_BIN_EXE_pbx-failover");
+        let binary = binary();
         let mut argv: Vec<&str> = self.prefix.iter().chain(&self.wrapper).map(String::as_str).collect();
-        argv.extend([binary, "run", config.to_str().expect("a plain path")]);
+        argv.extend([binary.as_str(), "run", config.to_str().expect("a plain path")]);
         self.process = Some(Running::start(&argv, &self.path("log")));
     }
 
@@ -115,7 +115,8 @@ impl Robot {
     /// Runs the program with these arguments and this configuration.
     pub fn cli(&self, arguments: &[&str]) -> Output {
         let mut argv: Vec<&str> = self.prefix.iter().map(String::as_str).collect();
-        argv.push(env!("CARGO_BIN_EXE_pbx-failover"));
+        let binary = binary();
+        argv.push(&binary);
         let (program, before) = argv.split_first().expect("a program");
         Command::new(program)
             .args(before)
@@ -218,6 +219,11 @@ impl Robot {
     pub fn rows(&self) -> Vec<u64> {
         self.history().iter().filter_map(|event| event["row"].as_u64()).collect()
     }
+}
+
+/// The program: the one that `PBX_FAILOVER_BINARY` names (the bench measures the release build), else cargo's.
+pub fn binary() -> String {
+    std::env::var("PBX_FAILOVER_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_pbx-failover").to_owned())
 }
 
 /// The state of a step in a status.

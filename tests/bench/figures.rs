@@ -1,0 +1,87 @@
+//! Numbers and how they are printed: as lines of Markdown tables, so that the page is a copy of the output.
+
+use std::time::Duration;
+
+/// What was measured again and again, in milliseconds.
+#[derive(Debug, Clone, Default)]
+pub struct Samples(Vec<f64>);
+
+impl Samples {
+    /// One more.
+    pub fn push(&mut self, took: Duration) {
+        self.push_ms(took.as_secs_f64() * 1e3);
+    }
+
+    /// One more, in milliseconds.
+    pub fn push_ms(&mut self, ms: f64) {
+        self.0.push(ms);
+        self.0.sort_by(f64::total_cmp);
+    }
+
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The middle one; of an even number, the mean of the two in the middle.
+    pub fn median(&self) -> f64 {
+        let n = self.0.len();
+        assert!(n > 0, "nothing was measured");
+        f64::midpoint(self.0[(n - 1) / 2], self.0[n / 2])
+    }
+
+    /// The smallest.
+    pub fn least(&self) -> f64 {
+        self.0[0]
+    }
+
+    /// The largest.
+    pub fn most(&self) -> f64 {
+        self.0[self.0.len() - 1]
+    }
+}
+
+/// The goals, and whether each was met.
+#[derive(Debug, Default)]
+pub struct Goals {
+    missed: Vec<String>,
+}
+
+impl Goals {
+    /// Judges one: prints a line of a table, and remembers a miss.
+    pub fn judge(&mut self, what: &str, goal: &str, measured: &str, met: Met) {
+        let verdict = match met {
+            Met::Yes => "met",
+            Met::No => "**missed**",
+        };
+        println!("| {what} | {goal} | {measured} | {verdict} |");
+        if met == Met::No {
+            self.missed.push(format!("{what}: {measured}, the goal is {goal}"));
+        }
+    }
+
+    /// What was missed.
+    pub fn missed(&self) -> &[String] {
+        &self.missed
+    }
+}
+
+/// Whether a goal was met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Met {
+    /// It was.
+    Yes,
+    /// It was not.
+    No,
+}
+
+/// A value below its limit meets a goal.
+pub fn below(value: f64, limit: f64) -> Met {
+    if value < limit { Met::Yes } else { Met::No }
+}
+
+/// The head of a table.
+pub fn head(columns: &[&str]) {
+    println!("| {} |", columns.join(" | "));
+    println!("|{}", " --- |".repeat(columns.len()));
+}
