@@ -1,4 +1,5 @@
-//! The snippets of docs/dns.md, given to real servers: with them and no more the robot's proofs pass.
+//! The snippets of docs/dns.md and the script of docs/pbx-drivers.md, given to real servers: with them and no more the
+//! robot's proofs pass.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -9,9 +10,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::lab::http::{Receiver, Reply};
+use crate::lab::kamailio::{Kamailio, Setup};
 use crate::lab::robot::Robot;
 use crate::lab::{Running, free_port, have, wait_until};
 
+const DRIVERS: &str = include_str!("../../docs/pbx-drivers.md");
 const PAGE: &str = include_str!("../../docs/dns.md");
 const SECRET: &str = "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U=";
 
@@ -80,6 +83,8 @@ fn proves(dir: &Path, argv: &[&str], port: u16) {
          update add _sip._udp.example.com. 30 SRV 10 10 5060 pbx-b.example.com.\nsend\n"
     );
     fs::write(dir.join("script"), script).expect("script");
+    let unsigned = Command::new("nsupdate").arg("-v").arg(dir.join("script")).output().expect("nsupdate");
+    assert!(!unsigned.status.success(), "the server takes updates from anybody");
     let key = format!("hmac-sha256:failover-key:{SECRET}");
     let output = Command::new("nsupdate").args(["-v", "-y", &key]).arg(dir.join("script")).output().expect("nsupdate");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -153,4 +158,50 @@ fn the_snippet_for_powerdns_is_enough() {
         run(words[0], &[&[config.as_str()], &words[1..]].concat());
     }
     proves(dir.path(), &["/usr/sbin/pdns_server", &config, "--guardian=no", "--daemon=no", "--disable-syslog"], port);
+}
+
+/// A stand-in for systemctl drives the rig; everything else is the page's own.
+#[test]
+fn the_script_for_kamailio_does_what_the_driver_asks() {
+    if !have(&["kamailio", "kamcmd", "ps", "setpriv"]) {
+        return;
+    }
+    let at = || SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let provider = Kamailio::started(Setup::at(at()).account("carrier-user", "carrier-pw"));
+    let setup = Setup::at(at()).account("100", "pw100");
+    let pbx = Kamailio::new(setup.trunk("carrier", provider.address(), "carrier-user", "carrier-pw"));
+    let (_, rest) = DRIVERS.split_once("```bash\n").expect("the page has the script");
+    let (script, _) = rest.split_once("```").expect("the script ends");
+    let rig = pbx.path("pbx.sh").display().to_string();
+    let systemctl = format!(
+        "systemctl() {{ case $1 in restart) sh {rig} reload;; stop) sh {rig} passive;; is-active) echo active;; esac; }}"
+    );
+    let control = format!("kamcmd() {{ command kamcmd -s unixs:{} \"$@\"; }}", pbx.path("ctl").display());
+    let script = script.replace("set -eu\n", &format!("set -eu\n{systemctl}\n{control}\n"));
+    fs::write(pbx.path("page.sh"), script).expect("script");
+    let verb = |name: &str| {
+        let said = pbx.path("said");
+        let out = fs::File::create(&said).expect("output file");
+        let status = Command::new("sh").arg(pbx.path("page.sh")).arg(name).stdout(out).status().expect("sh runs");
+        let said = fs::read_to_string(said).expect("output");
+        assert!(status.success(), "{name}: {status}: {said}");
+        said.lines().last().unwrap_or_default().to_owned()
+    };
+    let status = || serde_json::from_str::<Value>(&verb("status")).expect("status prints JSON");
+    assert_eq!(status()["serving"], false);
+    verb("start");
+    assert_eq!(status()["serving"], true);
+    for _ in 0..2 {
+        verb("trunks-on");
+        wait_until("the trunk is up", Duration::from_secs(20), || status()["trunks"][0]["state"] == "up");
+        assert_eq!(provider.contacts("carrier-user").len(), 1);
+        verb("trunks-off");
+        wait_until("the provider has no contact", Duration::from_secs(5), || {
+            provider.contacts("carrier-user").is_empty()
+        });
+        assert_ne!(status()["trunks"][0]["state"], "up");
+    }
+    verb("stop");
+    verb("trunks-off");
+    assert_eq!(status()["serving"], false);
 }
