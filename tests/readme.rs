@@ -26,28 +26,31 @@ fn read(path: &str) -> String {
 /// README and every page of `docs`, with their text.
 fn pages() -> Vec<(String, String)> {
     let docs = fs::read_dir(root().join("docs")).expect("the folder docs").map(|e| e.expect("an entry").file_name());
-    let docs = docs.map(|name| format!("docs/{}", name.to_string_lossy())).filter(|path| path.ends_with(".md"));
+    let docs = docs
+        .map(|name| format!("docs/{}", name.to_string_lossy()))
+        .filter(|path| Path::new(path).extension().is_some_and(|end| end == "md"));
     let pages: Vec<_> =
         ["README.md".to_owned()].into_iter().chain(docs).map(|path| (path.clone(), read(&path))).collect();
     assert!(pages.len() > 5, "only {} pages found", pages.len());
     pages
 }
 
-/// The fenced blocks of a page in one language; `""` is a block without one.
+/// The fenced blocks of a page in one language, without the indentation of the list that they stand in.
 fn blocks(text: &str, language: &str) -> Vec<String> {
     let mut found = Vec::new();
-    let mut open: Option<(bool, String)> = None;
+    let mut open: Option<(bool, usize, String)> = None;
     for line in text.lines() {
-        match (line.trim().strip_prefix("```"), &mut open) {
-            (Some(name), None) => open = Some((name == language, String::new())),
-            (Some(_), Some((wanted, block))) => {
+        let plain = line.trim_start();
+        match (plain.strip_prefix("```"), &mut open) {
+            (Some(name), None) => open = Some((name == language, line.len() - plain.len(), String::new())),
+            (Some(_), Some((wanted, _, block))) => {
                 if *wanted {
                     found.push(std::mem::take(block));
                 }
                 open = None;
             }
-            (None, Some((_, block))) => {
-                block.push_str(line);
+            (None, Some((_, indent, block))) => {
+                block.push_str(line.get(*indent..).unwrap_or_default());
                 block.push('\n');
             }
             (None, None) => {}
@@ -147,7 +150,8 @@ fn every_command_line_that_the_program_names_is_one() {
 fn shortest() -> String {
     let example = read("failover.yaml.example");
     let lines = example.lines().filter_map(|line| line.strip_prefix("#   "));
-    let lines = lines.filter(|line| line.split_once(':').is_some_and(|(key, _)| !key.contains(' ')));
+    let lines =
+        lines.filter(|line| line.split_once(':').is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase())));
     lines.fold(String::from("node: pbx-b\n"), |text, line| text + line + "\n")
 }
 
@@ -186,6 +190,7 @@ fn every_yaml_in_the_pages_loads() {
     for (path, text) in pages() {
         for block in blocks(&text, "yaml") {
             seen += 1;
+            assert!(!sections(&block).is_empty(), "{path}: a block without a key at its beginning:\n{block}");
             let file = whole(&block);
             assert_eq!(config_refusal(&file), None, "{path}:\n{file}");
         }
