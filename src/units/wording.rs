@@ -172,10 +172,7 @@ fn tell(event: EventName, about: &About) -> Told {
         EventName::StepRetries => (
             format!("{node} is held up at {step} and tries again"),
             format!("{}; it goes on trying by itself", serving(about)),
-            format!(
-                "mend what the reason names; `pbx-failover status` on {node} shows each attempt. \
-                 Silence this with `pbx-failover ack`"
-            ),
+            format!("mend what the reason names; `pbx-failover status` on {node} shows each attempt"),
         ),
         EventName::Halted => (
             format!("{node} has halted at {step} and waits for a person"),
