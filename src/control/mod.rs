@@ -1,6 +1,6 @@
 //! The robot's counter: HTTP with JSON over a unix socket, its reading half over TCP, and the client for both ends.
 //!
-//! It knows nothing of the daemon: whoever answers implements [`Desk`]. Nothing here decides. Read [`desk`] for what
+//! It knows nothing of the daemon: whoever answers implements [`Desk`]. Nothing here decides. Read `desk` for what
 //! is asked, `ask` for how a body becomes a request, `door` for the limits of a connection, `client` for the CLI's
 //! end. Paths and field names are interface.md's.
 

@@ -217,7 +217,9 @@ fn messages_out(world: &World, findings: &mut Vec<Finding>) {
     for url in &world.config.action_urls {
         let about = format!("action-url {}", url.name);
         findings.push(match courier::validate(url) {
-            Ok(()) => Finding::ok(about, "can be filled in; `pbx-failover test action-url` sends one"),
+            Ok(()) => {
+                Finding::ok(about, format!("can be filled in; `pbx-failover test action-url {}` sends one", url.name))
+            }
             Err(why) => Finding::problem(about, why.join("; "), "mend the template"),
         });
     }

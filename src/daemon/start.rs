@@ -59,7 +59,7 @@ pub async fn run(path: &Path) -> Result<(), Stopped> {
 
     let (inputs, hears) = mpsc::channel(INPUTS_MAX);
     let worlds = watch::Sender::new(Arc::clone(&world));
-    let first = Standing { state: State::Standby, armed: false };
+    let first = Standing { state: State::Standby, armed: false, plan: None };
     let standing = watch::Sender::new(first);
     let news = watch::Sender::new(0_u64);
     let shared = Shared::default();

@@ -323,7 +323,11 @@ impl Turn {
             pace.nudge += u64::from(nudge);
             *pace != before
         });
-        let standing = Standing { state: self.engine.state(), armed: self.engine.disarmed_because().is_empty() };
+        let standing = Standing {
+            state: self.engine.state(),
+            armed: self.engine.disarmed_because().is_empty(),
+            plan: self.engine.plan_kind(),
+        };
         let before = *self.standing.borrow();
         if before != standing {
             self.standing.send_replace(standing);

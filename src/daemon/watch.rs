@@ -12,7 +12,7 @@ use crate::config::Epoch;
 use crate::engine::Event;
 use crate::store::Store;
 use crate::units::names::{RecordView, Redirect};
-use crate::units::{Mode, PbxStatus, Side, State, StepOutcome};
+use crate::units::{Mode, PbxStatus, PlanKind, Side, State, StepOutcome};
 
 use super::steps::verified;
 use super::turn::Input;
@@ -52,6 +52,8 @@ pub struct Standing {
     pub state: State,
     /// Whether it is armed.
     pub armed: bool,
+    /// The plan that runs: what it moved is looked at again as soon as it has ended.
+    pub plan: Option<PlanKind>,
 }
 
 /// Reads what was seen last.
@@ -127,7 +129,7 @@ pub async fn dns(
     }
 }
 
-/// Waits, or less when the state changes; false when the daemon ends.
+/// Waits, or less when the state changes or a plan ends; false when the daemon ends.
 async fn rest(standing: &mut watch::Receiver<Standing>, pause: Duration) -> bool {
     tokio::select! {
         () = tokio::time::sleep(pause) => true,

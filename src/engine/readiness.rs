@@ -64,6 +64,7 @@ impl Engine {
             add(format!("started just now: waits {left} s more (takeover.startup_grace)"), true);
         }
         if let Some(until) = self.memory.hold_off_until.filter(|until| self.now.wall < *until) {
+            let until = until.strftime("%H:%M:%S UTC");
             add(format!("a failback ended just now: waits until {until} (takeover.hold_off)"), true);
         }
         self.evidence_obstacle(&mut add);

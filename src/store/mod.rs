@@ -3,7 +3,7 @@
 //! One directory, one process (a lock), one SQLite file with a full sync for what must survive (`state.db`) and one
 //! without for evidence (`checks.db`). A [`Batch`] is one transaction: after a kill it is there as a whole or not at
 //! all. Nothing here decides what to write or what to do when it cannot; the daemon looks at [`Store::health`] and
-//! disarms. Read [`worker`] next (the thread, and how the reserve is spent), then [`write`](self), [`queue`].
+//! disarms. Read `worker` next (the thread, and how the reserve is spent), then `write`, `queue`.
 //!
 //! A durable append takes some 130 µs on a local SSD; the caller gets a [`Pending`] at once and may await it.
 

@@ -368,9 +368,9 @@ impl Run {
             .collect()
     }
 
-    /// Notes why a judged step still waits, for people.
+    /// Notes why a judged step still waits, for people; once it is judged, its proof stands.
     pub fn waits(&mut self, step: Step, why: &str) {
-        if let Some(i) = self.position(step) {
+        if let Some(i) = self.position(step).filter(|i| self.steps[*i].flight == Flight::Judged) {
             why.clone_into(&mut self.steps[i].text);
         }
     }

@@ -138,7 +138,7 @@ fn tell(event: EventName, about: &About) -> Told {
         EventName::Failback => (
             format!("{primary} serves the phones again, {backup} gave the service back"),
             format!("{backup} is passive and watches {primary}. {}", phones_return(about)),
-            "see that the phones are back; `pbx-failover status` on either node shows them".to_owned(),
+            format!("see that the phones are back on {primary}; `pbx-failover status` on {backup} shows its checks"),
         ),
         EventName::PrimaryDown => (
             format!("{primary} does not answer as it should"),

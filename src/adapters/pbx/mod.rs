@@ -1,6 +1,6 @@
 //! The PBX drivers: one contract ([`crate::ports::Pbx`]), one file per driver.
 //!
-//! [`marker`] remembers what this node means, [`registrar`] asks our own SIP port, [`report`] reads a status command's
+//! [`marker`] remembers what this node means, [`registrar`] asks our own SIP port, `report` reads a status command's
 //! JSON. What a step's failure leads to is decided above.
 
 mod command;

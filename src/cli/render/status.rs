@@ -91,12 +91,15 @@ fn verdict_tone(verdict: Verdict) -> Tone {
 }
 
 fn armed(armed: &Armed, state: State, page: &Page, lines: &mut Lines) {
+    // While this node serves, or is about to, there is nothing to be armed for.
+    let watches = matches!(state, State::Standby | State::Suspect);
     if armed.ok {
-        lines.line(&format!("{}: a takeover could happen now", page.paint.word(Tone::Good, "armed")));
+        if watches {
+            lines.line(&format!("{}: a takeover could happen now", page.paint.word(Tone::Good, "armed")));
+        }
         return;
     }
-    // While this node serves there is nothing to be armed for.
-    let tone = if matches!(state, State::Standby | State::Suspect) { Tone::Bad } else { Tone::Plain };
+    let tone = if watches { Tone::Bad } else { Tone::Plain };
     lines.beside(&format!("{}: ", page.paint.word(tone, "not armed")), 11, &armed.because.join("; "));
 }
 

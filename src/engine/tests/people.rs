@@ -1,9 +1,9 @@
 //! What a person asks: takeover, failback, pause, continue, abandon, ack.
 
 use super::world::{Host, World, failback, takeover};
-use crate::engine::Event;
+use crate::engine::event::{Event, StepReport};
 use crate::units::operator::{Command, Reply, Request};
-use crate::units::{State, Step, StepOutcome};
+use crate::units::{Mode, State, Step, StepOutcome};
 
 fn active() -> World {
     let mut w = World::well();
@@ -99,6 +99,22 @@ fn failback_gives_everything_back_in_order() {
     w.primary = Host::Down;
     w.run_until(State::Active, 40);
     assert_eq!(w.holder(), "3 pbx-b");
+}
+
+#[test]
+fn a_start_command_that_ends_late_does_not_take_the_place_of_the_proof() {
+    let mut w = active();
+    w.primary = Host::Up;
+    w.run_for(5);
+    w.faults.insert(Step::RedirectDns, StepOutcome::failed("no answer"));
+    accepted(&w.ask(failback()));
+    w.run_for(5);
+    let plan = w.disk.last_plan.expect("a plan runs");
+    let (step, outcome) = (Step::PrimaryServes, StepOutcome::done("start_primary: exit 0"));
+    w.hear(Event::Step(StepReport { plan, step, attempt: 1, mode: Mode::Act, outcome, seen: None }));
+    let steps = w.engine.snapshot().plan.expect("a plan").steps;
+    let proof = steps.into_iter().find(|s| s.name == step).and_then(|s| s.proof);
+    assert_eq!(proof.as_deref(), Some("web up, sip up"));
 }
 
 #[test]
