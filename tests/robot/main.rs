@@ -3,4 +3,6 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod cuts;
+mod primaries;
 mod takeover;
