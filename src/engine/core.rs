@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use ulid::Ulid;
 
-use crate::decision::{Inputs, Judgement, StallGuard, Tally, Targets, VoteCount, judge, stall::Gap, votes};
+use crate::decision::{
+    Inputs, Judgement, May, Quorum, StallGuard, Tally, Targets, VoteCount, WallClock, judge, stall::Gap, votes,
+};
 use crate::takeover::{Intent, Run};
 use crate::units::journal::{HistoryEvent, JournalEntry, JournalRecord};
 use crate::units::{CheckName, EpochRead, EventName, Now, PlanId, PlanKind, Sighting, State, Step, Verdict};
@@ -40,6 +42,7 @@ pub struct Engine {
     started: Now,
     pub(super) now: Now,
     stall: StallGuard,
+    wall_clock: WallClock,
     pub(super) tallies: Vec<Tally>,
     pub(super) targets: Targets,
     site: Sighting,
@@ -97,11 +100,8 @@ impl Engine {
             stall: StallGuard::new(now),
             site: Sighting::NotConfigured,
             observers: Sighting::NotConfigured,
-            judgement: Judgement {
-                verdict: Verdict::Unsure,
-                may: crate::decision::May::Not,
-                because: "the robot has just started",
-            },
+            wall_clock: WallClock::new(now),
+            judgement: Judgement { verdict: Verdict::Unsure, may: May::Not, because: "the robot has just started" },
             verdict_since: now.boot,
             hold_down_until: None,
             blocked_said: None,
@@ -206,6 +206,10 @@ impl Engine {
         self.hear(event);
         self.settle();
         self.out.durability = if self.must_be_durable() { Durability::Required } else { Durability::Wanted };
+        if let Some(step) = self.wall_clock.look(now) {
+            let what = format!("the wall clock was stepped by {} s", step.as_secs());
+            self.note("clock", what, "no decision rests on it".to_owned(), None);
+        }
         self.remember();
         std::mem::take(&mut self.out)
     }

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::decision::{May, Votes};
 use crate::units::{EventName, Now, State, Verdict};
 
-use super::core::Engine;
+use super::core::{Engine, signed};
 use super::settings::Automatic;
 use super::standing::not_claimable;
 
@@ -49,6 +51,12 @@ impl Engine {
         self.memory.paused_until.is_some_and(|until| self.now.wall < until)
     }
 
+    /// Longer than it can last means that the wall clock was set back meanwhile: that must not disarm for a year.
+    fn holds_off(&self, until: Timestamp) -> bool {
+        let left = until.duration_since(self.now.wall);
+        left.is_positive() && left <= signed(self.settings.hold_off)
+    }
+
     fn obstacles(&self) -> Vec<Obstacle> {
         let mut found = Vec::new();
         let mut add = |what: String, passing| found.push(Obstacle { what, passing });
@@ -63,7 +71,7 @@ impl Engine {
             let left = grace.saturating_sub(self.started_for()).as_secs() + 1;
             add(format!("started just now: waits {left} s more (takeover.startup_grace)"), true);
         }
-        if let Some(until) = self.memory.hold_off_until.filter(|until| self.now.wall < *until) {
+        if let Some(until) = self.memory.hold_off_until.filter(|until| self.holds_off(*until)) {
             add(format!("a failback ended just now: waits until {until} (takeover.hold_off)"), true);
         }
         self.evidence_obstacle(&mut add);
