@@ -93,7 +93,7 @@ impl Engine {
         let run = Run::resume(&recovered.journal, settings.configured, settings.limits, now);
         let mut engine = Self {
             tallies: tallies(&settings, &memory),
-            targets: targets(&settings),
+            targets: targets(&settings, now),
             written_memory: recovered.memory,
             started: now,
             now,
@@ -186,7 +186,7 @@ impl Engine {
                 None => Tally::new(check.clone(), was_tested(&self.memory, check)),
             })
             .collect();
-        self.targets = targets(&settings);
+        self.targets = targets(&settings, self.now);
         self.settings = settings;
     }
 
@@ -195,7 +195,7 @@ impl Engine {
         self.now = now;
         if let Gap::Stalled(gap) = self.stall.look(now) {
             self.reset_counts();
-            self.targets.reset();
+            self.targets.reset(now);
             self.note(
                 "stall",
                 format!("our own loop was stalled for {} s", gap.as_secs()),
@@ -300,13 +300,20 @@ impl Engine {
     }
 
     pub(super) fn reset_counts(&mut self) {
-        self.tallies.iter_mut().for_each(Tally::reset);
+        let now = self.now;
+        self.tallies.iter_mut().for_each(|tally| tally.reset(now));
     }
 
     fn refresh_verdict(&mut self) {
         let inputs = Inputs {
-            stalled: self.stall.stalled(self.now),
-            internet: self.targets.level(self.now),
+            stalled: self.stall.stalled(now),
+            internet,
+        let now = self.now;
+        let internet = self.targets.level(now);
+        if self.judgement.verdict == Verdict::WeAreCutOff && internet != Quorum::TooFew {
+            // The Internet is back: what failed meanwhile failed for us, not for the primary.
+            self.tallies.iter_mut().for_each(|tally| tally.forget_failures(now));
+        }
             votes: self.votes().votes,
             site: self.site,
             observers: self.observers,
@@ -449,8 +456,9 @@ fn was_tested(memory: &Memory, check: &crate::decision::CheckSettings) -> bool {
     memory.tested.get(&check.name.0) == Some(&check.definition)
 }
 
-fn targets(settings: &Settings) -> Targets {
-    Targets::new(settings.internet.need, settings.internet.period, settings.internet.targets.iter().cloned())
+fn targets(settings: &Settings, now: Now) -> Targets {
+    let internet = &settings.internet;
+    Targets::new(internet.need, internet.period, internet.targets.iter().cloned(), now)
 }
 
 /// A configured duration as the wall clock counts it; the loader has bounded it.

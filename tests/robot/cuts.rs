@@ -156,7 +156,9 @@ fn half_a_primary_is_taken_over_only_by_policy_and_only_for_its_sip() {
     let Some(hosts) = Hosts::armed(policy) else { return };
     // The web server alone is an alert for ever.
     hosts.net.cut(Cut::WebReset);
-    let blocked = |s: &Value| verdict(s) == "half-dead" && s["state"] == "suspect" && s["checks"][0]["fall"]["now"].as_u64() >= Some(25);
+    let blocked = |s: &Value| {
+        verdict(s) == "half-dead" && s["state"] == "suspect" && s["checks"][0]["fall"]["now"].as_u64() >= Some(25)
+    };
     hosts.robot.wait("five seconds without the web", blocked);
     assert!(explained(&hosts).contains("those that decide are up"), "{}", explained(&hosts));
     hosts.net.heal();
