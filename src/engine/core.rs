@@ -49,6 +49,8 @@ pub struct Engine {
     observers: Sighting,
     pub(super) judgement: Judgement,
     pub(super) verdict_since: Duration,
+    /// Since when the verdict has allowed a takeover, at once or after a time.
+    pub(super) allowed_since: Option<Duration>,
     pub(super) hold_down_until: Option<Duration>,
     pub(super) blocked_said: Option<String>,
     pub(super) run: Option<Run>,
@@ -98,11 +100,12 @@ impl Engine {
             started: now,
             now,
             stall: StallGuard::new(now),
+            wall_clock: WallClock::new(now),
             site: Sighting::NotConfigured,
             observers: Sighting::NotConfigured,
-            wall_clock: WallClock::new(now),
             judgement: Judgement { verdict: Verdict::Unsure, may: May::Not, because: "the robot has just started" },
             verdict_since: now.boot,
+            allowed_since: None,
             hold_down_until: None,
             blocked_said: None,
             run: None,
@@ -203,13 +206,13 @@ impl Engine {
                 None,
             );
         }
-        self.hear(event);
-        self.settle();
-        self.out.durability = if self.must_be_durable() { Durability::Required } else { Durability::Wanted };
         if let Some(step) = self.wall_clock.look(now) {
             let what = format!("the wall clock was stepped by {} s", step.as_secs());
             self.note("clock", what, "no decision rests on it".to_owned(), None);
         }
+        self.hear(event);
+        self.settle();
+        self.out.durability = if self.must_be_durable() { Durability::Required } else { Durability::Wanted };
         self.remember();
         std::mem::take(&mut self.out)
     }
@@ -305,15 +308,15 @@ impl Engine {
     }
 
     fn refresh_verdict(&mut self) {
-        let inputs = Inputs {
-            stalled: self.stall.stalled(now),
-            internet,
         let now = self.now;
         let internet = self.targets.level(now);
         if self.judgement.verdict == Verdict::WeAreCutOff && internet != Quorum::TooFew {
             // The Internet is back: what failed meanwhile failed for us, not for the primary.
             self.tallies.iter_mut().for_each(|tally| tally.forget_failures(now));
         }
+        let inputs = Inputs {
+            stalled: self.stall.stalled(now),
+            internet,
             votes: self.votes().votes,
             site: self.site,
             observers: self.observers,
@@ -326,9 +329,16 @@ impl Engine {
             self.verdict_since = self.now.boot;
             let what = format!("{} -> {}", self.judgement.verdict, judgement.verdict);
             self.note("verdict", what, judgement.because.to_owned(), None);
-            // A hold-down that was begun again for another verdict does not make this one wait longer than its own.
-            let own = self.now.boot + self.settings.hold_down;
-            self.hold_down_until = self.hold_down_until.map(|until| until.min(own));
+        }
+        if judgement.may == May::Not {
+            self.allowed_since = None;
+        } else {
+            let since = *self.allowed_since.get_or_insert(now.boot);
+            if judgement.may != self.judgement.may {
+                // What is believed for so long before acting is that a takeover is allowed: not that something is
+                // wrong, and not anew when what was half dead dies.
+                self.hold_down_until = self.hold_down_until.map(|_| since + self.settings.hold_down);
+            }
         }
         self.judgement = judgement;
     }

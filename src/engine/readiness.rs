@@ -33,7 +33,7 @@ impl Engine {
     }
 
     fn verdict_blocks(&self) -> Option<String> {
-        let stood = self.now.since(self.verdict_since);
+        let stood = self.allowed_since.map_or(Duration::ZERO, |since| self.now.since(since));
         match self.judgement.may {
             May::Act => None,
             May::ActAfter(wait) if stood >= wait => None,

@@ -2,6 +2,7 @@
 
 mod crashes;
 mod epochs;
+mod evidence;
 mod people;
 mod takeovers;
 mod world;
