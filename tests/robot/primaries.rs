@@ -11,17 +11,17 @@ use crate::lab::scene::{Scene, Wishes, possible};
 use crate::lab::web::{Authority, Site, Web};
 use crate::lab::{free_port, have, wait_until};
 
-/// Checks every 100 ms, and a scene without what these tests do not look at.
-fn fast(yaml: String) -> String {
+/// Ten checks a second.
+const FAST: fn(String) -> String = |yaml| {
     yaml.replace("  interval: 1s\n  fast_interval: 1s\n", "  interval: 100ms\n  fast_interval: 100ms\n")
         .replace("timeout: 1s", "timeout: 300ms")
-}
+};
 
 fn scene() -> Option<Scene> {
     if !possible() {
         return None;
     }
-    Scene::armed(&Wishes { edit: fast, ..Wishes::on(Kind::Bind) })
+    Scene::armed(&Wishes { edit: FAST, ..Wishes::on(Kind::Bind) })
 }
 
 fn explained(robot: &Robot) -> String {
@@ -50,7 +50,12 @@ fn stutter(web: &Web, length: Duration, still: Duration) {
 
 #[test]
 fn a_primary_that_is_slow_or_flaps_within_what_is_tolerated_is_left_alone() {
-    let Some(mut scene) = scene() else { return };
+    if !possible() {
+        return;
+    }
+    // Time enough to bring a web server back between two failures.
+    let edit = |yaml: String| yaml.replace("interval: 1s\n", "interval: 400ms\n");
+    let Some(mut scene) = Scene::armed(&Wishes { edit, ..Wishes::on(Kind::Bind) }) else { return };
     // Slower than usual, but within the time-out.
     stutter(&scene.web, Duration::from_secs(3), Duration::from_millis(200));
     never_suspected(&scene);
@@ -124,7 +129,7 @@ fn a_primary_that_was_never_seen_up_is_never_replaced_and_status_says_so() {
     if !possible() {
         return;
     }
-    let Some(mut scene) = Scene::set(&Wishes { edit: fast, ..Wishes::on(Kind::Bind) }) else { return };
+    let Some(mut scene) = Scene::set(&Wishes { edit: FAST, ..Wishes::on(Kind::Bind) }) else { return };
     scene.web.kill();
     scene.robot.start();
     let status = scene.robot.wait("many failures", |s| failures(s) >= 30);
@@ -140,9 +145,16 @@ fn a_primary_that_was_never_seen_up_is_never_replaced_and_status_says_so() {
     scene.robot.wait_served();
 }
 
-/// A robot that only watches `checks` on loopback; `ca` is at `@CA@`.
+/// A robot that only watches `checks` on loopback.
 fn watcher(checks: &str, internet: u16) -> Robot {
-    let mut robot = Robot::new(&format!(
+    let mut robot = idle(checks, internet);
+    robot.start();
+    robot
+}
+
+/// The same, not started yet.
+fn idle(checks: &str, internet: u16) -> Robot {
+    Robot::new(&format!(
         r#"node: pbx-b
 primary: {{ node: pbx-a, address: 127.0.0.1 }}
 backup: {{ node: pbx-b, address: 10.77.0.12, listen_address: 127.0.0.1 }}
@@ -153,9 +165,7 @@ epoch: {{ store: local }}
 dns: {{ mode: none }}
 pbx: {{ working_dir: "@DIR@/work", driver: {{ command: {{ reload: ["true"], stop_accepting: ["true"], passive: ["true"] }} }} }}
 "#
-    ));
-    robot.start();
-    robot
+    ))
 }
 
 #[test]
@@ -208,4 +218,37 @@ fn a_sip_server_that_hangs_is_down_and_up_again_when_it_answers() {
     assert_eq!(status["checks"][0]["decides"], false, "the web check only votes beside SIP checks");
     sip.signal("CONT");
     robot.wait("all up again", |s| s["verdict"] == "primary-up");
+}
+
+#[test]
+fn a_step_of_the_wall_clock_changes_nothing_but_the_history() {
+    let found = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().find_map(|entry| {
+        let library = entry.path().join("faketime/libfaketime.so.1");
+        library.exists().then_some(library)
+    });
+    let (Some(library), true) = (found, have(&["nginx", "faketime"])) else { return };
+    let web = Site::new().start();
+    let checks = format!(r#"web: {{ http: "http://pbx.lab.test:{}/" }}"#, web.listen.port());
+    let mut robot = idle(&checks, web.listen.port());
+    let shift = robot.path("shift");
+    std::fs::write(&shift, "+0").expect("file");
+    robot.under(&[
+        "env",
+        "FAKETIME_NO_CACHE=1",
+        "FAKETIME_DONT_FAKE_MONOTONIC=1",
+        &format!("FAKETIME_TIMESTAMP_FILE={}", shift.display()),
+        &format!("LD_PRELOAD={}", library.display()),
+    ]);
+    robot.start();
+    robot.wait_armed();
+    for (step, told) in [("-30d", "stepped by -2592000 s"), ("+30d", "stepped by 518")] {
+        std::fs::write(&shift, step).expect("file");
+        wait_until("the step is told", Duration::from_secs(10), || robot.history_text().contains(told));
+        let status = robot.status();
+        assert_eq!((&status["verdict"], &status["armed"]["ok"]), (&"primary-up".into(), &true.into()), "{status:#}");
+    }
+    // The checks go on by the other clock.
+    web.unavailable(true);
+    robot.wait("dead", |s| s["verdict"] == "primary-dead");
+    assert_eq!(robot.rows(), [1], "{}", robot.history_text());
 }
