@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::decision::{May, Votes};
 use crate::units::{EventName, Now, State, Verdict};
 
-use super::core::{Engine, signed};
+use super::core::{Engine, UNREADABLE_READS, signed};
 use super::settings::Automatic;
 use super::standing::not_claimable;
 
@@ -84,7 +84,9 @@ impl Engine {
         match &self.conformance {
             Some(Ok(())) => {
                 if let Some(why) = not_claimable(&self.standing()) {
-                    add(why, self.epoch_read.is_none());
+                    // One failed reading is a lost packet: it disarms, and wakes nobody.
+                    let lost = (1..UNREADABLE_READS).contains(&self.epoch_failures);
+                    add(why, self.epoch_read.is_none() || lost);
                 }
             }
             Some(Err(why)) => add(format!("the epoch store does not conform: {why}"), false),
