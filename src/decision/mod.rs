@@ -10,7 +10,7 @@ pub mod verdict;
 pub mod votes;
 
 pub use quorum::{Quorum, Targets};
-pub use stall::StallGuard;
+pub use stall::{StallGuard, WallClock};
 pub use tally::{CheckSettings, Tally, View};
 pub use verdict::{DownWhen, HalfDead, Inputs, Judgement, May, SiteCut, judge};
 pub use votes::{VoteCount, Votes};

@@ -23,6 +23,7 @@ pub enum Quorum {
 pub struct Targets {
     need: NonZeroU32,
     fresh_for: Duration,
+    void_before: Duration,
     targets: Vec<Target>,
 }
 
@@ -50,14 +51,19 @@ pub enum TargetView {
 const PERIODS_FRESH: u32 = 3;
 
 impl Targets {
-    /// Targets that were not asked yet; an answer counts for three `period`s.
-    pub fn new(need: NonZeroU32, period: Duration, names: impl IntoIterator<Item = String>) -> Self {
+    /// Targets that were not asked yet; an answer counts for three `period`s. What was asked before `now` is not
+    /// theirs: it was asked of other targets, before the settings changed.
+    pub fn new(need: NonZeroU32, period: Duration, names: impl IntoIterator<Item = String>, now: Now) -> Self {
         let target = |name| Target { name, asked_at: None, answered_at: None, up: false, last: None };
-        Self { need, fresh_for: period.saturating_mul(PERIODS_FRESH), targets: names.into_iter().map(target).collect() }
+        let targets = names.into_iter().map(target).collect();
+        Self { need, fresh_for: period.saturating_mul(PERIODS_FRESH), void_before: now.boot, targets }
     }
 
     /// Notes an answer. Unknown (it never left this host) is as good as none: the Internet was not seen.
     pub fn record(&mut self, index: usize, result: ProbeResult, asked: Duration, now: Now) {
+        if asked < self.void_before {
+            return;
+        }
         if let Some(target) = self.targets.get_mut(index) {
             target.up = matches!(result.answer, ProbeAnswer::Up { .. });
             target.asked_at = Some(asked);
@@ -67,7 +73,8 @@ impl Targets {
     }
 
     /// Forgets all answers, because our evidence is void.
-    pub fn reset(&mut self) {
+    pub fn reset(&mut self, now: Now) {
+        self.void_before = now.boot;
         for target in &mut self.targets {
             target.answered_at = None;
             target.asked_at = None;

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use jiff::SignedDuration;
+
 use crate::units::Now;
 
 /// The decision loop ticks so often.
@@ -58,5 +60,29 @@ impl StallGuard {
     /// Whether we still distrust ourselves.
     pub fn stalled(&self, now: Now) -> bool {
         self.distrust_until.is_some_and(|until| now.boot < until)
+    }
+}
+
+/// The wall clock runs beside the boot-time clock; so much at once is a step, not a slew.
+const STEP_MIN: SignedDuration = SignedDuration::from_secs(2);
+
+/// Watches the wall clock. A step is only a warning: nothing is decided by that clock.
+#[derive(Debug, Clone)]
+pub struct WallClock {
+    last: Now,
+}
+
+impl WallClock {
+    /// Starts watching.
+    pub fn new(now: Now) -> Self {
+        Self { last: now }
+    }
+
+    /// How far it was stepped since the last look, if it was.
+    pub fn look(&mut self, now: Now) -> Option<SignedDuration> {
+        let passed = SignedDuration::try_from(now.since(self.last.boot)).unwrap_or(SignedDuration::MAX);
+        let step = now.wall.duration_since(self.last.wall).saturating_sub(passed);
+        self.last = now;
+        (step.abs() >= STEP_MIN).then_some(step)
     }
 }

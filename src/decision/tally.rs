@@ -79,6 +79,7 @@ pub struct Tally {
     tested: bool,
     answered_at: Option<Duration>,
     asked_at: Option<Duration>,
+    void_before: Duration,
     last: Option<Last>,
 }
 
@@ -99,6 +100,7 @@ impl Tally {
             tested,
             answered_at: None,
             asked_at: None,
+            void_before: Duration::ZERO,
             last: None,
         }
     }
@@ -108,8 +110,12 @@ impl Tally {
         &self.settings
     }
 
-    /// Counts a result whose question was asked at `asked`. Unknown moves neither count and is no result.
+    /// Counts a result whose question was asked at `asked`. Unknown moves neither count and is no result; what was
+    /// asked before the evidence became void is not heard at all.
     pub fn record(&mut self, result: ProbeResult, asked: Duration, now: Now) {
+        if asked < self.void_before {
+            return;
+        }
         match result.answer {
             ProbeAnswer::Up { .. } => {
                 self.failures = 0;
@@ -138,8 +144,18 @@ impl Tally {
         self.asked_at = Some(asked);
     }
 
+    /// Forgets what failed, because we were cut off; what answered did answer.
+    pub fn forget_failures(&mut self, now: Now) {
+        self.void_before = now.boot;
+        self.failures = 0;
+        if self.flipped == Some(Flip::Down) {
+            self.reset(now);
+        }
+    }
+
     /// Forgets the counts and the view, because our evidence is void; that it was tested stays.
-    pub fn reset(&mut self) {
+    pub fn reset(&mut self, now: Now) {
+        self.void_before = now.boot;
         self.flipped = None;
         self.failures = 0;
         self.successes = 0;

@@ -5,7 +5,9 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use ulid::Ulid;
 
-use crate::decision::{Inputs, Judgement, StallGuard, Tally, Targets, VoteCount, judge, stall::Gap, votes};
+use crate::decision::{
+    Inputs, Judgement, May, Quorum, StallGuard, Tally, Targets, VoteCount, WallClock, judge, stall::Gap, votes,
+};
 use crate::takeover::{Intent, Run};
 use crate::units::journal::{HistoryEvent, JournalEntry, JournalRecord};
 use crate::units::{CheckName, EpochRead, EventName, Now, PlanId, PlanKind, Sighting, State, Step, Verdict};
@@ -51,12 +53,15 @@ pub struct Engine {
     started: Now,
     pub(super) now: Now,
     stall: StallGuard,
+    wall_clock: WallClock,
     pub(super) tallies: Vec<Tally>,
     pub(super) targets: Targets,
     site: Sighting,
     observers: Sighting,
     pub(super) judgement: Judgement,
     pub(super) verdict_since: Duration,
+    /// Since when the verdict has allowed a takeover, at once or after a time.
+    pub(super) allowed_since: Option<Duration>,
     pub(super) hold_down_until: Option<Duration>,
     pub(super) blocked_said: Option<String>,
     pub(super) run: Option<Run>,
@@ -104,19 +109,17 @@ impl Engine {
         let run = Run::resume(&recovered.journal, frozen.configured, frozen.limits, now);
         let mut engine = Self {
             tallies: tallies(&settings, &memory),
-            targets: targets(&settings),
+            targets: targets(&settings, now),
             written_memory: recovered.memory,
             started: now,
             now,
             stall: StallGuard::new(now),
+            wall_clock: WallClock::new(now),
             site: Sighting::NotConfigured,
             observers: Sighting::NotConfigured,
-            judgement: Judgement {
-                verdict: Verdict::Unsure,
-                may: crate::decision::May::Not,
-                because: "the robot has just started",
-            },
+            judgement: Judgement { verdict: Verdict::Unsure, may: May::Not, because: "the robot has just started" },
             verdict_since: now.boot,
+            allowed_since: None,
             hold_down_until: None,
             blocked_said: None,
             run: None,
@@ -206,7 +209,7 @@ impl Engine {
                 None => Tally::new(check.clone(), was_tested(&self.memory, check)),
             })
             .collect();
-        self.targets = targets(&settings);
+        self.targets = targets(&settings, self.now);
         self.settings = settings;
     }
 
@@ -215,13 +218,17 @@ impl Engine {
         self.now = now;
         if let Gap::Stalled(gap) = self.stall.look(now) {
             self.reset_counts();
-            self.targets.reset();
+            self.targets.reset(now);
             self.note(
                 "stall",
                 format!("our own loop was stalled for {} s", gap.as_secs()),
                 "what was counted is void".to_owned(),
                 None,
             );
+        }
+        if let Some(step) = self.wall_clock.look(now) {
+            let what = format!("the wall clock was stepped by {} s", step.as_secs());
+            self.note("clock", what, "no decision rests on it".to_owned(), None);
         }
         self.hear(event);
         self.settle();
@@ -325,13 +332,20 @@ impl Engine {
     }
 
     pub(super) fn reset_counts(&mut self) {
-        self.tallies.iter_mut().for_each(Tally::reset);
+        let now = self.now;
+        self.tallies.iter_mut().for_each(|tally| tally.reset(now));
     }
 
     fn refresh_verdict(&mut self) {
+        let now = self.now;
+        let internet = self.targets.level(now);
+        if self.judgement.verdict == Verdict::WeAreCutOff && internet != Quorum::TooFew {
+            // The Internet is back: what failed meanwhile failed for us, not for the primary.
+            self.tallies.iter_mut().for_each(|tally| tally.forget_failures(now));
+        }
         let inputs = Inputs {
-            stalled: self.stall.stalled(self.now),
-            internet: self.targets.level(self.now),
+            stalled: self.stall.stalled(now),
+            internet,
             votes: self.votes().votes,
             site: self.site,
             observers: self.observers,
@@ -346,9 +360,16 @@ impl Engine {
         if judgement.verdict != self.judgement.verdict {
             let what = format!("{} -> {}", self.judgement.verdict, judgement.verdict);
             self.note("verdict", what, judgement.because.to_owned(), None);
-            // A hold-down that was begun again for another verdict does not make this one wait longer than its own.
-            let own = self.now.boot + self.settings.hold_down;
-            self.hold_down_until = self.hold_down_until.map(|until| until.min(own));
+        }
+        if judgement.may == May::Not {
+            self.allowed_since = None;
+        } else {
+            let since = *self.allowed_since.get_or_insert(now.boot);
+            if judgement.may != self.judgement.may {
+                // What is believed for so long before acting is that a takeover is allowed: not that something is
+                // wrong, and not anew when what was half dead dies.
+                self.hold_down_until = self.hold_down_until.map(|_| since + self.settings.hold_down);
+            }
         }
         self.judgement = judgement;
     }
@@ -495,8 +516,9 @@ fn was_tested(memory: &Memory, check: &crate::decision::CheckSettings) -> bool {
     memory.tested.get(&check.name.0) == Some(&check.definition)
 }
 
-fn targets(settings: &Settings) -> Targets {
-    Targets::new(settings.internet.need, settings.internet.period, settings.internet.targets.iter().cloned())
+fn targets(settings: &Settings, now: Now) -> Targets {
+    let internet = &settings.internet;
+    Targets::new(internet.need, internet.period, internet.targets.iter().cloned(), now)
 }
 
 /// A configured duration as the wall clock counts it; the loader has bounded it.

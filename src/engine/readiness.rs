@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::decision::{May, Votes};
 use crate::units::{EventName, State, Verdict};
 
-use super::core::Engine;
+use super::core::{Engine, UNREADABLE_READS, signed};
 use super::settings::Automatic;
 use super::standing::not_claimable;
 
@@ -31,7 +33,7 @@ impl Engine {
     }
 
     fn verdict_blocks(&self) -> Option<String> {
-        let stood = self.now.since(self.verdict_since);
+        let stood = self.allowed_since.map_or(Duration::ZERO, |since| self.now.since(since));
         match self.judgement.may {
             May::Act => None,
             May::ActAfter(wait) if stood >= wait => None,
@@ -49,6 +51,12 @@ impl Engine {
         self.memory.paused_until.is_some_and(|until| self.now.wall < until)
     }
 
+    /// Longer than it can last means that the wall clock was set back meanwhile: that must not disarm for a year.
+    fn holds_off(&self, until: Timestamp) -> bool {
+        let left = until.duration_since(self.now.wall);
+        left.is_positive() && left <= signed(self.settings.hold_off)
+    }
+
     fn obstacles(&self) -> Vec<Obstacle> {
         let mut found = Vec::new();
         let mut add = |what: String, passing| found.push(Obstacle { what, passing });
@@ -63,7 +71,7 @@ impl Engine {
             let left = grace.saturating_sub(self.started_for()).as_secs() + 1;
             add(format!("started just now: waits {left} s more (takeover.startup_grace)"), true);
         }
-        if let Some(until) = self.memory.hold_off_until.filter(|until| self.now.wall < *until) {
+        if let Some(until) = self.memory.hold_off_until.filter(|until| self.holds_off(*until)) {
             let until = until.strftime("%H:%M:%S UTC");
             add(format!("a failback ended just now: waits until {until} (takeover.hold_off)"), true);
         }
@@ -77,7 +85,9 @@ impl Engine {
         match &self.conformance {
             Some(Ok(())) => {
                 if let Some(why) = not_claimable(&self.standing()) {
-                    add(why, self.epoch_read.is_none());
+                    // One failed reading is a lost packet: it disarms, and wakes nobody.
+                    let lost = (1..UNREADABLE_READS).contains(&self.epoch_failures);
+                    add(why, self.epoch_read.is_none() || lost);
                 }
             }
             Some(Err(why)) => add(format!("the epoch store does not conform: {why}"), false),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::decision::May;
 use crate::takeover::{Fact, Intent, Run};
 use crate::units::journal::JournalRecord;
 use crate::units::{EventName, PlanId, PlanKind, State, Step};
@@ -76,6 +77,14 @@ impl Engine {
             Action::StartHoldDown => {
                 let again = row.from != State::Standby;
                 let hold = self.settings.hold_down;
+                let hold = match self.judgement.may {
+                    // What is waited for may end before a whole hold-down.
+                    May::ActAfter(wait) if row.guard == Guard::MayNotAct => {
+                        let stood = self.allowed_since.map_or(Duration::ZERO, |since| self.now.since(since));
+                        hold.min(wait.saturating_sub(stood))
+                    }
+                    _ => hold,
+                };
                 let hold = if again { hold.max(HOLD_DOWN_AGAIN_MIN) } else { hold };
                 self.hold_down_until = Some(self.now.boot + hold);
                 self.out.asks.push(Ask::ProbeNow);

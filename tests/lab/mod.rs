@@ -4,6 +4,7 @@
 #![allow(dead_code)] // each test binary uses its own part of the rigs
 
 pub mod dns;
+pub mod hosts;
 pub mod http;
 pub mod kamailio;
 pub mod mail;

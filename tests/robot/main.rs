@@ -3,5 +3,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod cuts;
 mod docs;
+mod primaries;
 mod takeover;

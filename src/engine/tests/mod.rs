@@ -2,6 +2,7 @@
 
 mod crashes;
 mod epochs;
+mod evidence;
 mod people;
 mod random;
 mod takeovers;

@@ -26,6 +26,8 @@ pub enum Host {
     Down,
     /// The web answers, SIP does not.
     WebOnly,
+    /// SIP answers, the web does not.
+    SipOnly,
 }
 
 /// What the disk holds after a crash.
@@ -287,6 +289,7 @@ impl World {
                 Host::Up => true,
                 Host::Down => false,
                 Host::WebOnly => name == "web",
+                Host::SipOnly => name == "sip",
             };
             let result = result(up);
             self.hear(Event::Check { name: CheckName(name.into()), result, asked });
@@ -411,7 +414,7 @@ impl World {
     }
 }
 
-fn result(up: bool) -> ProbeResult {
+pub fn result(up: bool) -> ProbeResult {
     let answer = if up { ProbeAnswer::up("200 OK") } else { ProbeAnswer::Down("refused".into()) };
     ProbeResult { answer, latency: Duration::from_millis(1) }
 }
