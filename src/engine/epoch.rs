@@ -131,6 +131,8 @@ impl Engine {
         asked.unwrap_or_else(|| self.settings.peer.clone())
     }
 
+    /// What this plan has asked for before, if it still follows what stands there: a repeated swap is the same swap
+    /// byte for byte, so that whichever of the two is applied, we know what we wrote. Else the next turn.
     fn next_record(&self, holder: NodeName, id: PlanId) -> EpochRecord {
         let whole = self.now.wall.as_second();
         let since = jiff::Timestamp::from_second(whole).unwrap_or(self.now.wall);
@@ -232,7 +234,7 @@ impl Engine {
                     self.note_own_reading(&EpochSeen::held(claim));
                 }
             }
-            Advance::Lost(seen) => self.note_epoch(Ok(seen)),
+            Advance::Lost(seen) => self.note_own_reading(&seen),
             // Read again before the next try: what stands there may have changed.
             Advance::Unknown(why) => self.note_epoch(Err(why)),
         }

@@ -1,5 +1,6 @@
 //! BIND, Knot and PowerDNS with the zone lab.test; between them and us, where wanted, a [`Proxy`].
 
+mod forgetful;
 mod proxy;
 
 use std::io::Write;
@@ -8,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+#[allow(unused_imports)] // each test binary uses its own part of the rigs
+pub use forgetful::without_prerequisites;
 #[allow(unused_imports)] // each test binary uses its own part of the rigs
 pub use proxy::{Forward, Proxy, Reaction, is_update};
 

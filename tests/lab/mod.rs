@@ -13,6 +13,7 @@ pub mod process;
 pub mod robot;
 pub mod scene;
 pub mod sipp;
+pub mod small;
 pub mod web;
 
 #[allow(unused_imports)] // each test binary uses its own part of the rigs

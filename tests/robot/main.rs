@@ -3,7 +3,10 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod crashes;
 mod cuts;
+mod dns_faults;
 mod docs;
+mod epoch;
 mod primaries;
 mod takeover;

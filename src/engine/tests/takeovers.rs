@@ -3,6 +3,7 @@
 use super::world::{Host, World, settings};
 use crate::decision::HalfDead;
 use crate::engine::{Event, Settings};
+use crate::units::operator::Command;
 use crate::units::{State, Step, StepOutcome, Verdict};
 
 #[test]
@@ -258,4 +259,19 @@ fn a_claim_that_was_never_seen_to_stand_is_not_pressed_against_a_living_primary(
         "{}",
         w.story()
     );
+}
+
+#[test]
+fn a_step_that_was_passed_over_wakes_nobody_any_more() {
+    let mut w = World::well();
+    w.faults.insert(Step::Claim, StepOutcome::Unknown("no answer".into()));
+    w.faults.insert(Step::RegisterTrunks, StepOutcome::Failed("503".into()));
+    w.primary = Host::Down;
+    w.run_until(State::TakingOver, 30);
+    w.run_for(10);
+    w.epoch = Err("no master".into());
+    w.ask(Command::Takeover { primary_is_stopped: false, although_cut_off: false, without_claim: true });
+    // The world sees to it that the engine is never woken for a time that is over.
+    w.run_for(30);
+    assert_eq!(w.state(), State::Active, "{}", w.story());
 }

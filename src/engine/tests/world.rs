@@ -43,6 +43,7 @@ pub struct Disk {
     pub batches: usize,
 }
 
+#[allow(clippy::struct_excessive_bools)] // one fact of the world a field
 pub struct World {
     pub engine: Engine,
     pub settings: Settings,
@@ -57,6 +58,8 @@ pub struct World {
     pub named: bool,
     /// Steps whose acts fail, with the outcome.
     pub faults: BTreeMap<Step, StepOutcome>,
+    /// The store refuses every swap.
+    pub refuse_swaps: bool,
     /// Acts that were carried out, in order.
     pub acts: Vec<Step>,
     pub calls: u32,
@@ -146,6 +149,7 @@ impl World {
             serving: false,
             named: false,
             faults: BTreeMap::new(),
+            refuse_swaps: false,
             acts: Vec::new(),
             calls: 0,
             asks: VecDeque::new(),
@@ -186,6 +190,8 @@ impl World {
     }
 
     fn take(&mut self, output: Output) {
+        let wake = self.engine.wake_at();
+        assert!(wake.is_none_or(|at| at > self.now.boot), "woken again and again at {wake:?}\n{}", self.story());
         let Output { batch, durability, happenings, asks, reply } = output;
         self.replies.extend(reply);
         let mut asks = asks;
@@ -266,7 +272,7 @@ impl World {
         panic!("the engine asks without end");
     }
 
-    fn answer(&mut self, ask: Ask) {
+    pub fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::ProbeNow => self.probe_all(),
             Ask::ReadEpoch => self.hear(Event::Epoch(self.epoch.clone())),
@@ -282,7 +288,7 @@ impl World {
         }
     }
 
-    fn probe_all(&mut self) {
+    pub fn probe_all(&mut self) {
         let asked = self.now.boot;
         for name in ["web", "sip"] {
             let up = match self.primary {
@@ -303,6 +309,7 @@ impl World {
     fn swap(&mut self, from: &EpochSeen, to: &EpochRecord) -> Advance {
         match &self.epoch {
             Err(why) => Advance::Unknown(why.clone()),
+            Ok(_) if self.refuse_swaps => Advance::Unknown("refused".into()),
             Ok(seen) if seen == from => {
                 self.epoch = Ok(EpochSeen::held(to.clone()));
                 Advance::Done
