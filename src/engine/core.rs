@@ -72,8 +72,8 @@ pub struct Engine {
     pub(super) epoch_failures: u32,
     pub(super) epoch_asked: Option<Duration>,
     pub(super) epoch_reading: bool,
-    /// When the record was last known to have changed by our own hand: older readings say nothing.
-    pub(super) epoch_changed: Duration,
+    /// The record has changed by our own hand since the reading that is under way was asked for.
+    pub(super) epoch_reading_void: bool,
     pub(super) unreadable_said: bool,
     pub(super) primary_back_said: Option<PlanId>,
     pub(super) swapping: bool,
@@ -130,7 +130,7 @@ impl Engine {
             epoch_failures: 0,
             epoch_asked: None,
             epoch_reading: false,
-            epoch_changed: Duration::ZERO,
+            epoch_reading_void: false,
             unreadable_said: false,
             primary_back_said: None,
             swapping: false,

@@ -37,14 +37,17 @@ impl Engine {
     /// The periodic reading. One that was begun before a swap of our own was answered says nothing any more.
     pub(super) fn epoch_was_read(&mut self, read: EpochRead) {
         self.epoch_reading = false;
-        if self.epoch_asked.is_some_and(|asked| asked >= self.epoch_changed) {
+        self.swapping = false;
+        if std::mem::take(&mut self.epoch_reading_void) {
+            self.epoch_asked = None;
+        } else {
             self.note_epoch(read);
         }
     }
 
     /// What a step of our own read.
     fn note_own_reading(&mut self, seen: &EpochSeen) {
-        self.epoch_changed = self.now.boot;
+        self.epoch_reading_void = self.epoch_reading;
         self.note_epoch(Ok(seen.clone()));
     }
 
@@ -226,8 +229,9 @@ impl Engine {
     }
 
     /// What came of putting it back.
+    ///
+    /// Whatever came of it, the next swap waits for the next reading: a master that refuses is not asked in a circle.
     pub(super) fn epoch_was_restored(&mut self, advance: Advance) {
-        self.swapping = false;
         match advance {
             Advance::Done => {
                 if let Some(claim) = self.memory.claim.clone() {
@@ -235,8 +239,9 @@ impl Engine {
                 }
             }
             Advance::Lost(seen) => self.note_own_reading(&seen),
-            // Read again before the next try: what stands there may have changed.
-            Advance::Unknown(why) => self.note_epoch(Err(why)),
+            Advance::Unknown(why) => {
+                self.note("epoch", "the record could not be put back; it is tried again".to_owned(), why, None);
+            }
         }
     }
 }
