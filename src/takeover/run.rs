@@ -83,6 +83,13 @@ pub struct StepRun {
     done_before: bool,
 }
 
+impl StepRun {
+    /// Neither over nor asked at this moment.
+    fn is_idle(&self) -> bool {
+        matches!(self.state, StepState::Pending | StepState::Running) && self.flight == Flight::None
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flight {
     None,
@@ -242,9 +249,7 @@ impl Run {
             let row = self.steps[i].row;
             let ready = row.requires.iter().all(|r| self.is_over(*r));
             let due = self.steps[i].next_try.is_none_or(|at| now.boot >= at);
-            let idle = matches!(self.steps[i].state, StepState::Pending | StepState::Running)
-                && self.steps[i].flight == Flight::None;
-            if ready && due && idle {
+            if ready && due && self.steps[i].is_idle() {
                 self.begin(i, now, &mut todo);
             }
         }
@@ -501,7 +506,11 @@ impl Run {
 
     /// When [`Run::next`] has something to say again, at the latest.
     pub fn wake_at(&self) -> Option<Duration> {
-        self.steps.iter().filter(|s| s.flight == Flight::None).filter_map(|s| s.next_try).min()
+        if self.halted.is_some() {
+            return None;
+        }
+        // Only a step that may still be tried: one that was passed over while it waited must not keep the loop awake.
+        self.steps.iter().filter(|s| s.is_idle()).filter_map(|s| s.next_try).min()
     }
 
     /// The records made since the last call, in order.
