@@ -127,6 +127,10 @@ impl Desk for DaemonDesk {
             match pair.state {
                 State::Active => Serving::Yes,
                 State::FailingBack if !stopped => Serving::Yes,
+                // A failback that halts before the stop (calls do not end) leaves the phones here.
+                State::Halted if !stopped && pair.plan.is_some_and(|plan| plan.name == PlanKind::Failback) => {
+                    Serving::Yes
+                }
                 _ => Serving::No,
             }
         })
