@@ -11,9 +11,10 @@ use crate::host::command;
 use crate::ports::Load;
 use crate::store::{DeliveryState, DeliveryStatus, Store};
 use crate::units::names::{Redirect, Redirected, Verified};
-use crate::units::{Advance, EventName, Mode, PlanId, PlanKind, Step, StepOutcome};
+use crate::units::{Advance, EpochRead, EpochRecord, EpochSeen, EventName, Mode, PlanId, PlanKind, Step, StepOutcome};
 
 use super::messages::ACTION_URL;
+use super::watch::known_record;
 use super::world::World;
 
 /// The fact under which the records' last verified values are kept.
@@ -46,8 +47,8 @@ pub struct Hands {
 pub async fn carry_out(hands: Hands, ask: Ask) -> Option<Event> {
     let Ask::Step { plan, kind, step, attempt, mode, order } = ask else { return None };
     let (outcome, seen) = match (step, order) {
-        (Step::Claim | Step::HandOver, Order::Swap { from, to }) => swap(&hands.world, from, to).await,
-        (Step::Claim | Step::HandOver, _) => match hands.world.epoch.read().await {
+        (Step::Claim | Step::HandOver, Order::Swap { from, to }) => swap(&hands, from, to).await,
+        (Step::Claim | Step::HandOver, _) => match read_epoch(&hands).await {
             Ok(seen) => (StepOutcome::failed("read"), Some(seen)),
             Err(why) => (StepOutcome::Unknown(why), None),
         },
@@ -56,13 +57,23 @@ pub async fn carry_out(hands: Hands, ask: Ask) -> Option<Event> {
     Some(Event::Step(StepReport { plan, step, attempt, mode, outcome, seen }))
 }
 
-async fn swap(
-    world: &World,
-    from: crate::units::EpochSeen,
-    to: crate::units::EpochRecord,
-) -> (StepOutcome, Option<crate::units::EpochSeen>) {
-    match world.epoch.advance(&from, &to).await {
-        Advance::Done => (StepOutcome::done(to.to_string()), Some(crate::units::EpochSeen::held(to))),
+/// Reads the epoch record; one whose name was changed and not accepted counts as unreadable.
+pub async fn read_epoch(hands: &Hands) -> EpochRead {
+    known_record(&hands.world.config, &hands.store).await?;
+    hands.world.epoch.read().await
+}
+
+/// Swaps the epoch record, under the same condition.
+pub async fn advance_epoch(hands: &Hands, from: &EpochSeen, to: &EpochRecord) -> Advance {
+    match known_record(&hands.world.config, &hands.store).await {
+        Ok(()) => hands.world.epoch.advance(from, to).await,
+        Err(why) => Advance::Unknown(why),
+    }
+}
+
+async fn swap(hands: &Hands, from: EpochSeen, to: EpochRecord) -> (StepOutcome, Option<EpochSeen>) {
+    match advance_epoch(hands, &from, &to).await {
+        Advance::Done => (StepOutcome::done(to.to_string()), Some(EpochSeen::held(to))),
         Advance::Lost(seen) => {
             let who = seen.record().map_or_else(|| "nobody".to_owned(), ToString::to_string);
             (StepOutcome::Refused(format!("another value stands there: {who}")), Some(seen))

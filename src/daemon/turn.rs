@@ -3,6 +3,7 @@
 //! The loop never waits for anything but the next event. An output's asks begin in a task that has seen its batch on
 //! disk; when the disk refuses, the engine has said whether they may begin all the same.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,18 +13,18 @@ use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::decision::stall::TICK;
-use crate::engine::{Ask, Durability, Engine, Event, Output};
+use crate::engine::{Ask, Durability, Engine, Event, Output, StepReport};
 use crate::host::clock;
-use crate::store::Store;
+use crate::store::{RESERVE_BYTES, Store};
 use crate::units::operator::{Command, Reply, Request};
 use crate::units::snapshot::{Explanation, Pair};
-use crate::units::{EpochSeen, PlanKind, State};
+use crate::units::{Advance, Delivery, PlanId, PlanKind, State, StepOutcome};
 
 use super::probers::{Pace, Probers};
 use super::steps::{self, Hands};
 use super::watch::Standing;
 use super::world::World;
-use super::{messages, service, settings};
+use super::{messages, outbox, service, settings};
 
 /// What arrives at the loop.
 pub enum Input {
@@ -33,8 +34,8 @@ pub enum Input {
     Asked(Request, oneshot::Sender<Reply>),
     /// Somebody wants to look.
     Look(Looking),
-    /// What was asked for was not begun, because the disk refused; and why.
-    Refused(Vec<Ask>, String),
+    /// A batch did not reach the disk: the steps that were not begun for that, and the messages that were not queued.
+    Refused(Vec<Ask>, Vec<Delivery>, String),
     /// New settings, already built.
     Reconfigured(Box<World>),
     /// A configuration was refused, and why.
@@ -53,13 +54,15 @@ pub enum Looking {
 
 /// How many inputs may wait: a burst of results and a few people.
 pub const INPUTS_MAX: usize = 1024;
+/// So many keys of messages that were sent past the store are remembered, so that none is sent twice.
+const PAST_STORE_MAX: usize = 1_000;
 
 /// The loop's own belongings.
 pub struct Turn {
     engine: Engine,
     world: Arc<World>,
-    /// The world of the plan that runs, when it is not the present one.
-    plan_world: Option<Arc<World>>,
+    /// The world of an interrupted plan, when it is not the present one; and that plan, which alone may use it.
+    plan_world: Option<(Arc<World>, Option<PlanId>)>,
     store: Store,
     inputs: mpsc::Sender<Input>,
     pace: watch::Sender<Pace>,
@@ -71,6 +74,13 @@ pub struct Turn {
     probers: Probers,
     /// New settings that wait for the plan's end.
     postponed: Option<Box<World>>,
+    /// A batch was refused: the engine's memory is written again with the next tick, and not at once, because that
+    /// would be refused again at once, and so on for ever.
+    unwritten: bool,
+    /// Messages that left from memory because the store could not take them.
+    past_store: BTreeSet<String>,
+    /// What systemd was told last.
+    status: String,
 }
 
 /// Where the loop's tasks listen.
@@ -92,9 +102,9 @@ impl Turn {
         let probers = Probers::start(&world, &pace, &wires.inputs, &store);
         let Wires { inputs, worlds, standing, news } = wires;
         Self {
+            plan_world: plan_world.map(|world| (world, engine.memory().plan)),
             engine,
             world,
-            plan_world,
             store,
             inputs,
             pace,
@@ -104,6 +114,9 @@ impl Turn {
             tasks: JoinSet::new(),
             probers,
             postponed: None,
+            unwritten: false,
+            past_store: BTreeSet::new(),
+            status: String::new(),
         }
     }
 
@@ -113,18 +126,29 @@ impl Turn {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut health = self.store.health();
         tracing::info!(checks = self.probers.count(), "watching");
+        if let Err(why) = self.store_health() {
+            self.hear(Event::Store(Err(why)));
+        }
         while !*stop.borrow_and_update() {
+            // Between two turns, so that the batch of the turn that ended the plan has gone to the disk first.
+            if let Some(world) = self.postponed.take_if(|_| self.engine.plan_kind().is_none()) {
+                self.reconfigure(world);
+            }
             let wake = self.until_wake();
             tokio::select! {
                 biased;
                 _ = stop.changed() => {}
                 _ = tick.tick() => {
+                    if std::mem::take(&mut self.unwritten) {
+                        self.engine.forget_written();
+                    }
                     self.hear(Event::Tick);
-                    service::tell(&[NotifyState::Watchdog]);
+                    service::mention(&NotifyState::Watchdog);
+                    service::mention(&NotifyState::Status(&self.status));
                 }
                 Ok(()) = health.changed() => {
-                    let trouble = health.borrow_and_update().trouble.clone();
-                    self.hear(Event::Store(trouble.map_or(Ok(()), |trouble| Err(trouble.to_string()))));
+                    health.borrow_and_update();
+                    self.hear(Event::Store(self.store_health()));
                 }
                 Some(input) = inputs.recv() => self.take(input),
                 () = tokio::time::sleep(wake) => self.hear(Event::Tick),
@@ -147,17 +171,49 @@ impl Turn {
                 self.dispatch(output, Some(answer));
             }
             Input::Look(looking) => self.look(looking),
-            Input::Refused(asks, why) => {
-                for ask in asks {
-                    if let Ask::Step { plan, step, .. } = ask {
-                        self.hear(Event::NotBegun { plan, step });
-                    }
-                }
-                self.engine.forget_written();
-                self.hear(Event::Store(Err(why)));
-            }
+            Input::Refused(asks, messages, why) => self.refused(asks, messages, &why),
             Input::Reconfigured(world) => self.reconfigure(world),
-            Input::ConfigRefused(why) => tracing::error!(why, "the new configuration is refused, the old one stays"),
+            Input::ConfigRefused(why) => {
+                tracing::error!(why, "the new configuration is refused, the old one stays");
+                let because = why.lines().collect::<Vec<_>>().join("; ");
+                self.hear(Event::Settings("new settings are refused, the old ones stay".to_owned(), because));
+            }
+        }
+    }
+
+    fn refused(&mut self, asks: Vec<Ask>, messages: Vec<Delivery>, why: &str) {
+        for ask in asks {
+            if let Ask::Step { plan, step, .. } = ask {
+                self.hear(Event::NotBegun { plan, step });
+            }
+        }
+        // People are told all the same: a robot that cannot write must not be silent about just that.
+        for message in messages {
+            if self.past_store.len() >= PAST_STORE_MAX {
+                self.past_store.clear();
+            }
+            if self.past_store.insert(message.key.clone()) {
+                self.tasks.spawn(outbox::send_unqueued(Arc::clone(&self.world), message));
+            }
+        }
+        match self.store_health() {
+            Ok(()) => tracing::warn!(why, "a record did not reach the disk"),
+            Err(why) => self.hear(Event::Store(Err(why))),
+        }
+        self.unwritten = true;
+    }
+
+    /// Whether a takeover could be journalled with the store as it is.
+    fn store_health(&self) -> Result<(), String> {
+        let health = self.store.health();
+        let health = health.borrow();
+        match &health.trouble {
+            Some(trouble) => Err(trouble.to_string()),
+            None if health.is_good() => Ok(()),
+            None => Err(format!(
+                "there is no room to hold {} MB for the journal of a takeover; free some on the disk of state_dir",
+                RESERVE_BYTES / 1_000_000
+            )),
         }
     }
 
@@ -192,6 +248,7 @@ impl Turn {
             }
         }
         let queued = !batch.deliveries.is_empty();
+        let messages = batch.deliveries.clone();
         self.follow(&asks);
         let answer = answer.zip(reply);
         if batch.is_empty() && asks.is_empty() && answer.is_none() {
@@ -217,13 +274,18 @@ impl Turn {
                     Durability::Required => begin.extract_if(.., |ask| matches!(ask, Ask::Step { .. })).collect(),
                     Durability::Wanted => Vec::new(),
                 };
-                let _ = inputs.send(Input::Refused(refused, trouble.to_string())).await;
+                let _ = inputs.send(Input::Refused(refused, messages, trouble.to_string())).await;
             }
             let mut steps = JoinSet::new();
             for ask in begin {
                 let (hands, inputs) = (hands.clone(), inputs.clone());
                 steps.spawn(async move {
-                    if let Some(event) = begin_ask(hands, ask).await {
+                    let unanswered = unanswered(&ask);
+                    // In a task of its own, so that a fault in an adapter becomes an answer and no plan waits for ever.
+                    let mut task = JoinSet::new();
+                    task.spawn(begin_ask(hands, ask));
+                    let event = task.join_next().await.and_then(Result::ok).unwrap_or(unanswered);
+                    if let Some(event) = event {
                         let _ = inputs.send(Input::Heard(event)).await;
                     }
                 });
@@ -233,7 +295,7 @@ impl Turn {
     }
 
     fn hands(&self) -> Hands {
-        let world = self.plan_world.as_ref().unwrap_or(&self.world);
+        let world = self.plan_world.as_ref().map_or(&self.world, |(world, _)| world);
         Hands { world: Arc::clone(world), store: self.store.clone(), news: self.news.subscribe() }
     }
 
@@ -251,21 +313,27 @@ impl Turn {
         let before = *self.standing.borrow();
         if before != standing {
             self.standing.send_replace(standing);
-            let status = format!("{}, {}", standing.state, self.engine.verdict());
-            service::tell(&[NotifyState::Status(&status)]);
         }
-        if self.engine.plan_kind().is_none() {
-            self.plan_world = None;
-            if let Some(world) = self.postponed.take() {
-                self.reconfigure(world);
-            }
+        let armed = match (standing.state, standing.armed) {
+            (State::Standby | State::Suspect, true) => ", armed",
+            (State::Standby | State::Suspect, false) => ", NOT armed: `pbx-failover explain` says why",
+            _ => "",
+        };
+        let status = format!("{}, {}{armed}", standing.state, self.engine.verdict());
+        if self.status != status {
+            service::mention(&NotifyState::Status(&status));
+            self.status = status;
         }
+        let plan = self.engine.plan_kind().and(self.engine.memory().plan);
+        self.plan_world.take_if(|(_, of)| *of != plan || plan.is_none());
     }
 
     fn reconfigure(&mut self, world: Box<World>) {
         if let Some(kind) = self.engine.plan_kind() {
             tracing::info!(%kind, "new settings wait until the plan has ended");
             self.postponed = Some(world);
+            let what = format!("new settings wait until the {kind} has ended");
+            self.hear(Event::Settings(what, "the configuration was read again".to_owned()));
             return;
         }
         let world: Arc<World> = Arc::from(world);
@@ -274,6 +342,8 @@ impl Turn {
         self.world = Arc::clone(&world);
         self.worlds.send_replace(world);
         tracing::info!("new settings are in force");
+        let because = "the configuration was read again".to_owned();
+        self.hear(Event::Settings("new settings are in force".to_owned(), because));
     }
 
     /// Where the robot stands at its end, for the last words.
@@ -293,13 +363,23 @@ impl Turn {
 async fn begin_ask(hands: Hands, ask: Ask) -> Option<Event> {
     match ask {
         Ask::Step { .. } => steps::carry_out(hands, ask).await,
-        Ask::ReadEpoch => Some(Event::Epoch(hands.world.epoch.read().await)),
-        Ask::Swap { from, to } => Some(Event::Swapped(swap(&hands, &from, &to).await)),
+        Ask::ReadEpoch => Some(Event::Epoch(steps::read_epoch(&hands).await)),
+        Ask::Swap { from, to } => Some(Event::Swapped(steps::advance_epoch(&hands, &from, &to).await)),
         // The probers follow the pace; a plan's late answers are ignored by its id.
         Ask::ProbeNow | Ask::Forget(_) => None,
     }
 }
 
-async fn swap(hands: &Hands, from: &EpochSeen, to: &crate::units::EpochRecord) -> crate::units::Advance {
-    hands.world.epoch.advance(from, to).await
+/// The answer to a question whose task ended without one.
+fn unanswered(ask: &Ask) -> Option<Event> {
+    let why = || "the question ended without an answer, which is a fault of this program: see its log".to_owned();
+    match *ask {
+        Ask::Step { plan, step, attempt, mode, .. } => {
+            let outcome = StepOutcome::Unknown(why());
+            Some(Event::Step(StepReport { plan, step, attempt, mode, outcome, seen: None }))
+        }
+        Ask::ReadEpoch => Some(Event::Epoch(Err(why()))),
+        Ask::Swap { .. } => Some(Event::Swapped(Advance::Unknown(why()))),
+        Ask::ProbeNow | Ask::Forget(_) => None,
+    }
 }
