@@ -3,4 +3,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod failback;
+mod people;
+mod process;
 mod takeover;
