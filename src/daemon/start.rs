@@ -175,9 +175,7 @@ impl Signals {
 
 impl Reload {
     async fn carry_out(&self) {
-        let now = clock::now().boot;
-        let micros = i64::try_from(now.as_micros()).unwrap_or(0);
-        service::tell(&[NotifyState::Reloading, NotifyState::MonotonicUsec(i128::from(micros))]);
+        service::reloading();
         let input = match self.build().await {
             Ok(world) => Input::Reconfigured(Box::new(world)),
             Err(why) => Input::ConfigRefused(why),

@@ -11,9 +11,10 @@ use crate::host::command;
 use crate::ports::Load;
 use crate::store::{DeliveryState, DeliveryStatus, Store};
 use crate::units::names::{Redirect, Redirected, Verified};
-use crate::units::{Advance, EventName, Mode, PlanId, PlanKind, Step, StepOutcome};
+use crate::units::{Advance, EpochRead, EpochRecord, EpochSeen, EventName, Mode, PlanId, PlanKind, Step, StepOutcome};
 
 use super::messages::ACTION_URL;
+use super::watch::known_record;
 use super::world::World;
 
 /// The fact under which the records' last verified values are kept.
@@ -46,8 +47,8 @@ pub struct Hands {
 pub async fn carry_out(hands: Hands, ask: Ask) -> Option<Event> {
     let Ask::Step { plan, kind, step, attempt, mode, order } = ask else { return None };
     let (outcome, seen) = match (step, order) {
-        (Step::Claim | Step::HandOver, Order::Swap { from, to }) => swap(&hands.world, from, to).await,
-        (Step::Claim | Step::HandOver, _) => match hands.world.epoch.read().await {
+        (Step::Claim | Step::HandOver, Order::Swap { from, to }) => swap(&hands, from, to).await,
+        (Step::Claim | Step::HandOver, _) => match read_epoch(&hands).await {
             Ok(seen) => (StepOutcome::failed("read"), Some(seen)),
             Err(why) => (StepOutcome::Unknown(why), None),
         },

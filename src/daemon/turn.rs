@@ -3,6 +3,7 @@
 //! The loop never waits for anything but the next event. An output's asks begin in a task that has seen its batch on
 //! disk; when the disk refuses, the engine has said whether they may begin all the same.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +71,8 @@ const UNWRITTEN_MAX: usize = 500;
 
 /// How many inputs may wait: a burst of results and a few people.
 pub const INPUTS_MAX: usize = 1024;
+/// So many keys of messages that were sent past the store are remembered, so that none is sent twice.
+const PAST_STORE_MAX: usize = 1_000;
 
 /// The loop's own belongings.
 pub struct Turn {
@@ -120,7 +123,6 @@ impl Turn {
             plan_of_world: engine.plan_id(),
             engine,
             world,
-            plan_world,
             store,
             inputs,
             pace,
@@ -142,7 +144,14 @@ impl Turn {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut health = self.store.health();
         tracing::info!(checks = self.probers.count(), "watching");
+        if let Err(why) = self.store_health() {
+            self.hear(Event::Store(Err(why)));
+        }
         while !*stop.borrow_and_update() {
+            // Between two turns, so that the batch of the turn that ended the plan has gone to the disk first.
+            if let Some(world) = self.postponed.take_if(|_| self.engine.plan_kind().is_none()) {
+                self.reconfigure(world);
+            }
             let wake = self.until_wake();
             tokio::select! {
                 biased;
@@ -150,7 +159,8 @@ impl Turn {
                 _ = tick.tick() => {
                     self.write_again();
                     self.hear(Event::Tick);
-                    service::tell(&[NotifyState::Watchdog]);
+                    service::mention(&NotifyState::Watchdog);
+                    service::mention(&NotifyState::Status(&self.status));
                 }
                 Ok(()) = health.changed() => {
                     let state = state_of(&health.borrow_and_update());
@@ -207,7 +217,47 @@ impl Turn {
             Input::Look(looking) => self.look(looking),
             Input::Refused(refused) => self.refused(refused),
             Input::Reconfigured(world) => self.reconfigure(world),
-            Input::ConfigRefused(why) => tracing::error!(why, "the new configuration is refused, the old one stays"),
+            Input::ConfigRefused(why) => {
+                tracing::error!(why, "the new configuration is refused, the old one stays");
+                let because = why.lines().collect::<Vec<_>>().join("; ");
+                self.hear(Event::Settings("new settings are refused, the old ones stay".to_owned(), because));
+            }
+        }
+    }
+
+    fn refused(&mut self, asks: Vec<Ask>, messages: Vec<Delivery>, why: &str) {
+        for ask in asks {
+            if let Ask::Step { plan, step, .. } = ask {
+                self.hear(Event::NotBegun { plan, step });
+            }
+        }
+        // People are told all the same: a robot that cannot write must not be silent about just that.
+        for message in messages {
+            if self.past_store.len() >= PAST_STORE_MAX {
+                self.past_store.clear();
+            }
+            if self.past_store.insert(message.key.clone()) {
+                self.tasks.spawn(outbox::send_unqueued(Arc::clone(&self.world), message));
+            }
+        }
+        match self.store_health() {
+            Ok(()) => tracing::warn!(why, "a record did not reach the disk"),
+            Err(why) => self.hear(Event::Store(Err(why))),
+        }
+        self.unwritten = true;
+    }
+
+    /// Whether a takeover could be journalled with the store as it is.
+    fn store_health(&self) -> Result<(), String> {
+        let health = self.store.health();
+        let health = health.borrow();
+        match &health.trouble {
+            Some(trouble) => Err(trouble.to_string()),
+            None if health.is_good() => Ok(()),
+            None => Err(format!(
+                "there is no room to hold {} MB for the journal of a takeover; free some on the disk of state_dir",
+                RESERVE_BYTES / 1_000_000
+            )),
         }
     }
 
@@ -309,7 +359,7 @@ impl Turn {
     }
 
     fn hands(&self) -> Hands {
-        let world = self.plan_world.as_ref().unwrap_or(&self.world);
+        let world = self.plan_world.as_ref().map_or(&self.world, |(world, _)| world);
         Hands { world: Arc::clone(world), store: self.store.clone(), news: self.news.subscribe() }
     }
 
@@ -331,8 +381,6 @@ impl Turn {
         let before = *self.standing.borrow();
         if before != standing {
             self.standing.send_replace(standing);
-            let status = format!("{}, {}", standing.state, self.engine.verdict());
-            service::tell(&[NotifyState::Status(&status)]);
         }
         if self.engine.plan_id() != self.plan_of_world {
             self.plan_world = None;
@@ -342,12 +390,16 @@ impl Turn {
         {
             self.reconfigure(world);
         }
+        let plan = self.engine.plan_kind().and(self.engine.memory().plan);
+        self.plan_world.take_if(|(_, of)| *of != plan || plan.is_none());
     }
 
     fn reconfigure(&mut self, world: Box<World>) {
         if let Some(kind) = self.engine.plan_kind() {
             tracing::info!(%kind, "new settings wait until the plan has ended");
             self.postponed = Some(world);
+            let what = format!("new settings wait until the {kind} has ended");
+            self.hear(Event::Settings(what, "the configuration was read again".to_owned()));
             return;
         }
         let world: Arc<World> = Arc::from(world);
@@ -356,6 +408,8 @@ impl Turn {
         self.world = Arc::clone(&world);
         self.worlds.send_replace(world);
         tracing::info!("new settings are in force");
+        let because = "the configuration was read again".to_owned();
+        self.hear(Event::Settings("new settings are in force".to_owned(), because));
     }
 
     /// Ends what is under way; the journal says what was begun.
@@ -402,6 +456,16 @@ async fn begin_ask(hands: Hands, ask: Ask) -> Option<Event> {
     }
 }
 
-async fn swap(hands: &Hands, from: &EpochSeen, to: &crate::units::EpochRecord) -> crate::units::Advance {
-    hands.world.epoch.advance(from, to).await
+/// The answer to a question whose task ended without one.
+fn unanswered(ask: &Ask) -> Option<Event> {
+    let why = || "the question ended without an answer, which is a fault of this program: see its log".to_owned();
+    match *ask {
+        Ask::Step { plan, step, attempt, mode, .. } => {
+            let outcome = StepOutcome::Unknown(why());
+            Some(Event::Step(StepReport { plan, step, attempt, mode, outcome, seen: None }))
+        }
+        Ask::ReadEpoch => Some(Event::Epoch(Err(why()))),
+        Ask::Swap { .. } => Some(Event::Swapped(Advance::Unknown(why()))),
+        Ask::ProbeNow | Ask::Forget(_) => None,
+    }
 }

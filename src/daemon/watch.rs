@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 use crate::adapters::courier::dead_man;
-use crate::config::Epoch;
+use crate::config::{Config, Epoch};
 use crate::engine::Event;
 use crate::store::Store;
 use crate::units::names::{RecordView, Redirect};
@@ -232,6 +232,22 @@ async fn prove(world: &World, store: &Store, record: &str, inputs: &mpsc::Sender
     }
     world.epoch.conformance().await.map_err(Unproved::Epoch)?;
     put(CONFORMANCE_FACT, &fingerprint).await
+}
+
+/// Whether the record's configured name is the one that this node remembers, if it remembers any.
+///
+/// # Errors
+/// One line: both names, and what to do.
+pub async fn known_record(config: &Config, store: &Store) -> Result<(), String> {
+    let Epoch::Dns { record, .. } = &config.epoch else { return Ok(()) };
+    match store.fact(RECORD_FACT.to_owned()).await {
+        Ok(Some(known)) if known != record.as_str() => Err(format!(
+            "epoch.record is {record}, but this node remembers {}: two names are two services; if the change is meant, run `pbx-failover check --accept-epoch-record`",
+            known.as_str().unwrap_or("another")
+        )),
+        // A store that cannot be read remembers nothing; its own trouble is told elsewhere.
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 fn accepted(state_dir: &Path) -> Option<String> {

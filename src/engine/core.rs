@@ -255,6 +255,7 @@ impl Engine {
             Event::Request(request) => self.request(&request),
             Event::Store(result) => self.store_health(result),
             Event::Gate(result) => self.gate = result,
+            Event::Settings(what, because) => self.note("config", what, because, None),
         }
     }
 

@@ -62,6 +62,8 @@ pub enum Event {
     Store(Result<(), String>),
     /// The data gate's standing answer.
     Gate(Result<(), String>),
+    /// New settings are in force, wait, or were refused: for the history only. What happened, and why.
+    Settings(String, String),
 }
 
 /// What came of a step, as the world reports it.

@@ -141,7 +141,7 @@ impl Engine {
             );
         }
         if let Err(why) = &self.store {
-            return Err(format!("no journal can be written ({why}); make room in state_dir first"));
+            return Err(format!("no takeover can be journalled: {why}"));
         }
         let obstacle = match &self.conformance {
             Some(Err(why)) => Some(format!("the epoch store does not conform: {why}")),
@@ -157,13 +157,18 @@ impl Engine {
 
     fn asked_failback(&mut self, intent: Intent) -> Result<String, String> {
         let peer = self.settings.peer.clone();
-        let wait = intent.wait;
+        let (wait, cut) = (intent.wait, intent.cut_calls);
         self.intent = intent;
         let possible = self.row_for(Trigger::AskedFailback).is_some();
         let running = self.run.as_ref().is_some_and(|run| run.kind() == PlanKind::Failback);
         if !possible && running {
             self.intent = Intent::default();
-            return Err("a failback is under way already; --cut-calls ends the waiting for calls, --undo takes the service back".to_owned());
+            let why = if cut {
+                "the failback does not wait for calls any more; --undo takes the service back"
+            } else {
+                "a failback is under way already; --cut-calls ends the waiting for calls, --undo takes the service back"
+            };
+            return Err(why.to_owned());
         }
         if possible
             && !running

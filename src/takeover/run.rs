@@ -85,6 +85,13 @@ pub struct StepRun {
     done_before: bool,
 }
 
+impl StepRun {
+    /// Neither over nor asked at this moment.
+    fn is_idle(&self) -> bool {
+        matches!(self.state, StepState::Pending | StepState::Running) && self.flight == Flight::None
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flight {
     None,
@@ -248,9 +255,7 @@ impl Run {
         for i in 0..self.steps.len() {
             let ready = self.is_ready(&self.steps[i]);
             let due = self.steps[i].next_try.is_none_or(|at| now.boot >= at);
-            let idle = matches!(self.steps[i].state, StepState::Pending | StepState::Running)
-                && self.steps[i].flight == Flight::None;
-            if ready && due && idle {
+            if ready && due && self.steps[i].is_idle() {
                 self.begin(i, now, &mut todo);
             }
         }

@@ -103,7 +103,9 @@ const RETREAT: &[Row] = &[row(StopAccepting, &[], Nowhere, ForEver, "our own SIP
 
 /// Be passive, then hand the epoch over; DNS follows if it ever pointed here.
 const WITHDRAW: &[Row] = &[
-    row(StopAccepting, &[], Nowhere, ForEver, "our own SIP request is not answered"),
+    // Tried once: without it the provider sends calls to a stopped PBX until our registration runs out.
+    row(UnregisterTrunks, &[], Nowhere, ThenGoesOn(1), "the driver's word"),
+    row(StopAccepting, &[UnregisterTrunks], Nowhere, ForEver, "our own SIP request is not answered"),
     row(HandOver, &[StopAccepting], AtTheEffect, ForEver, "the record names the other node, read back"),
     row(RedirectDns, &[HandOver], AtTheEffect, Background, "master and every reachable NS read back"),
 ];

@@ -262,6 +262,10 @@ fn serving(about: &About) -> String {
         State::TakingOver => format!("{backup} is taking over; phones are NOT served yet"),
         State::Active => format!("{backup} serves the phones"),
         State::FailingBack => format!("the service is on its way from {backup} to {primary}; phones may be without it"),
+        // A failback halts before its stop only there, and then this node's PBX was not touched.
+        State::Halted if matches!(about.step, Some(Step::ReturnData | Step::Drain)) => {
+            format!("{backup} still serves the phones")
+        }
         State::Halted => "phones may be WITHOUT service".to_owned(),
     }
 }

@@ -160,6 +160,20 @@ fn cut_calls_ends_the_waiting() {
 }
 
 #[test]
+fn a_step_that_was_passed_over_while_it_waited_does_not_keep_the_loop_awake() {
+    let mut w = World::well();
+    w.primary = Host::Down;
+    w.faults.insert(Step::Claim, StepOutcome::Unknown("no answer".into()));
+    w.faults.insert(Step::RedirectDns, StepOutcome::Unknown("no answer".into()));
+    w.run_for(60);
+    accepted(&w.ask(Command::Takeover { primary_is_stopped: false, although_cut_off: false, without_claim: true }));
+    w.run_for(30);
+    assert!(w.engine.plan_kind().is_some(), "DNS is still tried: {}", w.story());
+    let wake = w.engine.wake_at();
+    assert!(wake.is_none_or(|at| at >= w.now.boot), "{wake:?} is over at {:?}: the loop would spin", w.now.boot);
+}
+
+#[test]
 fn undo_takes_the_service_back_with_a_new_claim() {
     let mut w = active();
     w.primary = Host::Up;
@@ -293,6 +307,15 @@ fn a_pause_forbids_takeovers_and_ends_by_itself() {
     w.run_for(200);
     assert_eq!((w.state(), w.acts.len()), (State::Suspect, 0));
     w.run_until(State::Active, 150);
+}
+
+#[test]
+fn a_pause_does_not_stop_a_takeover_that_a_person_asks_for() {
+    let mut w = World::well();
+    let until = w.now.wall + std::time::Duration::from_secs(300);
+    accepted(&w.ask(Command::Pause { until }));
+    accepted(&w.ask(Command::Takeover { primary_is_stopped: true, although_cut_off: false, without_claim: false }));
+    w.run_until(State::Active, 5);
 }
 
 #[test]
