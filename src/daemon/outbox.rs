@@ -3,13 +3,13 @@
 //! A message whose answer is recorded is never sent again; one that was sent and not recorded is sent once more with
 //! the same key, which is what the key is for.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use tokio::sync::watch;
-use tokio::task::{Id, JoinSet};
+use tokio::task::JoinSet;
 
 use crate::host::{clock, guarded};
 use crate::store::{Queued, Store};
@@ -24,8 +24,6 @@ const BACK_OFF_FIRST: Duration = Duration::from_secs(1);
 const BACK_OFF_MAX: Duration = Duration::from_secs(600);
 /// A notification is tried so often: some three days of a mail relay that is down.
 const NOTIFICATION_TRIES: u32 = 450;
-/// A message that could not be queued is tried so often: some minutes.
-const UNQUEUED_TRIES: u32 = 8;
 /// While nothing is due and nothing is said, the queue is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// After the store refused an answer.
@@ -34,26 +32,26 @@ const STORE_PAUSE: Duration = Duration::from_secs(5);
 /// Sends for ever. `news` is bumped by whoever queues something, and here after each recorded answer.
 pub async fn run(store: Store, worlds: watch::Receiver<Arc<World>>, news: watch::Sender<u64>) {
     let mut heard = news.subscribe();
-    let mut under_way: JoinSet<()> = JoinSet::new();
-    // The target of each task that sends; a task that dies of a fault still frees its target.
-    let mut busy: BTreeMap<Id, Target> = BTreeMap::new();
+    let mut under_way: JoinSet<Target> = JoinSet::new();
+    let mut busy: BTreeSet<Target> = BTreeSet::new();
     loop {
         heard.borrow_and_update();
-        let pause = match store.next_due(clock::now().wall, busy.values().cloned().collect()).await {
+        let pause = match store.next_due(clock::now().wall, busy.iter().cloned().collect()).await {
             Ok(due) => {
                 for queued in due.ready {
-                    let target = queued.delivery.target.clone();
+                    busy.insert(queued.delivery.target.clone());
                     let world = Arc::clone(&worlds.borrow());
-                    let task = under_way.spawn(send(store.clone(), world, news.clone(), queued));
-                    busy.insert(task.id(), target);
+                    under_way.spawn(send(store.clone(), world, news.clone(), queued));
                 }
                 due.next_at.map_or(LOOK_EVERY, until)
             }
             Err(_) => STORE_PAUSE,
         };
         tokio::select! {
-            Some(ended) = under_way.join_next_with_id() => {
-                busy.remove(&ended.map_or_else(|fault| fault.id(), |(id, ())| id));
+            Some(ended) = under_way.join_next() => {
+                if let Ok(target) = ended {
+                    busy.remove(&target);
+                }
             }
             changed = heard.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(pause) => {}
@@ -65,7 +63,7 @@ fn until(next: jiff::Timestamp) -> Duration {
     Duration::try_from(next.duration_since(clock::now().wall)).unwrap_or_default().min(LOOK_EVERY)
 }
 
-async fn send(store: Store, world: Arc<World>, news: watch::Sender<u64>, queued: Queued) {
+async fn send(store: Store, world: Arc<World>, news: watch::Sender<u64>, queued: Queued) -> Target {
     let Queued { delivery, attempt } = queued;
     let outcome = match (outlived(&world, &delivery).await, world.couriers.get(&delivery.target)) {
         (Some(why), _) => DeliveryOutcome::Rejected(why),
@@ -75,7 +73,7 @@ async fn send(store: Store, world: Arc<World>, news: watch::Sender<u64>, queued:
         (None, None) => DeliveryOutcome::Rejected(format!("{} is not configured any more", delivery.target)),
     };
     let outcome = match outcome {
-        DeliveryOutcome::Retry(why) if attempt >= tries => {
+        DeliveryOutcome::Retry(why) if attempt >= tries(&world, &delivery.target) => {
             DeliveryOutcome::Rejected(format!("given up after {attempt} attempts: {why}"))
         }
         other => other,
@@ -88,7 +86,15 @@ async fn send(store: Store, world: Arc<World>, news: watch::Sender<u64>, queued:
             tracing::warn!(target = %delivery.target, event = %delivery.event, attempt, why, "message not accepted");
         }
     }
-    outcome
+    let wait = BACK_OFF_FIRST.saturating_mul(1 << (attempt - 1).min(16)).min(BACK_OFF_MAX);
+    let wall = clock::now().wall;
+    let next = wall.checked_add(SignedDuration::try_from(wait).unwrap_or_default()).unwrap_or(wall);
+    // An answer that is not recorded is asked for again: the key stays the same.
+    while store.record_delivery(delivery.key.clone(), outcome.clone(), attempt, next).await.is_err() {
+        tokio::time::sleep(STORE_PAUSE).await;
+    }
+    news.send_modify(|n| *n += 1);
+    delivery.target
 }
 
 /// How often a message that could not be queued is tried.

@@ -64,13 +64,23 @@ pub fn lost(ask: &Ask) -> Option<Event> {
     Some(Event::Step(StepReport { plan: *plan, step: *step, attempt: *attempt, mode: *mode, outcome, seen: None }))
 }
 
-async fn swap(
-    world: &World,
-    from: crate::units::EpochSeen,
-    to: crate::units::EpochRecord,
-) -> (StepOutcome, Option<crate::units::EpochSeen>) {
-    match world.epoch.advance(&from, &to).await {
-        Advance::Done => (StepOutcome::done(to.to_string()), Some(crate::units::EpochSeen::held(to))),
+/// Reads the epoch record; one whose name was changed and not accepted counts as unreadable.
+pub async fn read_epoch(hands: &Hands) -> EpochRead {
+    known_record(&hands.world.config, &hands.store).await?;
+    hands.world.epoch.read().await
+}
+
+/// Swaps the epoch record, under the same condition.
+pub async fn advance_epoch(hands: &Hands, from: &EpochSeen, to: &EpochRecord) -> Advance {
+    match known_record(&hands.world.config, &hands.store).await {
+        Ok(()) => hands.world.epoch.advance(from, to).await,
+        Err(why) => Advance::Unknown(why),
+    }
+}
+
+async fn swap(hands: &Hands, from: EpochSeen, to: EpochRecord) -> (StepOutcome, Option<EpochSeen>) {
+    match advance_epoch(hands, &from, &to).await {
+        Advance::Done => (StepOutcome::done(to.to_string()), Some(EpochSeen::held(to))),
         Advance::Lost(seen) => {
             let who = seen.record().map_or_else(|| "nobody".to_owned(), ToString::to_string);
             (StepOutcome::Refused(format!("another value stands there: {who}")), Some(seen))

@@ -3,7 +3,6 @@
 //! The loop never waits for anything but the next event. An output's asks begin in a task that has seen its batch on
 //! disk; when the disk refuses, the engine has said whether they may begin all the same.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use crate::store::{Health, Store};
 use crate::units::journal::JournalEntry;
 use crate::units::operator::{Command, Reply, Request};
 use crate::units::snapshot::{Explanation, Pair};
-use crate::units::{EpochSeen, PlanId, PlanKind, State};
+use crate::units::{PlanId, PlanKind, State};
 
 use super::probers::{Pace, Probers};
 use super::steps::{self, Hands};
@@ -71,8 +70,6 @@ const UNWRITTEN_MAX: usize = 500;
 
 /// How many inputs may wait: a burst of results and a few people.
 pub const INPUTS_MAX: usize = 1024;
-/// So many keys of messages that were sent past the store are remembered, so that none is sent twice.
-const PAST_STORE_MAX: usize = 1_000;
 
 /// The loop's own belongings.
 pub struct Turn {
@@ -99,6 +96,8 @@ pub struct Turn {
     late_journal: Vec<JournalEntry>,
     /// What the plans' steps do now.
     under_way: UnderWay,
+    /// What systemd was told last.
+    status: String,
 }
 
 /// Where the loop's tasks listen.
@@ -123,6 +122,7 @@ impl Turn {
             plan_of_world: engine.plan_id(),
             engine,
             world,
+            plan_world,
             store,
             inputs,
             pace,
@@ -135,6 +135,7 @@ impl Turn {
             unwritten: false,
             late_journal: Vec::new(),
             under_way: UnderWay::default(),
+            status: String::new(),
         }
     }
 
@@ -144,14 +145,7 @@ impl Turn {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut health = self.store.health();
         tracing::info!(checks = self.probers.count(), "watching");
-        if let Err(why) = self.store_health() {
-            self.hear(Event::Store(Err(why)));
-        }
         while !*stop.borrow_and_update() {
-            // Between two turns, so that the batch of the turn that ended the plan has gone to the disk first.
-            if let Some(world) = self.postponed.take_if(|_| self.engine.plan_kind().is_none()) {
-                self.reconfigure(world);
-            }
             let wake = self.until_wake();
             tokio::select! {
                 biased;
@@ -222,42 +216,6 @@ impl Turn {
                 let because = why.lines().collect::<Vec<_>>().join("; ");
                 self.hear(Event::Settings("new settings are refused, the old ones stay".to_owned(), because));
             }
-        }
-    }
-
-    fn refused(&mut self, asks: Vec<Ask>, messages: Vec<Delivery>, why: &str) {
-        for ask in asks {
-            if let Ask::Step { plan, step, .. } = ask {
-                self.hear(Event::NotBegun { plan, step });
-            }
-        }
-        // People are told all the same: a robot that cannot write must not be silent about just that.
-        for message in messages {
-            if self.past_store.len() >= PAST_STORE_MAX {
-                self.past_store.clear();
-            }
-            if self.past_store.insert(message.key.clone()) {
-                self.tasks.spawn(outbox::send_unqueued(Arc::clone(&self.world), message));
-            }
-        }
-        match self.store_health() {
-            Ok(()) => tracing::warn!(why, "a record did not reach the disk"),
-            Err(why) => self.hear(Event::Store(Err(why))),
-        }
-        self.unwritten = true;
-    }
-
-    /// Whether a takeover could be journalled with the store as it is.
-    fn store_health(&self) -> Result<(), String> {
-        let health = self.store.health();
-        let health = health.borrow();
-        match &health.trouble {
-            Some(trouble) => Err(trouble.to_string()),
-            None if health.is_good() => Ok(()),
-            None => Err(format!(
-                "there is no room to hold {} MB for the journal of a takeover; free some on the disk of state_dir",
-                RESERVE_BYTES / 1_000_000
-            )),
         }
     }
 
@@ -359,7 +317,7 @@ impl Turn {
     }
 
     fn hands(&self) -> Hands {
-        let world = self.plan_world.as_ref().map_or(&self.world, |(world, _)| world);
+        let world = self.plan_world.as_ref().unwrap_or(&self.world);
         Hands { world: Arc::clone(world), store: self.store.clone(), news: self.news.subscribe() }
     }
 
@@ -382,6 +340,16 @@ impl Turn {
         if before != standing {
             self.standing.send_replace(standing);
         }
+        let armed = match (standing.state, standing.armed) {
+            (State::Standby | State::Suspect, true) => ", armed",
+            (State::Standby | State::Suspect, false) => ", NOT armed: `pbx-failover explain` says why",
+            _ => "",
+        };
+        let status = format!("{}, {}{armed}", standing.state, self.engine.verdict());
+        if self.status != status {
+            service::mention(&NotifyState::Status(&status));
+            self.status = status;
+        }
         if self.engine.plan_id() != self.plan_of_world {
             self.plan_world = None;
         }
@@ -390,16 +358,14 @@ impl Turn {
         {
             self.reconfigure(world);
         }
-        let plan = self.engine.plan_kind().and(self.engine.memory().plan);
-        self.plan_world.take_if(|(_, of)| *of != plan || plan.is_none());
     }
 
     fn reconfigure(&mut self, world: Box<World>) {
         if let Some(kind) = self.engine.plan_kind() {
             tracing::info!(%kind, "new settings wait until the plan has ended");
-            self.postponed = Some(world);
             let what = format!("new settings wait until the {kind} has ended");
             self.hear(Event::Settings(what, "the configuration was read again".to_owned()));
+            self.postponed = Some(world);
             return;
         }
         let world: Arc<World> = Arc::from(world);
@@ -444,8 +410,8 @@ fn state_of(health: &Health) -> Result<(), String> {
 async fn begin_ask(hands: Hands, ask: Ask) -> Option<Event> {
     match ask {
         Ask::Step { .. } => steps::carry_out(hands, ask).await,
-        Ask::ReadEpoch => Some(Event::Epoch(hands.world.epoch.read().await)),
-        Ask::Swap { from, to } => Some(Event::Swapped(swap(&hands, &from, &to).await)),
+        Ask::ReadEpoch => Some(Event::Epoch(steps::read_epoch(&hands).await)),
+        Ask::Swap { from, to } => Some(Event::Swapped(steps::advance_epoch(&hands, &from, &to).await)),
         // The probers follow the pace by themselves; whoever else sees the primary is asked here.
         Ask::ProbeNow => {
             let (site, observers) = tokio::join!(hands.world.site.sighting(), hands.world.observers.sighting());
@@ -453,19 +419,5 @@ async fn begin_ask(hands: Hands, ask: Ask) -> Option<Event> {
         }
         // A dropped plan's work was ended before.
         Ask::Forget(_) => None,
-    }
-}
-
-/// The answer to a question whose task ended without one.
-fn unanswered(ask: &Ask) -> Option<Event> {
-    let why = || "the question ended without an answer, which is a fault of this program: see its log".to_owned();
-    match *ask {
-        Ask::Step { plan, step, attempt, mode, .. } => {
-            let outcome = StepOutcome::Unknown(why());
-            Some(Event::Step(StepReport { plan, step, attempt, mode, outcome, seen: None }))
-        }
-        Ask::ReadEpoch => Some(Event::Epoch(Err(why()))),
-        Ask::Swap { .. } => Some(Event::Swapped(Advance::Unknown(why()))),
-        Ask::ProbeNow | Ask::Forget(_) => None,
     }
 }
