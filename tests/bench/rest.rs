@@ -5,7 +5,7 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crate::figures::{Goals, below};
+use crate::figures::{Goals, Met, below};
 use crate::lab::dns::{DnsServer, Kind};
 use crate::lab::free_port;
 use crate::lab::web::{Authority, Site};
@@ -79,7 +79,7 @@ pub fn measure(goals: &mut Goals, seconds: u64) {
     let text = format!("{growth:+.2} MB in {seconds} s");
     goals.judge("growth of RSS", "< 0.5 MB", &text, below(growth, GROWTH_MB_MAX));
     let text = format!("{:.0} a second, {} threads", (after.switches - before.switches) / took, after.threads);
-    goals.judge("wake-ups", "none", &text, crate::figures::Met::Yes);
+    goals.judge("wake-ups", "none", &text, Met::Yes);
 }
 
 /// What /proc says of a process.
