@@ -117,7 +117,7 @@ impl Engine {
         }
         if let Standing::Low(what) = self.standing() {
             hints.push(format!(
-                "{what}: if nobody else serves, put the record back; if the zone was restored on purpose, `pbx-failover takeover --without-claim` still works"
+                "{what}: see who serves, then put the last record back; a missing one may be accepted with `pbx-failover check --accept-epoch-record`; in an emergency `pbx-failover takeover --without-claim` works"
             ));
         }
         hints
