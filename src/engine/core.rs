@@ -56,6 +56,7 @@ pub struct Engine {
     pub(super) epoch_failures: u32,
     pub(super) epoch_asked: Option<Duration>,
     pub(super) epoch_reading: bool,
+    pub(super) epoch_reading_void: bool,
     pub(super) unreadable_said: bool,
     pub(super) primary_back_said: Option<PlanId>,
     pub(super) swapping: bool,
@@ -113,6 +114,7 @@ impl Engine {
             epoch_failures: 0,
             epoch_asked: None,
             epoch_reading: false,
+            epoch_reading_void: false,
             unreadable_said: false,
             primary_back_said: None,
             swapping: false,
@@ -403,7 +405,8 @@ impl Engine {
 
     /// When [`Engine::handle`] has something to do before the next tick.
     pub fn wake_at(&self) -> Option<Duration> {
-        self.run.as_ref().and_then(Run::wake_at).into_iter().chain(self.hold_down_until).min()
+        let plan = self.run.as_ref().filter(|_| !self.interrupted).and_then(Run::wake_at);
+        plan.into_iter().chain(self.hold_down_until).min()
     }
 
     /// Whether a check shall be asked fast.

@@ -501,7 +501,13 @@ impl Run {
 
     /// When [`Run::next`] has something to say again, at the latest.
     pub fn wake_at(&self) -> Option<Duration> {
-        self.steps.iter().filter(|s| s.flight == Flight::None).filter_map(|s| s.next_try).min()
+        let waits = |s: &&StepRun| {
+            self.halted.is_none()
+                && s.flight == Flight::None
+                && matches!(s.state, StepState::Pending | StepState::Running)
+                && s.row.requires.iter().all(|r| self.is_over(*r))
+        };
+        self.steps.iter().filter(waits).filter_map(|s| s.next_try).min()
     }
 
     /// The records made since the last call, in order.

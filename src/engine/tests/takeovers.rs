@@ -2,7 +2,8 @@
 
 use super::world::{Host, World, settings};
 use crate::decision::HalfDead;
-use crate::engine::{Event, Settings};
+use crate::engine::{Ask, Event, Settings};
+use crate::units::operator::Command;
 use crate::units::{State, Step, StepOutcome, Verdict};
 
 #[test]
@@ -220,4 +221,44 @@ fn a_full_disk_disarms_before_the_claim_and_does_not_stop_after_it() {
     w.disk.broken = false;
     w.hear(Event::Store(Ok(())));
     w.run_until(State::Active, 30);
+}
+
+#[test]
+fn a_step_that_was_passed_over_wakes_nobody_any_more() {
+    let mut w = World::well();
+    w.faults.insert(Step::Claim, StepOutcome::Unknown("no answer".into()));
+    w.faults.insert(Step::RegisterTrunks, StepOutcome::Failed("503".into()));
+    w.primary = Host::Down;
+    w.run_until(State::TakingOver, 30);
+    w.run_for(10);
+    w.epoch = Err("no master".into());
+    w.ask(Command::Takeover { primary_is_stopped: false, although_cut_off: false, without_claim: true });
+    // The world sees to it that the engine is never woken for a time that is over.
+    w.run_for(30);
+    assert_eq!(w.state(), State::Active, "{}", w.story());
+}
+
+#[test]
+fn a_step_that_waits_for_another_wakes_nobody() {
+    let mut w = World::well();
+    w.faults.insert(Step::AcceptRegistrations, StepOutcome::Failed("silent".into()));
+    w.primary = Host::Down;
+    let mut died = false;
+    for _ in 0..60 {
+        w.now.boot += std::time::Duration::from_millis(500);
+        w.hear(Event::Tick);
+        w.probe_all();
+        while let Some(ask) = w.asks.pop_front() {
+            match ask {
+                // The PBX dies as soon as it runs, and its second start hangs.
+                Ask::Step { step: Step::Reload, .. } if died => {}
+                Ask::Step { step: Step::AcceptRegistrations, .. } => {
+                    (died, w.serving) = (true, false);
+                    w.answer(ask);
+                }
+                ask => w.answer(ask),
+            }
+        }
+    }
+    assert!(died && w.acted(Step::AcceptRegistrations) == 1, "{}", w.story());
 }

@@ -55,6 +55,8 @@ pub struct World {
     pub named: bool,
     /// Steps whose acts fail, with the outcome.
     pub faults: BTreeMap<Step, StepOutcome>,
+    /// Why the store refuses every swap.
+    pub refuse_swaps: Option<String>,
     /// Acts that were carried out, in order.
     pub acts: Vec<Step>,
     pub calls: u32,
@@ -142,6 +144,7 @@ impl World {
             serving: false,
             named: false,
             faults: BTreeMap::new(),
+            refuse_swaps: None,
             acts: Vec::new(),
             calls: 0,
             asks: VecDeque::new(),
@@ -181,6 +184,8 @@ impl World {
     }
 
     fn take(&mut self, output: Output) {
+        let wake = self.engine.wake_at();
+        assert!(wake.is_none_or(|at| at > self.now.boot), "woken again and again at {wake:?}\n{}", self.story());
         let Output { batch, durability, happenings, asks, reply } = output;
         self.replies.extend(reply);
         let mut asks = asks;
@@ -256,7 +261,7 @@ impl World {
         panic!("the engine asks without end");
     }
 
-    fn answer(&mut self, ask: Ask) {
+    pub fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::ProbeNow => self.probe_all(),
             Ask::ReadEpoch => self.hear(Event::Epoch(self.epoch.clone())),
@@ -272,7 +277,7 @@ impl World {
         }
     }
 
-    fn probe_all(&mut self) {
+    pub fn probe_all(&mut self) {
         let asked = self.now.boot;
         for name in ["web", "sip"] {
             let up = match self.primary {
@@ -292,6 +297,7 @@ impl World {
     fn swap(&mut self, from: &EpochSeen, to: &EpochRecord) -> Advance {
         match &self.epoch {
             Err(why) => Advance::Unknown(why.clone()),
+            Ok(_) if self.refuse_swaps.is_some() => Advance::Unknown(self.refuse_swaps.clone().unwrap_or_default()),
             Ok(seen) if seen == from => {
                 self.epoch = Ok(EpochSeen::held(to.clone()));
                 Advance::Done
