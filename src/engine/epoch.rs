@@ -37,6 +37,17 @@ impl Engine {
     /// The periodic reading.
     pub(super) fn epoch_was_read(&mut self, read: EpochRead) {
         self.epoch_reading = false;
+        if std::mem::take(&mut self.epoch_reading_void) {
+            self.epoch_asked = None;
+            return;
+        }
+        self.note_epoch(read);
+    }
+
+    /// What a step or a swap saw. A reading that is under way may have been answered before it, and would look like
+    /// an old copy of the zone: it is asked for again.
+    fn note_swap(&mut self, read: EpochRead) {
+        self.epoch_reading_void = self.epoch_reading;
         self.note_epoch(read);
     }
 
@@ -83,7 +94,7 @@ impl Engine {
     /// The swap of a claim: what was looked at last, for our record under the plan's id.
     pub(super) fn claim_order(&mut self, plan: PlanId) -> Order {
         let from = self.claim_from.clone().unwrap_or(EpochSeen::Absent);
-        let to = self.next_record(self.settings.node.clone(), plan);
+        let to = self.same_or_next(self.memory.claim.clone(), &from, self.settings.node.clone(), plan);
         // Remembered before it is sent: after a crash the record is known as ours by its id.
         if let Some(before) = self.memory.claim.as_ref().filter(|before| before.id != plan) {
             self.memory.claim_before = Some(before.id);
@@ -96,7 +107,8 @@ impl Engine {
     /// The swap of a hand-over: the next turn for the other node.
     pub(super) fn hand_over_order(&mut self, plan: PlanId) -> Order {
         let from = self.claim_from.clone().unwrap_or(EpochSeen::Absent);
-        let to = self.next_record(self.hand_over_target(), plan);
+        let before = self.memory.written.as_deref().and_then(|text| text.parse().ok());
+        let to = self.same_or_next(before, &from, self.hand_over_target(), plan);
         self.memory.written = (self.settings.epoch_store == EpochStoreKind::Dns).then(|| to.to_string());
         Order::Swap { from, to }
     }
@@ -104,6 +116,22 @@ impl Engine {
     fn hand_over_target(&self) -> NodeName {
         let asked = self.run.as_ref().and_then(|run| run.intent().hand_to.clone());
         asked.unwrap_or_else(|| self.settings.peer.clone())
+    }
+
+    /// What this plan has asked for before, if it still follows what stands there: a repeated swap is the same swap
+    /// byte for byte, so that whichever of the two is applied, we know what we wrote. Else the next turn.
+    fn same_or_next(
+        &self,
+        before: Option<EpochRecord>,
+        from: &EpochSeen,
+        holder: NodeName,
+        plan: PlanId,
+    ) -> EpochRecord {
+        let follows = |to: &EpochRecord| {
+            let highest = from.record().map_or(0, |record| record.number).max(self.memory.epoch_seen_max);
+            to.id == plan && to.holder == holder && to.number > highest
+        };
+        before.filter(follows).unwrap_or_else(|| self.next_record(holder, plan))
     }
 
     fn next_record(&self, holder: NodeName, id: PlanId) -> EpochRecord {
@@ -115,9 +143,12 @@ impl Engine {
     /// What a look at, or a swap for, the claim means.
     pub(super) fn claim_outcome(&mut self, report: &StepReport) -> StepOutcome {
         if let Some(seen) = &report.seen {
-            self.note_epoch(Ok(seen.clone()));
-            if let Some(record) = seen.record().filter(|record| record.id == report.plan) {
+            self.note_swap(Ok(seen.clone()));
+            if let EpochSeen::Held { record, raw } = seen
+                && record.id == report.plan
+            {
                 self.memory.claim = Some(record.clone());
+                self.memory.written = (self.settings.epoch_store == EpochStoreKind::Dns).then(|| raw.clone());
                 return StepOutcome::done(record.to_string());
             }
         }
@@ -149,7 +180,7 @@ impl Engine {
                     self.memory.written = (self.settings.epoch_store == EpochStoreKind::Dns).then(|| text.clone());
                 }
                 self.memory.claim = None;
-                self.note_epoch(Ok(seen.clone()));
+                self.note_swap(Ok(seen.clone()));
                 StepOutcome::Done(text)
             }
             _ if report.mode == Mode::Act => report.outcome.clone(),
@@ -193,12 +224,12 @@ impl Engine {
         match advance {
             Advance::Done => {
                 if let Some(claim) = self.memory.claim.clone() {
-                    self.note_epoch(Ok(EpochSeen::held(claim)));
+                    self.note_swap(Ok(EpochSeen::held(claim)));
                 }
             }
-            Advance::Lost(seen) => self.note_epoch(Ok(seen)),
+            Advance::Lost(seen) => self.note_swap(Ok(seen)),
             // Read again before the next try: what stands there may have changed.
-            Advance::Unknown(why) => self.note_epoch(Err(why)),
+            Advance::Unknown(why) => self.note_swap(Err(why)),
         }
     }
 }

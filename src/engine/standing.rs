@@ -18,7 +18,7 @@ pub enum Standing {
     Ours,
     /// Held by the other node of the pair; `newer`: by a turn that came after everything we did.
     Peer {
-        /// The turn is higher than any that we saw before our claim.
+        /// The turn came after our claim, or instead of it.
         newer: bool,
     },
     /// Held by somebody who is not of this pair, or by a host with our name that is not us; and who.
@@ -47,7 +47,10 @@ pub fn stand(read: Option<&EpochRead>, memory: &Memory, node: &NodeName, peer: &
             record.number, record.holder, memory.epoch_seen_max
         ));
     }
-    let newer = memory.claim.as_ref().is_none_or(|claim| record.number > claim.number);
+    // Of two records of one turn only one was ever written: another's beside our written claim means that we lost.
+    let newer = memory.claim.as_ref().is_none_or(|claim| {
+        record.number > claim.number || (record.number == claim.number && memory.written.is_some())
+    });
     if record.holder == *node {
         match &memory.claim {
             Some(claim) if claim.id == record.id || memory.claim_before == Some(record.id) => Standing::Ours,

@@ -151,7 +151,12 @@ impl Engine {
         self.interrupted = false;
     }
 
+    /// Raises an alarm, which repeats by itself until it is acknowledged: the same one is not said anew each time
+    /// that its cause is seen again.
     pub(super) fn raise(&mut self, event: EventName, text: String) {
+        if self.memory.alarms.get(event.name()).is_some_and(|standing| standing.text == text) {
+            return;
+        }
         let next = self.now.wall.checked_add(signed(self.settings.repeat)).unwrap_or(Timestamp::MAX);
         let since = self.now.wall;
         self.memory

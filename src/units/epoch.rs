@@ -35,6 +35,9 @@ pub enum BadEpochRecord {
 /// Longest record text: one DNS character-string.
 pub const RECORD_BYTES_MAX: usize = 255;
 
+/// The highest turn that is believed: a turn a second for a million years, so that the next one can always be written.
+pub const NUMBER_MAX: u64 = 1 << 45;
+
 impl fmt::Display for EpochRecord {
     /// `v=1 epoch=7 holder=pbx-b id=01K… since=2026-11-20T10:00:00Z`, the exact text in the zone.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -64,7 +67,11 @@ impl FromStr for EpochRecord {
             Err(_) => return Err(BadEpochRecord::Version(text.chars().take(40).collect())),
         }
         Ok(Self {
-            number: field("epoch")?.parse().ok().filter(|n| *n > 0).ok_or(BadEpochRecord::Field("epoch"))?,
+            number: field("epoch")?
+                .parse()
+                .ok()
+                .filter(|n| (1..=NUMBER_MAX).contains(n))
+                .ok_or(BadEpochRecord::Field("epoch"))?,
             holder: field("holder")?.parse().map_err(|_| BadEpochRecord::Field("holder"))?,
             id: field("id")?.parse().map_err(|_| BadEpochRecord::Field("id"))?,
             since: field("since")?.parse().map_err(|_| BadEpochRecord::Field("since"))?,
@@ -140,5 +147,11 @@ mod tests {
         let text = record().to_string();
         assert_eq!(format!("{text} epoch=9").parse::<EpochRecord>(), Err(BadEpochRecord::Field("epoch")));
         assert_eq!(text.replace("holder=pbx-b ", "").parse::<EpochRecord>(), Err(BadEpochRecord::Field("holder")));
+    }
+
+    #[test]
+    fn a_turn_after_which_no_other_could_be_written_is_refused() {
+        let text = record().to_string().replace("epoch=7", &format!("epoch={}", u64::MAX));
+        assert_eq!(text.parse::<EpochRecord>(), Err(BadEpochRecord::Field("epoch")));
     }
 }

@@ -1,7 +1,7 @@
 //! The epoch: lost, lowered, taken, unreadable.
 
 use super::world::{Host, World};
-use crate::units::{EpochRecord, EpochSeen, PlanId, State, Step};
+use crate::units::{EpochRecord, EpochSeen, PlanId, State, Step, StepOutcome};
 
 fn record(number: u64, holder: &str) -> EpochSeen {
     EpochSeen::held(EpochRecord {
@@ -138,4 +138,83 @@ fn an_epoch_left_over_from_a_dropped_plan_is_handed_back() {
     w.crash();
     w.run_for(20);
     assert_eq!((w.state(), w.holder().as_str(), w.serving), (State::Standby, "2 pbx-a", false), "{}", w.story());
+}
+
+#[test]
+fn a_claim_that_is_repeated_is_the_same_record_byte_for_byte() {
+    let mut w = World::well();
+    w.faults.insert(Step::Claim, StepOutcome::Unknown("no answer".into()));
+    w.primary = Host::Down;
+    w.run_until(State::TakingOver, 30);
+    w.run_for(3);
+    let first = w.engine.memory().written.clone().expect("a claim was sent");
+    w.run_for(60);
+    assert!(w.acted(Step::Claim) > 3);
+    assert_eq!(w.engine.memory().written.as_ref(), Some(&first), "another text would not be known as ours");
+    // The first one was applied, late: the moves of DNS are guarded by what stands in the zone.
+    w.epoch = Ok(EpochSeen::held(first.parse().unwrap()));
+    w.run_until(State::Active, 30);
+    assert_eq!(w.engine.memory().written, Some(first));
+    assert_eq!(w.holder(), "1 pbx-b");
+}
+
+#[test]
+fn another_with_the_number_of_our_claim_has_won_it() {
+    let mut w = active();
+    w.acts.clear();
+    w.epoch = Ok(record(1, "pbx-a"));
+    w.run_for(10);
+    assert!(!w.serving && w.rows().contains(&40), "{}", w.story());
+    assert_eq!(w.acts, [Step::StopAccepting]);
+}
+
+#[test]
+fn a_lost_race_for_a_turn_is_not_claimed_anew_after_a_restart() {
+    let mut w = World::well();
+    w.faults.insert(Step::Claim, StepOutcome::Unknown("no answer".into()));
+    w.primary = Host::Down;
+    w.run_until(State::TakingOver, 30);
+    w.run_for(3);
+    w.faults.clear();
+    w.epoch = Ok(record(1, "pbx-a"));
+    w.acts.clear();
+    w.crash();
+    w.run_for(3);
+    assert!(w.rows().contains(&20), "{}", w.story());
+    assert_eq!(w.holder(), "1 pbx-a");
+    assert!(!w.serving);
+}
+
+#[test]
+fn a_record_that_cannot_be_put_back_is_not_told_of_again_and_again() {
+    let mut w = active();
+    w.epoch = Ok(EpochSeen::Absent);
+    w.refuse_swaps = Some("refused".into());
+    w.run_for(600);
+    let told = w.told.iter().filter(|t| t.starts_with("epoch-trouble")).count();
+    assert!(told <= 2, "{told} times: {:?}", w.told);
+    w.refuse_swaps = None;
+    w.run_for(20);
+    assert_eq!(w.holder(), "1 pbx-b");
+}
+
+#[test]
+fn a_reading_from_before_a_swap_is_not_taken_for_an_old_copy_of_the_zone() {
+    let mut w = active();
+    let before = w.epoch.clone();
+    w.primary = Host::Up;
+    w.run_for(4);
+    // A reading is on its way, and slow, while the turn is handed over.
+    let waits = |w: &World| w.asks.contains(&crate::engine::Ask::ReadEpoch);
+    while !waits(&w) {
+        w.now.boot += std::time::Duration::from_secs(1);
+        w.now.wall += jiff::SignedDuration::from_secs(1);
+        w.hear(crate::engine::Event::Tick);
+    }
+    w.asks.clear();
+    w.ask(super::world::failback());
+    assert_eq!(w.holder(), "2 pbx-a", "{}", w.story());
+    w.hear(crate::engine::Event::Epoch(before));
+    w.run_for(20);
+    assert!(!w.told.iter().any(|t| t.starts_with("epoch-trouble")), "{:?}", w.told);
 }
