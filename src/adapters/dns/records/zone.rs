@@ -20,7 +20,7 @@ use super::plan::{Case, Fate, fates};
 use super::told;
 use crate::config;
 use crate::units::names::{RecordKey, RecordView, Redirect, Verified};
-use crate::units::{EpochSeen, Mode};
+use crate::units::{EpochRecord, EpochSeen, Mode};
 
 /// How often one call sends an update whose prerequisites were not met, each time with what was just read.
 const UPDATES_MAX: u32 = 3;
@@ -251,12 +251,17 @@ impl Zone {
         };
         match read {
             Ok(EpochSeen::Held { raw, .. }) if raw == *ours => Ok(()),
+            Ok(EpochSeen::Held { record, .. }) if record.number < turn(ours) => Err(Verdict::Failed(format!(
+                "the epoch is an old one: {} (turn {}); the records of {} are moved when ours stands there again",
+                record.holder, record.number, self.update.zone
+            ))),
             Ok(EpochSeen::Held { record, .. }) => Err(Verdict::NotHolder(format!(
                 "another holds the epoch: {} since {} (turn {}); the records of {} are left as they are",
                 record.holder, record.since, record.number, self.update.zone
             ))),
-            Ok(EpochSeen::Absent) => Err(Verdict::NotHolder(format!(
-                "another holds the epoch: our record is gone; the records of {} are left as they are",
+            // Nobody took it from us: it is put back, and then the move is tried again.
+            Ok(EpochSeen::Absent) => Err(Verdict::Failed(format!(
+                "our epoch record is gone; the records of {} are moved when it stands there again",
                 self.update.zone
             ))),
             Err(advice) => Err(Verdict::Failed(advice)),
@@ -315,6 +320,11 @@ impl Zone {
         let server = |address: &std::net::SocketAddr| Server { label: address.to_string(), address: Ok(*address) };
         Ok(self.update.verify.iter().map(server).collect())
     }
+}
+
+/// The turn of our own record; 0 when it is not readable, which then loses against every other.
+fn turn(raw: &str) -> u64 {
+    raw.parse().map_or(0, |record: EpochRecord| record.number)
 }
 
 async fn read_epoch(master: &mut Master, record: &str) -> Result<EpochSeen, String> {
