@@ -13,8 +13,9 @@ use tokio::task::JoinSet;
 
 use crate::host::clock;
 use crate::store::{Queued, Store};
-use crate::units::{DeliveryOutcome, Target};
+use crate::units::{Delivery, DeliveryOutcome, EventName, Target};
 
+use super::messages::ACTION_URL;
 use super::world::World;
 
 /// First pause before a message is tried again; it doubles.
@@ -65,9 +66,10 @@ fn until(next: jiff::Timestamp) -> Duration {
 
 async fn send(store: Store, world: Arc<World>, news: watch::Sender<u64>, queued: Queued) -> Target {
     let Queued { delivery, attempt } = queued;
-    let outcome = match world.couriers.get(&delivery.target) {
-        Some(courier) => courier.deliver(&delivery).await,
-        None => DeliveryOutcome::Rejected(format!("{} is not configured any more", delivery.target)),
+    let outcome = match (outlived(&world, &delivery).await, world.couriers.get(&delivery.target)) {
+        (Some(why), _) => DeliveryOutcome::Rejected(why),
+        (None, Some(courier)) => courier.deliver(&delivery).await,
+        (None, None) => DeliveryOutcome::Rejected(format!("{} is not configured any more", delivery.target)),
     };
     let outcome = match outcome {
         DeliveryOutcome::Retry(why) if attempt >= tries(&world, &delivery.target) => {
@@ -92,6 +94,22 @@ async fn send(store: Store, world: Arc<World>, news: watch::Sender<u64>, queued:
     }
     news.send_modify(|n| *n += 1);
     delivery.target
+}
+
+/// Why an ActionURL that moves the service must not be sent any more: a newer turn than its own began (design §5: the
+/// epoch is read at its master immediately before). An epoch that cannot be read holds nothing up.
+async fn outlived(world: &World, delivery: &Delivery) -> Option<String> {
+    let moves = matches!(delivery.event, EventName::Takeover | EventName::Failback);
+    if !moves || !delivery.target.0.starts_with(ACTION_URL) {
+        return None;
+    }
+    let turn: u64 = delivery.variables.get("epoch")?.parse().ok()?;
+    let seen = world.epoch.read().await.ok()?;
+    let record = seen.record().filter(|record| record.number > turn)?;
+    Some(format!(
+        "not sent: it belongs to turn {turn}, and {} holds the service since then (turn {})",
+        record.holder, record.number
+    ))
 }
 
 fn tries(world: &World, target: &Target) -> u32 {
