@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -17,7 +17,7 @@ use crate::host::clock;
 use crate::store::Store;
 use crate::units::operator::{Command, Reply, Request};
 use crate::units::snapshot::{Explanation, Pair};
-use crate::units::{EpochSeen, PlanKind, State};
+use crate::units::{EpochSeen, PlanId, PlanKind, State};
 
 use super::probers::{Pace, Probers};
 use super::steps::{self, Hands};
@@ -71,6 +71,10 @@ pub struct Turn {
     probers: Probers,
     /// New settings that wait for the plan's end.
     postponed: Option<Box<World>>,
+    /// The plan that runs, or the last one.
+    plan: watch::Sender<Option<PlanId>>,
+    /// Held while the PBX is being changed.
+    pbx: Arc<Mutex<()>>,
 }
 
 /// Where the loop's tasks listen.
@@ -104,6 +108,8 @@ impl Turn {
             tasks: JoinSet::new(),
             probers,
             postponed: None,
+            plan: watch::Sender::new(None),
+            pbx: Arc::default(),
         }
     }
 
@@ -234,11 +240,19 @@ impl Turn {
 
     fn hands(&self) -> Hands {
         let world = self.plan_world.as_ref().unwrap_or(&self.world);
-        Hands { world: Arc::clone(world), store: self.store.clone(), news: self.news.subscribe() }
+        Hands {
+            world: Arc::clone(world),
+            store: self.store.clone(),
+            news: self.news.subscribe(),
+            plan: self.plan.subscribe(),
+            pbx: Arc::clone(&self.pbx),
+        }
     }
 
     /// What other tasks follow: the pace of the probers, the state, postponed settings.
     fn follow(&mut self, asks: &[Ask]) {
+        let plan = self.engine.memory().plan;
+        self.plan.send_if_modified(|now| std::mem::replace(now, plan) != plan);
         let nudge = asks.contains(&Ask::ProbeNow);
         let hurried = self.engine.hurried();
         self.pace.send_if_modified(|pace| {
