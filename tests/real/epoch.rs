@@ -4,9 +4,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use hickory_proto::op::Message;
-use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
-use hickory_proto::rr::{Name, TSigResponseContext, TSigner};
 use pbx_failover::adapters::dns::{DnsEpoch, Limits};
 use pbx_failover::adapters::epoch_local::LocalEpoch;
 use pbx_failover::config::{DnsUpdate, IfChanged, PlainSecret, Secret, TsigKey};
@@ -14,7 +11,9 @@ use pbx_failover::ports::EpochStore;
 use pbx_failover::units::{Advance, EpochRecord, EpochSeen, PlanId};
 use ulid::Ulid;
 
-use crate::lab::dns::{DnsServer, EPOCH, KEY, Kind, Options, PROBE, Proxy, Reaction, SECRET, ZONE};
+use crate::lab::dns::{
+    DnsServer, EPOCH, KEY, Kind, Options, PROBE, Proxy, Reaction, SECRET, ZONE, without_prerequisites,
+};
 use crate::lab::wait_until;
 
 /// One test per server: the body gets a running one.
@@ -63,7 +62,7 @@ pub(crate) fn update(server: std::net::SocketAddr) -> DnsUpdate {
 pub(crate) fn short() -> Limits {
     Limits {
         connect: Duration::from_secs(1),
-        answer: Duration::from_millis(700),
+        answer: Duration::from_millis(1500),
         settle: Duration::from_millis(700),
         swap: Duration::from_secs(3),
     }
@@ -254,29 +253,6 @@ on_each_server! {
             from = winner;
         }
     }
-}
-
-/// A store that forgets to compare: drops the prerequisites, and signs again on both sides, since it knows the key.
-fn without_prerequisites(request: &[u8], forward: &dyn Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
-    let key = TSigner::new(secret_bytes(), TsigAlgorithm::HmacSha256, Name::from_ascii(KEY).unwrap(), 300).unwrap();
-    let mut message = Message::from_vec(request).unwrap();
-    let client = message.take_signature().unwrap();
-    if message.op_code == hickory_proto::op::OpCode::Update {
-        message.answers.clear();
-    }
-    message.finalize(&key, client.data.time).unwrap();
-    let mut answer = Message::from_vec(&forward(&message.to_vec().unwrap())).unwrap();
-    answer.take_signature();
-    let unsigned = answer.to_vec().unwrap();
-    let context = TSigResponseContext::new(answer.id, client.data.time, key, client.data.mac.clone(), None);
-    answer.set_signature(context.sign(&unsigned).unwrap());
-    answer.to_vec().unwrap()
-}
-
-/// [`SECRET`] is the base64 of this.
-fn secret_bytes() -> Vec<u8> {
-    let repeated = b"secret".iter().copied().cycle();
-    repeated.take(SECRET.len() / 4 * 3).collect()
 }
 
 #[test]

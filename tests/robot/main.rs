@@ -4,4 +4,6 @@
 mod lab;
 
 mod crashes;
+mod dns_faults;
+mod epoch;
 mod takeover;
