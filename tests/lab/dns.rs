@@ -310,10 +310,14 @@ fn run(command: &mut Command) {
 ///
 /// It sets what the program faketime sets, without that program, which would stay between us and the server.
 pub fn shift_clock(command: &mut Command, shift: &str) {
+    command.env("LD_PRELOAD", faketime_library()).env("FAKETIME", shift).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+}
+
+/// The library that shifts a program's clock.
+pub fn faketime_library() -> PathBuf {
     let found = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten().find_map(|entry| {
         let library = entry.path().join("faketime/libfaketimeMT.so.1");
         library.exists().then_some(library)
     });
-    let library = found.expect("libfaketime; tests/run installs faketime");
-    command.env("LD_PRELOAD", library).env("FAKETIME", shift).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    found.expect("libfaketime; tests/run installs faketime")
 }

@@ -311,7 +311,7 @@ on_each_server! {
         let redirected = names_within(short(), vec![zone(server.addr)]).redirect(&unguarded).await;
         server.process.signal("CONT");
         assert!(failed(&redirected).contains("gave no answer within"), "{redirected:?}");
-        assert!(start.elapsed() < Duration::from_secs(3));
+        assert!(start.elapsed() < Duration::from_secs(5));
         // It hangs only at the update: perhaps it was applied.
         let proxy = Proxy::start(server.addr);
         proxy.react_to_updates(1, |_, _| Reaction::Hang);
@@ -354,7 +354,7 @@ on_each_server! {
         let before = serial(&server);
         assert!(matches!(names.lower_ttl(&order, 5).await, StepOutcome::Done(_)));
         assert_eq!(serial(&server), before);
-        let stale = Redirect { epoch_raw: Some(record(9, "x").to_string()), ..order.clone() };
+        let stale = Redirect { epoch_raw: Some(record(1, "x").to_string()), ..order.clone() };
         assert!(matches!(names.lower_ttl(&stale, 2).await, StepOutcome::Refused(_)));
         // What is no one's known value kept its TTL, and is refused as ever.
         assert!(refused(&names.redirect(&order).await).contains("somebody changed sip.lab.test A to 10.99.0.1"));

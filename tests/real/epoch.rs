@@ -62,7 +62,7 @@ pub(crate) fn update(server: std::net::SocketAddr) -> DnsUpdate {
 pub(crate) fn short() -> Limits {
     Limits {
         connect: Duration::from_secs(1),
-        answer: Duration::from_millis(700),
+        answer: Duration::from_millis(1500),
         settle: Duration::from_millis(700),
         swap: Duration::from_secs(3),
     }
