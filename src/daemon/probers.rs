@@ -158,7 +158,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_check_that_is_always_late_asks_again_only_after_its_result_was_heard() {
-        let (inputs, mut hears) = mpsc::channel(8);
+        let (inputs, mut arrivals) = mpsc::channel(8);
         let pace = watch::Sender::new(Pace::default());
         let none = StoreError::Corrupt { file: "none".into(), why: "a test".to_owned() };
         let prober = Prober {
@@ -172,12 +172,12 @@ mod tests {
         };
         tokio::spawn(prober.run());
         let began = Instant::now();
-        let Some(Input::Result(_, heard)) = hears.recv().await else { panic!("no result") };
+        let Some(Input::Result(_, heard)) = arrivals.recv().await else { panic!("no result") };
         assert_eq!(began.elapsed(), Duration::from_secs(2));
         // The loop is slow; nothing is asked meanwhile.
         tokio::time::sleep(Duration::from_millis(1500)).await;
         heard.send(()).expect("the prober waits");
-        let Some(Input::Result(..)) = hears.recv().await else { panic!("no result") };
+        let Some(Input::Result(..)) = arrivals.recv().await else { panic!("no result") };
         assert_eq!(began.elapsed(), Duration::from_millis(5500));
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 
 use crate::engine::{Ask, Event, Order, StepReport};
 use crate::host::command;
@@ -41,57 +41,20 @@ pub struct Hands {
     pub store: Store,
     /// Bumped when an answer to a message was recorded.
     pub news: watch::Receiver<u64>,
-    /// The plan that runs, or the last one: a step of another is not begun any more.
-    pub plan: watch::Receiver<Option<PlanId>>,
-    /// Held while the PBX is being changed: what a dropped plan has begun ends before its successor's stop begins,
-    /// so that a stop is never proved and then undone by a start that was still on its way.
-    pub pbx: Arc<Mutex<()>>,
 }
 
-/// Carries out an [`Ask::Step`]; `None` for any other ask, and when its plan was dropped.
+/// Carries out an [`Ask::Step`]; `None` for any other ask.
 pub async fn carry_out(hands: Hands, ask: Ask) -> Option<Event> {
     let Ask::Step { plan, kind, step, attempt, mode, order } = ask else { return None };
-    let _alone = if changes_pbx(step) && mode == Mode::Act { Some(hands.pbx.lock().await) } else { None };
-    if *hands.plan.borrow() != Some(plan) {
-        return None;
-    }
-    let mut plans = hands.plan.clone();
-    let dropped = async move {
-        // A start is waited for, whose half would be worse; what only waits for its effect is left.
-        let _ = plans.wait_for(|now| *now != Some(plan) && step != Step::Reload).await;
-    };
-    tokio::select! {
-        event = begin(&hands, Asked { plan, kind, step, attempt, mode }, order) => Some(event),
-        () = dropped, if changes_pbx(step) => None,
-    }
-}
-
-/// Whether a step changes what the PBX does.
-fn changes_pbx(step: Step) -> bool {
-    use Step::{AcceptRegistrations, RegisterTrunks, Reload, StopAccepting, UnregisterTrunks};
-    matches!(step, Reload | AcceptRegistrations | RegisterTrunks | UnregisterTrunks | StopAccepting)
-}
-
-/// Which step, in which way.
-struct Asked {
-    plan: PlanId,
-    kind: PlanKind,
-    step: Step,
-    attempt: u32,
-    mode: Mode,
-}
-
-async fn begin(hands: &Hands, asked: Asked, order: Order) -> Event {
-    let Asked { plan, kind, step, attempt, mode } = asked;
     let (outcome, seen) = match (step, order) {
         (Step::Claim | Step::HandOver, Order::Swap { from, to }) => swap(&hands, from, to).await,
         (Step::Claim | Step::HandOver, _) => match read_epoch(&hands).await {
             Ok(seen) => (StepOutcome::failed("read"), Some(seen)),
             Err(why) => (StepOutcome::Unknown(why), None),
         },
-        (step, order) => (act(hands, plan, kind, step, mode, order).await, None),
+        (step, order) => (act(&hands, plan, kind, step, mode, order).await, None),
     };
-    Event::Step(StepReport { plan, step, attempt, mode, outcome, seen })
+    Some(Event::Step(StepReport { plan, step, attempt, mode, outcome, seen }))
 }
 
 /// What is reported of a step whose work ended without an answer.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -318,19 +318,11 @@ impl Turn {
 
     fn hands(&self) -> Hands {
         let world = self.plan_world.as_ref().unwrap_or(&self.world);
-        Hands {
-            world: Arc::clone(world),
-            store: self.store.clone(),
-            news: self.news.subscribe(),
-            plan: self.plan.subscribe(),
-            pbx: Arc::clone(&self.pbx),
-        }
+        Hands { world: Arc::clone(world), store: self.store.clone(), news: self.news.subscribe() }
     }
 
     /// What other tasks follow: the pace of the probers, the state, postponed settings.
     fn follow(&mut self, asks: &[Ask]) {
-        let plan = self.engine.memory().plan;
-        self.plan.send_if_modified(|now| std::mem::replace(now, plan) != plan);
         let nudge = asks.contains(&Ask::ProbeNow);
         let hurried = self.engine.hurried();
         self.pace.send_if_modified(|pace| {

@@ -284,8 +284,8 @@ fn of_two_robots_with_one_name_and_one_zone_one_wins_and_the_other_stays_passive
         let id = winner.robot.status()["epoch"]["id"].clone();
         assert!(ground.epoch().contains(&format!("epoch=1 holder=pbx-b id={}", id.as_str().unwrap_or("?"))));
         assert_eq!(ground.named(), BACKUP_NAMED);
-        let status = loser.robot.status();
-        assert!(because(&status).contains("a host named pbx-b whose claim"), "round {round}: {status:#}");
+        let told = loser.robot.status();
+        assert!(because(&told).contains("a host named pbx-b whose claim"), "round {round}: {told:#}");
         assert!(loser.robot.rows().iter().any(|row| matches!(row, 20 | 32)), "round {round}: {:?}", loser.robot.rows());
         assert!(loser.urls.received().is_empty() && winner.urls.received().len() == 1, "round {round}");
     }

@@ -8,5 +8,8 @@ mod cuts;
 mod dns_faults;
 mod docs;
 mod epoch;
+mod failback;
+mod people;
 mod primaries;
+mod process;
 mod takeover;
