@@ -272,6 +272,9 @@ const EVENTS: Shape = Shape::List(
             "disarmed",
             "armed",
             "step-retries",
+            "step-given-up",
+            "backup-failed",
+            "taken-back",
             "halted",
             "both-may-serve",
             "epoch-trouble",
@@ -325,7 +328,8 @@ macro_rules! request {
 
 const ACTION_URL: Shape = request!(Must);
 const WEBHOOK: Shape = request!(Default(
-    "[takeover, failback, primary-down, primary-back, disarmed, armed, step-retries, halted, both-may-serve, \
+    "[takeover, failback, primary-down, primary-back, disarmed, armed, step-retries, step-given-up, \
+     backup-failed, taken-back, halted, both-may-serve, \
      epoch-trouble]"
 ));
 

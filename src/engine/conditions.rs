@@ -1,7 +1,7 @@
 //! What the triggers and guards of the state table mean. It only looks.
 
 use crate::takeover::Run;
-use crate::units::{EventName, PlanKind, Step, StepState, Verdict};
+use crate::units::{EpochSeen, EventName, PlanKind, Step, StepState, Verdict};
 
 use super::core::{Engine, UNREADABLE_READS};
 use super::settings::EpochStoreKind;
@@ -122,9 +122,10 @@ impl Engine {
 
     /// Whether the plan's claim is settled: seen to stand, or passed over by a person.
     fn claim_stands(&self) -> bool {
-        let Some(claim) = self.run.as_ref().and_then(|run| run.step(Step::Claim)) else { return true };
-        matches!(claim.state, StepState::Done | StepState::Skipped)
-            || (self.interrupted && self.standing() == Standing::Ours)
+        let Some(run) = &self.run else { return true };
+        let Some(claim) = run.step(Step::Claim) else { return true };
+        let read = self.epoch_read.as_ref().and_then(|read| read.as_ref().ok()).and_then(EpochSeen::record);
+        matches!(claim.state, StepState::Done | StepState::Skipped) || read.is_some_and(|record| record.id == run.id())
     }
 
     /// After a restart: a swap that was sent may have been applied, and the record has not been read yet.

@@ -112,7 +112,7 @@ impl Engine {
             ),
             State::Active => "this node serves already".to_owned(),
             State::TakingOver => {
-                "a takeover is under way; where its claim waits for an answer, add --without-claim to go on without, or `pbx-failover pause` to drop it before its claim stands".to_owned()
+                "a takeover is under way; where its claim waits for an answer, add --without-claim to go on without, else wait: `pbx-failover status` shows the step".to_owned()
             }
             _ => ignored::reason(state, Trigger::AskedTakeover).unwrap_or("not possible now").to_owned(),
         }

@@ -108,7 +108,12 @@ fn a_takeover_with_a_death(ground: &mut Ground, small: &mut Small, syscall: &str
     let died = died(small, strace, |status| over(status, "active"));
     small.robot.wait_served();
     assert_eq!(ground.named(), crate::lab::scene::BACKUP_NAMED);
-    assert!(ground.epoch().contains(&format!("epoch={turn} holder=pbx-b")), "{}", ground.epoch());
+    assert!(
+        ground.epoch().contains(&format!("epoch={turn} holder=pbx-b")),
+        "turn {turn} is wanted: {}\n{}",
+        ground.epoch(),
+        small.robot.history_text()
+    );
     assert!(small.pbx.serves());
     let verbs = small.pbx.verbs();
     assert_eq!(verbs.iter().filter(|verb| *verb == "reload").count(), 1, "{verbs:?}");

@@ -78,7 +78,7 @@ fn the_service_goes_back_and_a_second_outage_is_handled_like_the_first() {
     let last = scene.receiver.received().pop().expect("a request");
     assert!(last.target.contains("ip=127.0.0.1"), "the primary's address: {}", last.target);
     let rows = scene.robot.rows();
-    assert!(rows.contains(&42) && rows.ends_with(&[47, 51]), "both may serve, asked, handed back: {rows:?}");
+    assert!(rows.contains(&42) && rows.ends_with(&[47, 58, 4]), "both may serve, asked, handed back: {rows:?}");
 
     scene.robot.wait_armed();
     scene.web.kill();
@@ -209,6 +209,11 @@ fn calls_that_do_not_end_halt_the_failback_and_a_person_goes_on() {
     let told = told.expect("its text");
     assert!(told.contains("pbx-b still serves the phones") && told.contains("pbx-failover continue"), "{told}");
     let (code, said) = scene.robot.asked(&["continue"]);
+    assert_eq!(code, 0, "{said}");
+    scene.robot.wait_state("failing-back");
+    scene.robot.wait_state("halted");
+    assert_eq!(active(&scene), "200", "`continue` waits once more, and cuts nobody off");
+    let (code, said) = scene.robot.asked(&["failback", "--cut-calls"]);
     assert_eq!(code, 0, "{said}");
     scene.robot.wait_state("standby");
     the_primary_has_everything_back(&scene, 2);

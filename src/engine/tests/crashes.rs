@@ -112,3 +112,15 @@ fn a_restart_while_active_with_an_unreadable_epoch_leaves_the_pbx_as_it_is() {
     w.run_for(60);
     assert_eq!((w.state(), w.serving), (State::Active, true));
 }
+
+#[test]
+fn a_claim_that_stood_before_the_crash_is_gone_on_with_and_not_handed_back() {
+    let mut w = World::well();
+    w.primary = Host::Down;
+    // The swap is applied, and the process dies before its answer is written.
+    w.lose_answer_of = Some(Step::Claim);
+    w.run_until(State::TakingOver, 30);
+    w.crash();
+    w.run_until(State::Active, 30);
+    assert_eq!(w.holder(), "1 pbx-b", "{}", w.story());
+}

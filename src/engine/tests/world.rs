@@ -69,6 +69,8 @@ pub struct World {
     /// End the process after so many batches, before their asks begin.
     pub crash_at_batch: Option<usize>,
     pub crashes: usize,
+    /// The answer of this step's act never arrives.
+    pub lose_answer_of: Option<Step>,
     /// Journal records that a broken disk refused; the daemon writes them with the next batch.
     late: Vec<JournalEntry>,
     tick: u64,
@@ -157,6 +159,7 @@ impl World {
             told: Vec::new(),
             crash_at_batch: None,
             crashes: 0,
+            lose_answer_of: None,
             late: Vec::new(),
             tick: 0,
         };
@@ -283,6 +286,10 @@ impl World {
             }
             Ask::Step { plan, step, attempt, mode, order, .. } => {
                 let (outcome, seen) = self.carry_out(plan, step, mode, order);
+                if mode == Mode::Act && self.lose_answer_of == Some(step) {
+                    self.lose_answer_of = None;
+                    return;
+                }
                 self.hear(Event::Step(StepReport { plan, step, attempt, mode, outcome, seen }));
             }
         }
