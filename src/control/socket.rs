@@ -101,7 +101,7 @@ impl Page {
     pub async fn bind(address: SocketAddr) -> Result<Self, DoorError> {
         let listener = TcpListener::bind(address)
             .await
-            .map_err(|why| DoorError::System { at: format!("{address} (`page`; \"\" turns it off)"), why })?;
+            .map_err(|why| DoorError::System { at: format!("{address} (`page`, \"\" turns it off)"), why })?;
         Ok(Self { listener })
     }
 

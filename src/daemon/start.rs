@@ -71,7 +71,7 @@ pub async fn run(path: &Path) -> Result<(), Stopped> {
         tasks.spawn(page.serve(desk));
     }
     tasks.spawn(outbox::run(store.clone(), worlds.subscribe(), news.clone()));
-    tasks.spawn(watches::pbx(Arc::clone(&shared), worlds.subscribe(), standing.subscribe()));
+    tasks.spawn(watches::pbx(Arc::clone(&shared), inputs.clone(), worlds.subscribe(), standing.subscribe()));
     tasks.spawn(watches::dns(shared, store.clone(), worlds.subscribe(), standing.subscribe()));
     tasks.spawn(watches::gate(inputs.clone(), worlds.subscribe(), standing.subscribe()));
     tasks.spawn(watches::heartbeat(worlds.subscribe(), standing.subscribe()));

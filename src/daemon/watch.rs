@@ -12,7 +12,7 @@ use crate::config::{Config, Epoch};
 use crate::engine::Event;
 use crate::store::Store;
 use crate::units::names::{RecordView, Redirect};
-use crate::units::{Mode, PbxStatus, PlanKind, Side, State, StepOutcome};
+use crate::units::{Mode, PbxStatus, PlanKind, Serving, Side, State, StepOutcome};
 
 use super::steps::verified;
 use super::turn::Input;
@@ -65,12 +65,31 @@ fn note(shared: &Shared, change: impl FnOnce(&mut Seen)) {
     change(&mut shared.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
-/// Asks the PBX, again and again.
-pub async fn pbx(shared: Shared, worlds: watch::Receiver<Arc<World>>, mut standing: watch::Receiver<Standing>) {
+/// One look may meet a restart of the PBX; so many in a row are silence.
+const SILENT_LOOKS: u32 = 3;
+
+/// Asks the PBX, again and again; while this node must serve, its silence is told to the loop.
+pub async fn pbx(
+    shared: Shared,
+    inputs: mpsc::Sender<Input>,
+    worlds: watch::Receiver<Arc<World>>,
+    mut standing: watch::Receiver<Standing>,
+) {
+    let mut silent = 0;
     loop {
         let world = Arc::clone(&worlds.borrow());
         let status = world.pbx.status().await;
+        let now = *standing.borrow();
+        let must_serve = now.state == State::Active && now.plan.is_none();
+        silent = if must_serve && status.serving == Serving::No { silent + 1 } else { 0 };
         note(&shared, |seen| seen.pbx = Some(status));
+        if silent == SILENT_LOOKS {
+            silent = 0;
+            let why = format!("driver {} says that it does not serve", world.pbx.driver());
+            if inputs.send(Input::Heard(Event::Pbx(Err(why)))).await.is_err() {
+                return;
+            }
+        }
         let state = standing.borrow_and_update().state;
         let pause = if matches!(state, State::Standby | State::Suspect) { PBX_EVERY_STANDBY } else { PBX_EVERY };
         if !rest(&mut standing, pause).await {

@@ -23,6 +23,7 @@ impl Engine {
             Trigger::EpochLow => matches!(standing, Standing::Low(_)),
             Trigger::Paused => self.paused(),
             Trigger::StoreBroken => self.store.is_err(),
+            Trigger::PbxSilent => self.pbx_silent.is_some(),
             Trigger::GiveUpOver => self.give_up_over(),
             _ => false,
         }
@@ -62,6 +63,7 @@ impl Engine {
             }
             Trigger::Paused => self.memory.paused_until.map_or_else(String::new, |t| format!("paused until {t}")),
             Trigger::StoreBroken => self.store.clone().err().unwrap_or_default(),
+            Trigger::PbxSilent => self.pbx_silent.clone().unwrap_or_default(),
             Trigger::GiveUpOver => {
                 format!("not serving {} s after the claim", self.settings.give_up_after.as_secs())
             }

@@ -82,6 +82,7 @@ pub struct Engine {
     pub(super) conformance: Option<Result<(), String>>,
     pub(super) store: Result<(), String>,
     pub(super) gate: Result<(), String>,
+    pub(super) pbx_silent: Option<String>,
     pub(super) armed: Vec<String>,
     pub(super) armed_told: bool,
     pub(super) intent: Intent,
@@ -139,6 +140,7 @@ impl Engine {
             conformance: (settings.epoch_store == EpochStoreKind::Local).then_some(Ok(())),
             store: Ok(()),
             gate: Ok(()),
+            pbx_silent: None,
             armed: Vec::new(),
             armed_told: true,
             intent: Intent::default(),
@@ -255,6 +257,7 @@ impl Engine {
             Event::Request(request) => self.request(&request),
             Event::Store(result) => self.store_health(result),
             Event::Gate(result) => self.gate = result,
+            Event::Pbx(result) => self.pbx_silent = result.err(),
             Event::Settings(what, because) => self.note("config", what, because, None),
         }
     }

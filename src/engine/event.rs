@@ -60,6 +60,8 @@ pub enum Event {
     Request(Request),
     /// The store cannot write, and why; or it can again.
     Store(Result<(), String>),
+    /// Whether this node's PBX was seen to serve while it must, and if not, what was seen.
+    Pbx(Result<(), String>),
     /// The data gate's standing answer.
     Gate(Result<(), String>),
     /// New settings are in force, wait, or were refused: for the history only. What happened, and why.

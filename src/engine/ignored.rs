@@ -58,6 +58,11 @@ pub const IGNORED: &[Ignored] = &[
         "the robot is disarmed and keeps watching; a plan past its claim goes on from memory",
     ),
     ignored(
+        &[Standby, Suspect, TakingOver, FailingBack, Halted],
+        &[T::PbxSilent],
+        "only while active must it serve; the plans look at the PBX by themselves",
+    ),
+    ignored(
         &[Standby, Suspect, Active, FailingBack, Halted],
         &[T::GiveUpOver],
         "no claim waits for this node to come up",

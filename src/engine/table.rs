@@ -27,6 +27,8 @@ pub enum Trigger {
     Paused,
     /// Level: the store cannot write.
     StoreBroken,
+    /// Level: this node's PBX was seen not to serve.
+    PbxSilent,
     /// Level: the PBX did not come up within `give_up_after`, and the primary could serve.
     GiveUpOver,
     /// The confirm step found that it is not so any more.
@@ -59,13 +61,14 @@ pub enum Trigger {
 
 use Trigger::{
     AskedAbandon, AskedContinue, AskedFailback, AskedTakeover, AskedUndo, ClaimLost, ConfirmFailed, EpochLow,
-    EpochOther, EpochOurs, EpochUnreadable, EvidenceVoid, GiveUpOver, HandedOver, HoldDownOver, Paused, PlanDone,
-    PlanHalted, PrimaryNotBack, PrimaryServes, PrimaryTroubled, PrimaryUp, RegistrationsAccepted, StoreBroken,
+    EpochOther, EpochOurs, EpochUnreadable, EvidenceVoid, GiveUpOver, HandedOver, HoldDownOver, Paused, PbxSilent,
+    PlanDone, PlanHalted, PrimaryNotBack, PrimaryServes, PrimaryTroubled, PrimaryUp, RegistrationsAccepted,
+    StoreBroken,
 };
 
 impl Trigger {
     /// Every trigger.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         PrimaryUp,
         EvidenceVoid,
         PrimaryTroubled,
@@ -76,6 +79,7 @@ impl Trigger {
         EpochLow,
         Paused,
         StoreBroken,
+        PbxSilent,
         GiveUpOver,
         ConfirmFailed,
         RegistrationsAccepted,
@@ -105,6 +109,7 @@ impl Trigger {
             EpochLow => "epoch absent or low",
             Paused => "paused",
             StoreBroken => "store cannot write",
+            PbxSilent => "PBX silent",
             GiveUpOver => "give-up time over",
             ConfirmFailed => "confirm failed",
             RegistrationsAccepted => "registrations accepted",
@@ -126,7 +131,7 @@ impl Trigger {
     pub fn is_level(self) -> bool {
         match self {
             PrimaryUp | EvidenceVoid | PrimaryTroubled | HoldDownOver | EpochOurs | EpochOther | EpochUnreadable
-            | EpochLow | Paused | StoreBroken | GiveUpOver => true,
+            | EpochLow | Paused | StoreBroken | PbxSilent | GiveUpOver => true,
             ConfirmFailed
             | RegistrationsAccepted
             | ClaimLost
@@ -295,7 +300,7 @@ pub const ROWS: &[Row] = &[
     row(26, TakingOver, Paused, Guard::BeforeClaimUnasked, Standby, &[DropPlan], "a person paused the robot and nothing has changed yet"),
     row(27, TakingOver, StoreBroken, Guard::NothingClaimed, Standby, &[DropPlan], "no journal can be written and nothing has changed yet"),
     row(28, TakingOver, PrimaryUp, Guard::AfterClaimUnsaid, TakingOver, &[Tell(PrimaryBack)], "it answers again, but the claim cannot be recalled"),
-    row(29, TakingOver, RegistrationsAccepted, Guard::Always, Active, &[EndAlarm(BackupFailed)], "this node serves"),
+    row(29, TakingOver, RegistrationsAccepted, Guard::Always, Active, &[EndAlarm(BackupFailed), EndAlarm(EpochTrouble)], "this node serves"),
     row(30, TakingOver, GiveUpOver, Guard::InTakeover, TakingOver, &[Open(Withdraw), Alarm(BackupFailed)], "this node does not come up and the primary could serve: a dead backup must not keep it down"),
     row(31, TakingOver, HandedOver, Guard::InWithdraw, Suspect, &[StartHoldDown], "the epoch was handed to the primary"),
     row(32, TakingOver, ClaimLost, Guard::Always, Standby, &[Open(Retreat), Alarm(EpochTrouble)], "another serves"),
@@ -314,6 +319,7 @@ pub const ROWS: &[Row] = &[
     row(46, Active, PlanDone, Guard::Always, Active, &[ClosePlan], "nothing is left to do but to serve"),
     row(47, Active, AskedFailback, Guard::Always, FailingBack, &[Open(Failback)], "a person asked"),
     row(48, Active, AskedTakeover, Guard::UnprovedAndWithout, Active, &[Resume], "a person said to go on without reading the epoch"),
+    row(49, Active, PbxSilent, Guard::NoPlan, Active, &[Open(Serve), Tell(EventName::StepRetries)], "the PBX on this node does not serve any more: it is started again"),
     // FailingBack
     row(50, FailingBack, EpochOther, Guard::NotRetreating, FailingBack, &[Open(Retreat), Alarm(EpochTrouble)], "somebody else holds the service: only the passive part is left"),
     row(51, FailingBack, PlanDone, Guard::Always, Standby, &[ClosePlan, StartHoldOff, EndAlarm(BothMayServe)], "this node is passive"),

@@ -134,6 +134,7 @@ impl Engine {
         let run =
             Run::open(kind, id, because.to_owned(), intent, self.settings.configured, self.settings.limits, self.now);
         self.memory.plan = Some(id);
+        self.pbx_silent = None;
         self.claimed_at = None;
         self.claim_from = None;
         self.interrupted = false;

@@ -82,7 +82,11 @@ fn the_host_name_is_the_default_of_node_with_or_without_its_domain() {
     let side = |host_name: &str| as_host(host_name).expect("good").config.side;
     assert_eq!(side("PBX-B"), Side::Backup);
     assert_eq!(side("pbx-b.example.com"), Side::Backup);
-    assert_eq!(side("pbx-a"), Side::Primary);
+    for primary in ["pbx-a", "pbx-a.example.com"] {
+        let refused =
+            as_host(primary).expect_err("a second backup would take the service from the real one").to_string();
+        assert!(refused.contains("node: pbx-a is the primary, whose agent does not exist yet"), "{refused}");
+    }
     let refused = as_host("web1").expect_err("neither").to_string();
     assert!(refused.contains("node: web1 (the host name) is neither primary.node"), "{refused}");
 }

@@ -363,3 +363,20 @@ fn a_changed_name_of_the_epoch_record_is_used_only_after_a_person_accepted_it() 
     scene.robot.start();
     scene.robot.wait("the new name is read", |s| s["epoch"]["error"].is_null());
 }
+
+#[test]
+fn a_pbx_that_dies_while_this_node_serves_is_started_again() {
+    if !possible() {
+        return;
+    }
+    let Some(mut scene) = Scene::armed(&Wishes::on(Kind::Bind)) else { return };
+    scene.web.kill();
+    scene.robot.wait_served();
+    scene.pbx.signal("KILL");
+    wait_until("it is dead", Duration::from_secs(10), || {
+        !scene.pbx.runs() || scene.phone.knock(scene.pbx.address()).is_none()
+    });
+    wait_until("it serves again", Duration::from_secs(60), || scene.phone.knock(scene.pbx.address()).is_some());
+    assert!(scene.robot.rows().contains(&49), "{}", scene.robot.history_text());
+    assert_eq!(scene.receiver.received().len(), 1, "no ActionURL is fired for it");
+}

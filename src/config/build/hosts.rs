@@ -40,6 +40,7 @@ pub fn pair<'a>(top: &Cursor<'a>, build: &mut Build<'a>) -> Option<Pair> {
         if let Some(label) = label.filter(|_| !given)
             && let Some(side) = side_of(&label, &primary, &backup)
         {
+            not_on_the_primary(top, &label, side, &backup, build);
             return Some(Pair { node: label, side, primary, backup });
         }
         let whose = if given { "" } else { " (the host name)" };
@@ -53,8 +54,19 @@ pub fn pair<'a>(top: &Cursor<'a>, build: &mut Build<'a>) -> Option<Pair> {
     if role.text() == Some("backup") && side == Side::Primary {
         let what = format!("is backup, but {node} is the primary's name");
         role.error(&mut build.notes, what, "delete role: it follows from node");
+    } else {
+        not_on_the_primary(top, &node, side, &backup, build);
     }
     Some(Pair { node, side, primary, backup })
+}
+
+/// The robot on the primary would be a second backup, and take the service from the real one.
+fn not_on_the_primary<'a>(top: &Cursor<'a>, node: &NodeName, side: Side, backup: &Host, build: &mut Build<'a>) {
+    if side == Side::Primary {
+        let what = format!("{node} is the primary, whose agent does not exist yet");
+        let fix = format!("run the robot on {} only", backup.node);
+        top.key("node").error(&mut build.notes, what, fix);
+    }
 }
 
 fn side_of(node: &NodeName, primary: &Host, backup: &Host) -> Option<Side> {
