@@ -35,7 +35,7 @@ fn epoch_place(config: &Config) -> Option<(&str, std::net::SocketAddr, &str)> {
 }
 
 /// What a check asks, as a text that changes exactly when it asks something else: such a check is untested until it
-/// was up once (design §2). Its pace and counts do not belong to it.
+/// was up once. Its pace and counts do not belong to it.
 pub fn digest_of_check(check: &Check, primary: IpAddr) -> String {
     match &check.target {
         CheckTarget::Http { url, expect_status, expect_body, ca_file } => {

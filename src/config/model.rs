@@ -1,6 +1,6 @@
 //! The checked configuration: what every other layer reads.
 //!
-//! Values of these types come from the loader only, which has already refused what cannot be (design: parse,
+//! Values of these types come from the loader only, which has already refused what cannot be (parse,
 //! don't validate). Field names follow failover.yaml.
 
 use std::fmt;

@@ -7,7 +7,7 @@ use minijinja::Environment;
 use super::hints::{did_you_mean, shown};
 use super::texts::Read;
 
-/// What a template may name (interface.md, "ActionURL variables").
+/// What a template may name (the ActionURL variables).
 pub const VARIABLES: [&str; 13] = [
     "event",
     "id",

@@ -2,7 +2,7 @@
 //!
 //! It knows nothing of the daemon: whoever answers implements [`Desk`]. Nothing here decides. Read `desk` for what
 //! is asked, `ask` for how a body becomes a request, `door` for the limits of a connection, `client` for the CLI's
-//! end. Paths and field names are interface.md's.
+//! end. Paths and its field names are a contract with scripts.
 
 mod ask;
 pub mod client;

@@ -116,7 +116,7 @@ pub async fn send_unqueued(world: &World, deliveries: Vec<Delivery>) {
     }
 }
 
-/// Why an ActionURL that moves the service must not be sent any more: a newer turn than its own began (design §5: the
+/// Why an ActionURL that moves the service must not be sent any more: a newer turn than its own began (the
 /// epoch is read at its master immediately before). An epoch that cannot be read holds nothing up.
 async fn outlived(world: &World, delivery: &Delivery) -> Option<String> {
     let moves = matches!(delivery.event, EventName::Takeover | EventName::Failback);

@@ -41,8 +41,14 @@ pub async fn send_test(config: Config, channel: Channel, name: &str) -> Result<D
     };
     let found = candidates.into_iter().find_map(|target| couriers.get(&target).map(|courier| (target, courier)));
     let Some((target, courier)) = found else {
-        let known: Vec<_> = couriers.keys().map(ToString::to_string).collect();
-        return Err(format!("there is no {name} among {}", known.join(", ")));
+        let known = couriers.keys().filter_map(|target| match (channel, target.0.split_once(':')) {
+            (Channel::ActionUrl, Some(("action-url", name))) | (Channel::Notify, Some(("webhook", name))) => Some(name),
+            (Channel::Notify, None) => Some(target.0.as_str()),
+            _ => None,
+        });
+        let known: Vec<_> = known.collect();
+        let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
+        return Err(format!("{name} is not configured here; what is: {known}"));
     };
     let key = format!("{}:test:{target}", ulid::Ulid::new());
     Ok(courier.deliver(&messages::test_delivery(target, key, &config)).await)

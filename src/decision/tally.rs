@@ -26,7 +26,7 @@ pub struct CheckSettings {
 }
 
 impl CheckSettings {
-    /// Whether its result is a vote (design §2); a heartbeat never is.
+    /// Whether its result is a vote; a heartbeat never is.
     pub fn votes(&self) -> bool {
         self.kind != CheckKind::Heartbeat
     }

@@ -1,4 +1,4 @@
-//! The verdict table (design §2): the first row that fits, from all inputs, on every event.
+//! The verdict table: the first row that fits, from all inputs, on every event.
 
 use std::time::Duration;
 

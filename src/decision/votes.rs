@@ -33,7 +33,7 @@ pub struct VoteCount {
     pub votes: Votes,
 }
 
-/// Whether a check decides: if there is a sip check, the sip checks do; else every vote does (design §2).
+/// Whether a check decides: if there is a sip check, the sip checks do; else every vote does.
 pub fn decides(kind: CheckKind, tallies: &[Tally]) -> bool {
     let sip = tallies.iter().any(|t| t.settings().kind == CheckKind::Sip);
     match kind {

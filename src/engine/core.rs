@@ -157,7 +157,7 @@ impl Engine {
         Ok(engine)
     }
 
-    /// Takes an interrupted plan up (design §3, "Start").
+    /// Takes an interrupted plan up.
     fn take_up(&mut self, run: Option<Run>) {
         let Some(mut run) = run else {
             // Without a plan these states have nothing to wait for; an epoch that is ours is handed back from Standby.

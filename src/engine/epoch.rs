@@ -1,4 +1,4 @@
-//! The epoch's part of the engine: when it is read, what is claimed, handed over, put back (design §5).
+//! The epoch's part of the engine: when it is read, what is claimed, handed over, put back.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What an epoch record means to this node (design §5): the number never falls, and "nobody" is believed only by a
+//! What an epoch record means to this node: the number never falls, and "nobody" is believed only by a
 //! node that never saw one.
 
 use crate::units::{EpochRead, EpochSeen, NodeName};

@@ -1,4 +1,4 @@
-//! The state table (design §3): every transition is one row with a stable number and the reason that is written into
+//! The state table: every transition is one row with a stable number and the reason that is written into
 //! the event it causes. [`super::ignored`] lists the pairs that do nothing, with reasons.
 
 use crate::units::{EventName, PlanKind, State};

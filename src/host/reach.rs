@@ -1,6 +1,6 @@
 //! Whose fault is a network error: ours (the question never left this host) or theirs?
 //!
-//! The one place that knows which `errno` proves what (design §2: a check that could not be carried out never
+//! The one place that knows which `errno` proves what (a check that could not be carried out never
 //! counts as "down"). It opens no connection; [`crate::sip::client`] and the checks ask it about their errors.
 
 use std::fmt;

@@ -3,7 +3,7 @@
 //! For the checks of the primary and of our own PBX only. A certificate that is expired, for another name, or signed
 //! by nobody we know is a warning: an answering server lives, and a takeover because of an expired certificate would
 //! be an outage of its own making. Refusing an unknown issuer alone would gain nothing, since whoever can answer at
-//! the primary's address can also show a valid certificate for a name of his own, which design §2 calls up. The
+//! the primary's address can also show a valid certificate for a name of his own, which counts as up. The
 //! handshake's signature is still verified: the server holds the key of the certificate that it shows.
 //! Internet targets use [`super::tls::client`], which refuses.
 

@@ -21,7 +21,7 @@ pub trait Probe: Send + Sync {
     fn ask(&self) -> Answer<'_, ProbeResult>;
 }
 
-/// Where the epoch lives (design §5).
+/// Where the epoch lives.
 pub trait EpochStore: Send + Sync {
     /// Reads the record; `Err` is one line of advice.
     fn read(&self) -> Answer<'_, EpochRead>;
@@ -48,7 +48,7 @@ pub trait Names: Send + Sync {
     fn lower_ttl<'a>(&'a self, order: &'a Redirect, ttl_s: u32) -> Answer<'a, StepOutcome>;
 }
 
-/// The PBX on this node (design §6). Each verb may be called twice in a row without harm.
+/// The PBX on this node. Each verb may be called twice in a row without harm.
 pub trait Pbx: Send + Sync {
     /// The driver's name in the configuration.
     fn driver(&self) -> &'static str;
@@ -105,7 +105,7 @@ pub trait Witness: Send + Sync {
     fn sighting(&self) -> Answer<'_, Sighting>;
 }
 
-/// The gate before the working directory is loaded (design §7).
+/// The gate before the working directory is loaded.
 pub trait DataGate: Send + Sync {
     /// Done: go. Failed: hold, and why.
     fn gate(&self) -> Answer<'_, StepOutcome>;

@@ -1,4 +1,4 @@
-//! What the end of a SIP question means for the life of the server (design §2).
+//! What the end of a SIP question means for the life of the server.
 //!
 //! It asks nothing; [`super::client`] does.
 

@@ -1,4 +1,4 @@
-//! The plans: explicit tables of steps (design §4). One row is one step of one plan.
+//! The plans: explicit tables of steps. One row is one step of one plan.
 
 use std::fmt::Write as _;
 

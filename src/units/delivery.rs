@@ -113,7 +113,7 @@ pub struct Delivery {
     pub subject: String,
     /// The whole message, for channels that carry text.
     pub text: String,
-    /// The ActionURL variables of interface.md, by name.
+    /// The ActionURL variables, by name.
     pub variables: BTreeMap<String, String>,
 }
 

@@ -1,4 +1,4 @@
-//! The epoch: a number that only rises and names who may serve (design §5).
+//! The epoch: a number that only rises and names who may serve.
 
 use std::fmt;
 use std::str::FromStr;

@@ -62,7 +62,7 @@ impl fmt::Display for PlanKind {
     }
 }
 
-/// A step's name, over all plans (design §4).
+/// A step's name, over all plans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {

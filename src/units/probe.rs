@@ -16,7 +16,7 @@ impl fmt::Display for CheckName {
     }
 }
 
-/// What a check asks, which decides what its vote weighs (design §2).
+/// What a check asks, which decides what its vote weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CheckKind {

@@ -1,4 +1,4 @@
-//! The one snapshot that feeds `status`, `explain`, the page and metrics; field names are interface.md's.
+//! The one snapshot that feeds `status`, `explain`, the page and metrics; its field names are a contract with scripts.
 //!
 //! What does not exist yet is absent, not null.
 
@@ -106,7 +106,7 @@ pub struct Check {
     pub kind: String,
     /// `up`, `down`, `no-view`, `untested`.
     pub verdict: String,
-    /// Does it decide (design §2)?
+    /// Does it decide?
     pub decides: bool,
     /// Failures in a row, of how many that flip it.
     pub fall: Count,

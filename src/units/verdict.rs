@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What we believe about the primary (design §2): a level, recomputed from all inputs on every event.
+/// What we believe about the primary: a level, recomputed from all inputs on every event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -56,7 +56,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Where the robot stands (design §3).
+/// Where the robot stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::operator::REASON_CHARS_MAX;
 use super::{EventName, NodeName, Side, State, Step};
 
-/// The ActionURL variables, in the order of interface.md.
+/// The ActionURL variables, in the order of the documentation.
 pub const VARIABLES: [&str; 13] = [
     "event",
     "id",

@@ -28,7 +28,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Who may import whom (design §9). What is not named here may not be imported.
+/// Who may import whom. What is not named here may not be imported.
 const LAYERS: [(&str, &[&str]); 14] = [
     ("units", &[]),
     ("decision", &["units"]),

@@ -1,4 +1,4 @@
-//! The SIP check: OPTIONS to the primary, judged as design §2 says.
+//! The SIP check: OPTIONS to the primary, judged by what an answer means for the life of the server.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Proves that a master compares before it swaps: not every server does (design §5).
+//! Proves that a master compares before it swaps: not every server does.
 //!
 //! Works at `_pbx-failover-probe.` + the record's name, so that the record itself is never touched, and leaves
 //! nothing behind. What a killed run left there is told from another node's run by the age in its ULID.

@@ -1,6 +1,6 @@
 //! The epoch store `dns`: one TXT record at one master; a swap is one UPDATE whose prerequisite is what was read.
 //!
-//! Whether to claim is the engine's question (design §5). Here: read exactly, swap exactly, and call a swap done only
+//! Whether to claim is the engine's question. Here: read exactly, swap exactly, and call a swap done only
 //! when our id stands there.
 //!
 //! A wildcard cannot be seen in an answer, since the server writes the asked name into it. But the wildcard that

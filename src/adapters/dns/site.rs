@@ -1,4 +1,4 @@
-//! Whether the master would die together with the primary (design §5): `check` asks.
+//! Whether the master would die together with the primary: `check` asks.
 
 use std::net::{IpAddr, SocketAddr};
 
