@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::units::policy::{DownWhen, HalfDead, SiteCut};
 use crate::units::{CheckName, EventName, NodeName, Side, TrunkKind};
 
 /// The whole file.
@@ -151,33 +152,6 @@ pub struct Monitor {
     pub fast_interval: Duration,
     /// The checks, in the file's order; at least one votes.
     pub checks: Vec<Check>,
-}
-
-/// When do the votes say "down"?
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DownWhen {
-    /// All of them are down.
-    All,
-    /// Any is.
-    Any,
-}
-
-/// What half a primary leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HalfDead {
-    /// A takeover, when a deciding check stayed down for so long.
-    TakeoverAfter(Duration),
-    /// An alert only.
-    Alert,
-}
-
-/// What a silent site leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SiteCut {
-    /// A takeover.
-    Takeover,
-    /// Waiting for a person.
-    Wait,
 }
 
 /// One check of the primary.

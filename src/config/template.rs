@@ -6,23 +6,7 @@ use minijinja::Environment;
 
 use super::hints::{did_you_mean, shown};
 use super::texts::Read;
-
-/// What a template may name (the ActionURL variables).
-pub const VARIABLES: [&str; 13] = [
-    "event",
-    "id",
-    "epoch",
-    "reason",
-    "node",
-    "primary_node",
-    "backup_node",
-    "primary_address",
-    "backup_address",
-    "active_address",
-    "dns_name",
-    "ttl",
-    "time",
-];
+use crate::units::wording::template_names;
 
 /// Checks one template.
 ///
@@ -34,11 +18,12 @@ pub fn check(text: &str) -> Read<()> {
         return Err(("is no good template".to_owned(), "close each {{ with }}".to_owned()));
     };
     let mut unknown: Vec<_> =
-        template.undeclared_variables(false).into_iter().filter(|name| !VARIABLES.contains(&name.as_str())).collect();
+        template.undeclared_variables(false).into_iter().filter(|name| template_names().all(|n| n != name)).collect();
     unknown.sort();
     let Some(name) = unknown.first() else { return Ok(()) };
-    let fix = did_you_mean(name, VARIABLES)
-        .map_or_else(|| format!("known are {}", VARIABLES.join(", ")), |meant| format!("did you mean {meant}?"));
+    let known = || template_names().collect::<Vec<_>>().join(", ");
+    let fix = did_you_mean(name, template_names())
+        .map_or_else(|| format!("known are {}", known()), |meant| format!("did you mean {meant}?"));
     Err((format!("names the variable {}, which does not exist", shown(name)), fix))
 }
 

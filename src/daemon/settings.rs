@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::{self, CheckTarget, Config, DnsMode, Driver};
-use crate::decision::{CheckSettings, DownWhen, HalfDead, SiteCut};
+use crate::decision::CheckSettings;
 use crate::engine::{Automatic, EpochStoreKind, InternetSettings, PrimaryStart, Settings};
 use crate::takeover::{Configured, Fencing, Limits};
 use crate::units::{CheckKind, EventName};
@@ -22,18 +22,9 @@ pub fn of(config: &Config) -> Settings {
             targets: config.internet.targets.iter().map(|target| target.name.clone()).collect(),
             period: period(config.internet.interval, config.internet.timeout, monitor.fast_interval),
         },
-        down_when: match monitor.down_when {
-            config::DownWhen::All => DownWhen::All,
-            config::DownWhen::Any => DownWhen::Any,
-        },
-        half_dead: match monitor.half_dead {
-            config::HalfDead::TakeoverAfter(wait) => HalfDead::TakeoverAfter(wait),
-            config::HalfDead::Alert => HalfDead::Alert,
-        },
-        site_cut: match monitor.site_cut {
-            config::SiteCut::Takeover => SiteCut::Takeover,
-            config::SiteCut::Wait => SiteCut::Wait,
-        },
+        down_when: monitor.down_when,
+        half_dead: monitor.half_dead,
+        site_cut: monitor.site_cut,
         automatic: if config.takeover.automatic { Automatic::On } else { Automatic::Off },
         hold_down: config.takeover.hold_down,
         startup_grace: config.takeover.startup_grace,

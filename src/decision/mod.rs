@@ -12,5 +12,5 @@ pub mod votes;
 pub use quorum::{Quorum, Targets};
 pub use stall::{StallGuard, WallClock};
 pub use tally::{CheckSettings, Tally, View};
-pub use verdict::{DownWhen, HalfDead, Inputs, Judgement, May, SiteCut, judge};
+pub use verdict::{Inputs, Judgement, May, judge};
 pub use votes::{VoteCount, Votes};

@@ -3,37 +3,11 @@
 use std::time::Duration;
 
 use crate::units::Verdict;
+use crate::units::policy::{DownWhen, HalfDead, SiteCut};
 
 use super::quorum::Quorum;
 use super::votes::Votes;
 use crate::units::Sighting;
-
-/// When do the votes say "down"?
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DownWhen {
-    /// All of them are down.
-    All,
-    /// Any is.
-    Any,
-}
-
-/// What half a primary leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HalfDead {
-    /// A takeover, when a deciding check stayed down for so long.
-    TakeoverAfter(Duration),
-    /// An alert only.
-    Alert,
-}
-
-/// What a silent site leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SiteCut {
-    /// A takeover.
-    Takeover,
-    /// Waiting for a person.
-    Wait,
-}
 
 /// Everything that a verdict is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

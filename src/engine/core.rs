@@ -3,20 +3,21 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use ulid::Ulid;
 
 use crate::decision::{
     Inputs, Judgement, May, Quorum, StallGuard, Tally, Targets, VoteCount, WallClock, judge, stall::Gap, votes,
 };
 use crate::takeover::{Intent, Run};
-use crate::units::journal::{HistoryEvent, JournalEntry, JournalRecord};
-use crate::units::{CheckName, EpochRead, EventName, Now, PlanId, PlanKind, Sighting, State, Step, Verdict};
+use crate::units::journal::JournalEntry;
+use crate::units::{CheckName, EpochRead, Now, PlanId, PlanKind, Sighting, State, Step, Verdict};
 
-use super::event::{Channels, Durability, Event, Happening, Output};
+use super::event::{Durability, Event, Output};
 use super::memory::Memory;
 use super::settings::{EpochStoreKind, Settings};
 use super::standing::{Standing, stand};
 use super::table::{Row, Trigger, rows_for};
+
+mod output;
 
 /// So many transitions on one event are a fault of the table.
 const TRANSITIONS_MAX: usize = 32;
@@ -393,68 +394,6 @@ impl Engine {
 
     pub(super) fn forget_unreadable(&mut self) {
         self.unreadable_said = false;
-    }
-
-    /// Whether the asks of this output may begin only once it is on disk: always, until a claim was begun.
-    fn must_be_durable(&self) -> bool {
-        let begins_claim = self
-            .out
-            .batch
-            .journal
-            .iter()
-            .any(|entry| matches!(entry.record, JournalRecord::Started { step: Step::Claim, .. }));
-        begins_claim || self.run.as_ref().is_none_or(|run| run.kind() == PlanKind::Takeover && !Self::past_claim(run))
-    }
-
-    fn remember(&mut self) {
-        let memory = serde_json::to_value(&self.memory).unwrap_or_default();
-        if self.written_memory.as_ref() != Some(&memory) {
-            self.written_memory = Some(memory.clone());
-            self.out.batch.memory = Some(memory);
-        }
-    }
-
-    /// The last output did not reach the disk: say all of the memory again with the next one.
-    pub fn forget_written(&mut self) {
-        self.written_memory = None;
-    }
-
-    pub(super) fn note(&mut self, kind: &str, what: String, because: String, row: Option<u16>) {
-        self.out.batch.history.push(HistoryEvent {
-            at: self.now.wall,
-            kind: kind.to_owned(),
-            state: self.memory.state,
-            row,
-            what,
-            because,
-        });
-    }
-
-    pub(super) fn journal(&mut self, plan: PlanId, record: JournalRecord) {
-        self.out.batch.journal.push(JournalEntry { plan, at: self.now.wall, record });
-    }
-
-    pub(super) fn tell(&mut self, event: EventName, because: String, channels: Channels) {
-        let step = self.run.as_ref().and_then(Run::halted_at);
-        self.tell_of_step(event, step, because, channels);
-    }
-
-    pub(super) fn tell_of_step(&mut self, event: EventName, step: Option<Step>, because: String, channels: Channels) {
-        let key = format!("{}:{event}", self.new_id());
-        self.out.happenings.push(Happening { event, because, step, channels, key });
-    }
-
-    /// A fresh ULID from the wall clock and the seed (splitmix64).
-    pub(super) fn new_id(&mut self) -> Ulid {
-        let mut next = || {
-            self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.seed;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        };
-        let random = (u128::from(next()) << 64) | u128::from(next());
-        Ulid::from_parts(u64::try_from(self.now.wall.as_millisecond()).unwrap_or(0), random)
     }
 
     /// When [`Engine::handle`] has something to do before the next tick.

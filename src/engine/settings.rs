@@ -3,9 +3,10 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::decision::{CheckSettings, DownWhen, HalfDead, SiteCut};
+use crate::decision::CheckSettings;
 use crate::takeover::{Configured, Limits};
 use crate::units::NodeName;
+use crate::units::policy::{DownWhen, HalfDead, SiteCut};
 
 /// The engine's share of the configuration, checked by the loader.
 #[derive(Debug, Clone)]

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::units::journal::{JournalEntry, JournalRecord};
+use crate::units::journal::JournalRecord;
 use crate::units::{Mode, Now, PlanId, PlanKind, Step, StepOutcome, StepState};
 
 use super::intent::{Configured, Fencing, Intent};
 use super::table::{Looking, Patience, Row, rows};
+
+mod resume;
 
 /// A person is paged at this attempt of a step that is tried for ever.
 const PAGE_AT_TRY: u32 = 3;
@@ -161,79 +163,6 @@ impl Run {
             halted: None,
             over: false,
             journal: Vec::new(),
-        }
-    }
-
-    /// The plan as its journal leaves it; `None` when the journal does not begin with `Opened`, or ends `Closed`.
-    ///
-    /// A step that was started and has no outcome is looked at before it is acted upon again, as every step is
-    /// whose effect can be seen. Times that a plan may wait begin anew.
-    pub fn resume(entries: &[JournalEntry], configured: Configured, limits: Limits, now: Now) -> Option<Self> {
-        let first = entries.first()?;
-        let JournalRecord::Opened { kind, because, intent, .. } = &first.record else { return None };
-        let intent = serde_json::from_value(intent.clone()).unwrap_or_default();
-        let mut run = Self::open(*kind, first.plan, because.clone(), intent, configured, limits, now);
-        run.opened = first.at;
-        for entry in &entries[1..] {
-            if matches!(entry.record, JournalRecord::Closed { .. }) {
-                return None;
-            }
-            run.replay(entry, now);
-        }
-        Some(run)
-    }
-
-    fn replay(&mut self, entry: &JournalEntry, now: Now) {
-        let (JournalRecord::Started { step, .. }
-        | JournalRecord::Ended { step, .. }
-        | JournalRecord::GaveUp { step, .. }
-        | JournalRecord::Halted { step, .. }
-        | JournalRecord::Retried { step, .. }
-        | JournalRecord::Skipped { step, .. }) = &entry.record
-        else {
-            return;
-        };
-        let Some(run) = self.steps.iter_mut().find(|s| s.row.step == *step) else { return };
-        let since =
-            |began: Option<Timestamp>| began.and_then(|began| Duration::try_from(entry.at.duration_since(began)).ok());
-        run.began.get_or_insert(now.boot);
-        match &entry.record {
-            JournalRecord::Started { attempt, .. } => {
-                run.state = StepState::Running;
-                run.attempt = *attempt;
-                run.began_wall.get_or_insert(entry.at);
-                if self.halted == Some(*step) {
-                    self.halted = None;
-                }
-            }
-            JournalRecord::Ended { outcome, .. } => {
-                outcome.text().clone_into(&mut run.text);
-                if matches!(outcome, StepOutcome::Done(_)) {
-                    run.state = StepState::Done;
-                    run.elapsed = since(run.began_wall);
-                }
-            }
-            JournalRecord::GaveUp { because, .. } => {
-                run.state = StepState::Failed;
-                run.text.clone_from(because);
-            }
-            JournalRecord::Halted { because, .. } => {
-                run.state = StepState::Failed;
-                run.text.clone_from(because);
-                self.halted = Some(*step);
-            }
-            JournalRecord::Skipped { because, .. } => {
-                run.state = StepState::Skipped;
-                run.text.clone_from(because);
-                if self.halted == Some(*step) {
-                    self.halted = None;
-                }
-            }
-            JournalRecord::Retried { .. } => {
-                run.state = StepState::Pending;
-                self.halted = None;
-            }
-            JournalRecord::Opened { .. } | JournalRecord::Closed { .. } => {}
         }
     }
 

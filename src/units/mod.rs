@@ -12,6 +12,7 @@ pub mod node;
 pub mod operator;
 pub mod pbx;
 pub mod plan;
+pub mod policy;
 pub mod probe;
 pub mod snapshot;
 pub mod time;

@@ -28,6 +28,14 @@ pub const VARIABLES: [&str; 13] = [
     "time",
 ];
 
+/// The texts of a message, which a template may use beside its variables: what a channel for people carries.
+pub const TEXTS: [&str; 2] = ["subject", "text"];
+
+/// Every name that a template may use.
+pub fn template_names() -> impl Iterator<Item = &'static str> {
+    VARIABLES.into_iter().chain(TEXTS)
+}
+
 /// The facts that a message is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {

@@ -185,6 +185,14 @@ fn templates_are_kept_as_written_and_the_method_follows_the_body() {
 }
 
 #[test]
+fn a_webhook_may_carry_the_message_itself() {
+    let body = "body: { text: \"{{ subject }}: {{ text }}\" }";
+    let text =
+        SHORT.replace("notify:  {", &format!("notify:  {{ webhooks: [{{ name: chat, url: \"https://h/\", {body} }}],"));
+    assert_eq!(good(&text).notify.webhooks.len(), 1);
+}
+
+#[test]
 fn webhooks_are_told_everything_but_rehearsals() {
     let text = SHORT.replace("notify:  {", "notify:  { webhooks: [{ name: chat, url: \"https://h/\" }],");
     let events = good(&text).notify.webhooks.remove(0).events;

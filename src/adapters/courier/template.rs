@@ -14,11 +14,8 @@ use crate::units::wording;
 
 /// Names that a hole may use: the ActionURL variables, and the two texts that channels for people carry.
 fn known(name: &str) -> bool {
-    wording::VARIABLES.contains(&name) || TEXTS.contains(&name)
+    wording::template_names().any(|known| known == name)
 }
-
-/// The texts of a delivery, beside its variables.
-pub const TEXTS: [&str; 2] = ["subject", "text"];
 
 /// The values that fill the holes.
 pub type Values = BTreeMap<String, String>;
@@ -100,8 +97,7 @@ impl Piece {
 
 /// Values as they could be at `event`; for checking templates.
 pub fn samples(event: EventName) -> Values {
-    let mut values: Values =
-        wording::VARIABLES.iter().chain(&TEXTS).map(|name| ((*name).to_owned(), "sample".to_owned())).collect();
+    let mut values: Values = wording::template_names().map(|name| (name.to_owned(), "sample".to_owned())).collect();
     values.insert("event".to_owned(), event.name().to_owned());
     values
 }
@@ -158,7 +154,7 @@ fn check(hole: &str) -> Result<(), String> {
     let mut unknown: Vec<_> = expression.undeclared_variables(false).into_iter().filter(|name| !known(name)).collect();
     unknown.sort();
     if let Some(name) = unknown.first() {
-        let names: Vec<_> = wording::VARIABLES.iter().chain(&TEXTS).copied().collect();
+        let names: Vec<_> = wording::template_names().collect();
         return Err(format!("{}: no variable is called {name}; there are {}", braced(hole), names.join(", ")));
     }
     EventName::ALL.iter().try_for_each(|event| evaluate(hole, &samples(*event)).map(drop))

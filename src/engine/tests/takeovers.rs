@@ -1,9 +1,9 @@
 //! When it takes over, and when it must not.
 
 use super::world::{Host, World, settings};
-use crate::decision::HalfDead;
 use crate::engine::{Event, Settings};
 use crate::units::operator::Command;
+use crate::units::policy::HalfDead;
 use crate::units::{State, Step, StepOutcome, Verdict};
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::decision::{CheckSettings, DownWhen, HalfDead, SiteCut};
+use crate::decision::CheckSettings;
 use crate::engine::{
     Ask, Automatic, Durability, Engine, EpochStoreKind, Event, InternetSettings, Order, Output, PrimaryStart,
     Recovered, Settings, StepReport,
@@ -14,6 +14,7 @@ use crate::engine::{
 use crate::takeover::{Configured, Limits};
 use crate::units::journal::{HistoryEvent, JournalEntry, JournalRecord};
 use crate::units::operator::{Command, Reply, Request};
+use crate::units::policy::{DownWhen, HalfDead, SiteCut};
 use crate::units::{
     Advance, CheckKind, CheckName, EpochRead, EpochRecord, EpochSeen, Mode, Now, PlanId, ProbeAnswer, ProbeResult,
     State, Step, StepOutcome,
