@@ -12,16 +12,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout_at};
 
-use super::message::{ANSWER_BYTES_MAX, Method, Question, Reply, ReplyStream};
+use super::message::{Frames, Incoming, MESSAGE_BYTES_MAX, Method, Question, Reply};
+use super::resend::Resend;
 use crate::config::SipTransport;
 use crate::host::reach::{self, Fault};
 use crate::host::tls;
 use crate::host::tolerant::{Tolerant, trouble};
-
-/// RFC 3261 §17.1.1.1: the estimated round trip, after which a datagram is sent again.
-const T1: Duration = Duration::from_millis(500);
-/// RFC 3261 §17.1.2.2: the longest pause between two sendings.
-const T2: Duration = Duration::from_secs(4);
 
 /// Whom to ask, and how.
 #[derive(Debug, Clone)]
@@ -117,8 +113,8 @@ pub enum SipEnd {
 }
 
 impl SipEnd {
-    fn answered(reply: Reply) -> Self {
-        Self::Final { reply: Box::new(reply), certificate: None }
+    fn answered(reply: Box<Reply>) -> Self {
+        Self::Final { reply, certificate: None }
     }
 }
 
@@ -186,20 +182,18 @@ async fn over_udp(to: &Endpoint, method: Method, heard: &mut Heard) -> Result<Si
     let socket = UdpSocket::bind((any, 0)).await.map_err(|e| to.fault(&e))?;
     socket.connect(to.target).await.map_err(|e| to.fault(&e))?;
     let question = to.question(method, socket.local_addr().map_err(|e| to.fault(&e))?)?;
-    let mut pause = T1;
-    let mut datagram = vec![0_u8; ANSWER_BYTES_MAX];
+    let mut resend = Resend::default();
+    let mut datagram = vec![0_u8; MESSAGE_BYTES_MAX];
     loop {
         socket.send(&question.bytes).await.map_err(|e| to.fault(&e))?;
-        let again_at = Instant::now() + pause;
-        // While the server works on it (1xx), timer E stands at T2.
-        pause = if heard.provisional.is_some() { T2 } else { (pause * 2).min(T2) };
+        let again_at = Instant::now() + resend.pause(heard.provisional.is_some());
         while let Ok(received) = timeout_at(again_at, socket.recv(&mut datagram)).await {
             let length = received.map_err(|e| to.fault(&e))?;
-            match Reply::from_datagram(&datagram[..length]) {
-                Ok(Some(reply)) if !question.is_answered_by(&reply) => {}
-                Ok(Some(reply)) if reply.is_final() => return Ok(SipEnd::answered(reply)),
-                Ok(Some(reply)) => heard.provisional = Some(reply.code),
-                Ok(None) => {}
+            match Incoming::from_datagram(&datagram[..length]) {
+                Ok(Incoming::Reply(reply)) if !question.is_answered_by(&reply) => {}
+                Ok(Incoming::Reply(reply)) if reply.is_final() => return Ok(SipEnd::answered(reply)),
+                Ok(Incoming::Reply(reply)) => heard.provisional = Some(reply.code),
+                Ok(Incoming::Request(_) | Incoming::Fault(_)) => {}
                 Err(why) => heard.malformed = Some(why),
             }
         }
@@ -217,14 +211,20 @@ async fn over_stream<S: AsyncRead + AsyncWrite + Unpin>(
     let question = to.question(method, local)?;
     stream.write_all(&question.bytes).await.map_err(|e| to.fault(&e))?;
     stream.flush().await.map_err(|e| to.fault(&e))?;
-    let mut replies = ReplyStream::default();
+    let mut frames = Frames::default();
     let mut bytes = [0_u8; 4096];
+    let mut taken = 0;
     loop {
         let length = stream.read(&mut bytes).await.map_err(|e| to.fault(&e))?;
         if length == 0 {
             return Err(SipEnd::Refused("connection closed without an answer".to_owned()));
         }
-        for reply in replies.push(&bytes[..length]).map_err(SipEnd::Malformed)? {
+        taken += length;
+        if taken > MESSAGE_BYTES_MAX {
+            return Err(SipEnd::Malformed(format!("more than {MESSAGE_BYTES_MAX} bytes without an answer")));
+        }
+        for message in frames.push(&bytes[..length]).map_err(SipEnd::Malformed)? {
+            let Incoming::Reply(reply) = message else { continue };
             if !question.is_answered_by(&reply) {
                 continue;
             }

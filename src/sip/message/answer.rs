@@ -1,0 +1,207 @@
+//! What is said to a request.
+//!
+//! The lines that an answer repeats (RFC 3261 §8.2.6.2) are taken over as they came, so that even a request which
+//! cannot be understood can be answered; only the neighbour's hop gets what we know of him.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use sipx_sip::{HeaderName, Headers, Via};
+
+use super::{bracketed, first_hop};
+
+/// The header lines of a request that its answer repeats.
+#[derive(Debug, Clone, Default)]
+pub struct Echo {
+    via: Vec<Vec<u8>>,
+    from: Vec<u8>,
+    to: Vec<u8>,
+    call_id: Vec<u8>,
+    cseq: Vec<u8>,
+}
+
+impl Echo {
+    pub(super) fn of_headers(headers: &Headers) -> Self {
+        let one = |name| headers.value(&name).map(|value| value.trim_ascii().to_vec()).unwrap_or_default();
+        Self {
+            via: headers.get_all(&HeaderName::Via).map(|header| header.value().trim_ascii().to_vec()).collect(),
+            from: one(HeaderName::From),
+            to: one(HeaderName::To),
+            call_id: one(HeaderName::CallId),
+            cseq: one(HeaderName::CSeq),
+        }
+    }
+
+    /// Finds the lines in a text that could not be read as a message; `None` when one of them is missing.
+    pub(super) fn of_text(text: &[u8]) -> Option<Self> {
+        let mut echo = Self::default();
+        for line in text.split(|&b| b == b'\n').map(<[u8]>::trim_ascii).skip(1) {
+            if line.is_empty() {
+                break;
+            }
+            let Some(colon) = line.iter().position(|&b| b == b':') else { continue };
+            let (name, value) = (line[..colon].trim_ascii(), line[colon + 1..].trim_ascii());
+            let value = value.to_vec();
+            match name.to_ascii_lowercase().as_slice() {
+                b"via" | b"v" => echo.via.push(value),
+                b"from" | b"f" => echo.from = value,
+                b"to" | b"t" => echo.to = value,
+                b"call-id" | b"i" => echo.call_id = value,
+                b"cseq" => echo.cseq = value,
+                _ => {}
+            }
+        }
+        let whole = echo.is_whole() && echo.hop().is_some();
+        whole.then_some(echo)
+    }
+
+    fn is_whole(&self) -> bool {
+        !self.via.is_empty() && [&self.from, &self.to, &self.call_id, &self.cseq].iter().all(|line| !line.is_empty())
+    }
+
+    fn hop(&self) -> Option<Via> {
+        Via::parse_one(first_hop(self.via.first()?)).ok()
+    }
+
+    /// Where a datagram with the answer goes (RFC 3261 §18.2.2, RFC 3581 §4).
+    ///
+    /// To the port it came from if `rport` asks for that, and also when a NAT stands between (as Asterisk does by
+    /// default): the port in Via is then of another address.
+    pub fn return_address(&self, source: SocketAddr) -> SocketAddr {
+        let Some(via) = self.hop() else { return source };
+        let is_own = via.host.to_string().trim_matches(['[', ']']) == source.ip().to_string();
+        match (via.rport(), is_own) {
+            (None, true) => SocketAddr::new(source.ip(), via.port.unwrap_or(5060)),
+            _ => source,
+        }
+    }
+}
+
+/// An answer under construction.
+#[derive(Debug)]
+pub struct Answer {
+    text: Vec<u8>,
+}
+
+impl Answer {
+    /// Begins an answer to the request with this `echo`, which came from `source`; `tag` marks us as who answers.
+    ///
+    /// `None` when the request lacks what an answer must repeat: nobody waits for one.
+    pub fn new(echo: &Echo, source: SocketAddr, code: u16, reason: &str, tag: &str) -> Option<Self> {
+        if !echo.is_whole() {
+            return None;
+        }
+        let mut text = Vec::with_capacity(600);
+        text.extend_from_slice(format!("SIP/2.0 {code} {reason}\r\n").as_bytes());
+        for (index, via) in echo.via.iter().enumerate() {
+            text.extend_from_slice(b"Via: ");
+            if index == 0 {
+                let first = first_hop(via);
+                text.extend_from_slice(&stamped(first, source));
+                text.extend_from_slice(&via[first.len()..]);
+            } else {
+                text.extend_from_slice(via);
+            }
+            text.extend_from_slice(b"\r\n");
+        }
+        let mut answer = Self { text };
+        answer.line("From", &echo.from);
+        answer.text.extend_from_slice(b"To: ");
+        answer.text.extend_from_slice(&echo.to);
+        if !has_tag(&echo.to) {
+            answer.text.extend_from_slice(format!(";tag={tag}").as_bytes());
+        }
+        answer.text.extend_from_slice(b"\r\n");
+        answer.line("Call-ID", &echo.call_id);
+        answer.line("CSeq", &echo.cseq);
+        Some(answer)
+    }
+
+    fn line(&mut self, name: &str, value: &[u8]) {
+        self.text.extend_from_slice(name.as_bytes());
+        self.text.extend_from_slice(b": ");
+        self.text.extend_from_slice(value);
+        self.text.extend_from_slice(b"\r\n");
+    }
+
+    /// Adds a header. A value that came from outside cannot break its line: what is no printable text is left out.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        let value: String = value.chars().filter(|c| !c.is_control()).collect();
+        self.line(name, value.as_bytes());
+        self
+    }
+
+    /// The bytes, without a body.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.line("Server", super::question::USER_AGENT.as_bytes());
+        self.text.extend_from_slice(b"Content-Length: 0\r\n\r\n");
+        self.text
+    }
+}
+
+/// The neighbour's hop with where it really came from: `received` (RFC 3261 §18.2.1) and `rport` (RFC 3581 §4).
+fn stamped(hop: &[u8], source: SocketAddr) -> Vec<u8> {
+    let Ok(via) = Via::parse_one(hop) else { return hop.to_vec() };
+    let mut text = String::new();
+    let mut asks = false;
+    // The parameters are cut at their semicolons; ours are replaced, whatever the sender wrote into them.
+    let mut parts = split_outside_quotes(hop);
+    let head = parts.remove(0);
+    for part in parts {
+        let name = part.split(|&b| b == b'=').next().unwrap_or_default().trim_ascii();
+        if name.eq_ignore_ascii_case(b"rport") {
+            asks = true;
+        } else if !name.eq_ignore_ascii_case(b"received") {
+            let _ = write!(text, ";{}", String::from_utf8_lossy(part.trim_ascii()));
+        }
+    }
+    let is_own = via.host.to_string().trim_matches(['[', ']']) == source.ip().to_string();
+    if asks || !is_own {
+        let _ = write!(text, ";received={}", source.ip());
+    }
+    if asks {
+        let _ = write!(text, ";rport={}", source.port());
+    }
+    [head.trim_ascii(), text.as_bytes()].concat()
+}
+
+fn split_outside_quotes(text: &[u8]) -> Vec<&[u8]> {
+    let (mut parts, mut start, mut quoted, mut escaped) = (Vec::new(), 0, false, false);
+    for (at, byte) in text.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b';' if !quoted => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+/// Whether the value of To has a tag: a parameter behind the URI, not a part of it.
+fn has_tag(to: &[u8]) -> bool {
+    sipx_sip::Address::parse(to, "To").is_ok_and(|address| address.tag().is_some())
+}
+
+/// A contact as it stands in the answer to a REGISTER (RFC 3261 §10.3, 8).
+pub fn binding(uri: &str, expires_s: u64, instance: Option<&str>, reg_id: Option<u32>) -> String {
+    let mut text = format!("<{uri}>;expires={expires_s}");
+    if let Some(instance) = instance {
+        let _ = write!(text, ";+sip.instance=\"{}\"", instance.replace(['"', '\\'], ""));
+    }
+    if let Some(reg_id) = reg_id {
+        let _ = write!(text, ";reg-id={reg_id}");
+    }
+    text
+}
+
+/// The host and port of an address as they stand in a URI.
+pub fn host_port(address: SocketAddr) -> String {
+    format!("{}:{}", bracketed(address.ip()), address.port())
+}

@@ -1,0 +1,155 @@
+//! SIP messages: reads what comes, writes what goes.
+//!
+//! The only folder that knows the SIP library; no type of the library leaves it. It opens no socket and reads no
+//! clock; [`super::client`] and the registrar's sockets do. [`request`] reads requests, [`answer`] writes what is said
+//! to them; [`question`] writes requests, [`reply`] reads what is said to those.
+
+pub mod answer;
+pub mod question;
+pub mod reply;
+pub mod request;
+
+use std::net::IpAddr;
+
+use sipx_sip::headers::{CSeq, CallId};
+use sipx_sip::{HeaderName, Headers, Limits, Message, StreamParser};
+
+pub use answer::Answer;
+pub use question::{Method, Question, Registration};
+pub use reply::Reply;
+pub use request::{Contact, Contacts, Fault, Request};
+
+/// The largest message that is read: a REGISTER has some hundred bytes, the answer to one with many contacts a few
+/// thousand.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// What came.
+#[derive(Debug)]
+pub enum Incoming {
+    /// Somebody asks.
+    Request(Box<Request>),
+    /// Somebody answers.
+    Reply(Box<Reply>),
+    /// Somebody asks in a way that is answered with a refusal.
+    Fault(Box<Fault>),
+}
+
+impl Incoming {
+    /// Reads one datagram.
+    ///
+    /// # Errors
+    /// What is wrong with it, when it is nothing that anybody waits for an answer to.
+    pub fn from_datagram(datagram: &[u8]) -> Result<Self, String> {
+        match sipx_sip::parse_datagram(datagram.to_vec().into(), &limits()) {
+            Ok(message) => Ok(Self::from_message(message)),
+            Err(error) => match Fault::of_unreadable(datagram, &error) {
+                Some(fault) => Ok(Self::Fault(Box::new(fault))),
+                None => Err(error.to_string()),
+            },
+        }
+    }
+
+    fn from_message(message: Message) -> Self {
+        match message {
+            Message::Request(request) => match Request::new(request) {
+                Ok(request) => Self::Request(Box::new(request)),
+                Err(fault) => Self::Fault(fault),
+            },
+            Message::Response(response) => Self::Reply(Box::new(Reply::new(&response))),
+        }
+    }
+}
+
+/// Cuts messages out of a byte stream.
+pub struct Frames {
+    parser: StreamParser,
+}
+
+impl Default for Frames {
+    fn default() -> Self {
+        Self { parser: StreamParser::new(limits()) }
+    }
+}
+
+impl Frames {
+    /// Takes the next bytes; gives the messages that they complete, in order.
+    ///
+    /// # Errors
+    /// What is wrong with them; the stream cannot be read on, and must be closed.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Incoming>, String> {
+        let messages = self.parser.push(bytes).map_err(|e| e.to_string())?;
+        Ok(messages.into_iter().map(Incoming::from_message).collect())
+    }
+
+    /// Whether a keep-alive (two line ends, RFC 5626 §4.4.1) came since this was asked last: it wants one line end.
+    pub fn take_ping(&mut self) -> bool {
+        self.parser.take_keepalives() >= 2
+    }
+
+    /// How many bytes wait for the rest of their message.
+    pub fn pending(&self) -> usize {
+        self.parser.pending()
+    }
+}
+
+fn limits() -> Limits {
+    Limits { max_message_bytes: MESSAGE_BYTES_MAX, max_body_bytes: MESSAGE_BYTES_MAX, ..Limits::datagram() }
+}
+
+fn call_id(headers: &Headers) -> Option<String> {
+    headers.typed::<CallId>().and_then(Result::ok).map(|id| text(&id.0))
+}
+
+fn cseq(headers: &Headers) -> Option<CSeq> {
+    headers.typed::<CSeq>().and_then(Result::ok)
+}
+
+fn first_hop(value: &[u8]) -> &[u8] {
+    // Only the first hop is of the neighbour; what stands behind it is not looked at, however odd.
+    &value[..sipx_sip::headers::via::first_hop_end(value).min(value.len())]
+}
+
+/// A number of seconds: what follows its digits (a comment, parameters) is passed over.
+fn leading_number(value: &[u8]) -> Option<u32> {
+    // Retry-After: 18000;duration=3600 (comment): RFC 3261 §20.33.
+    let value = value.trim_ascii_start();
+    let digits = value.iter().take_while(|b| b.is_ascii_digit()).count();
+    std::str::from_utf8(&value[..digits]).ok()?.parse().ok()
+}
+
+fn header_number(headers: &Headers, name: &HeaderName) -> Option<u32> {
+    headers.value(name).and_then(|value| leading_number(&value))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// As much of a text as fits in one line for people, without control characters.
+fn one_line(bytes: &[u8]) -> String {
+    /// How much of a reason phrase or a product's name is kept.
+    const CHARS_MAX: usize = 80;
+    let text = String::from_utf8_lossy(bytes);
+    text.trim().chars().filter(|c| !c.is_control()).take(CHARS_MAX).collect()
+}
+
+/// An address as it stands in a URI.
+pub fn bracketed(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    }
+}
+
+/// A host as it stands in a URI; `None` for what could break out of its place there.
+fn uri_host(host: &str) -> Option<String> {
+    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    if let Ok(address) = bare.parse() {
+        return Some(bracketed(address));
+    }
+    let is_name = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    is_name.then(|| host.to_owned())
+}
+
+#[cfg(test)]
+mod tests;
