@@ -11,7 +11,7 @@
 //!             ┌─────────┼─────────┐
 //!         adapters   control    store     touch the world; siblings never import each other
 //!             └─────────┼─────────┘
-//!                  host   sip             secrets, commands, TLS, clocks; SIP messages
+//!           wire      host      sip        formats of others; secrets, commands, TLS, clocks; SIP messages
 //!                       │
 //!                     config              YAML → values that cannot be wrong
 //!                       │
@@ -24,7 +24,8 @@
 //!                     units               words
 //! ```
 //!
-//! From `units` to `engine` there is no socket, file, process or clock: an event and the time go in, records and
+//! `wire` imports nothing, and only adapters and control read through it.
+//! In it, and from `units` to `engine`, there is no socket, file, process or clock: an event and the time go in, records and
 //! requests come out. So each decision can be tested in virtual time, and "why" is always the inputs of one function.
 //!
 //! Where to start reading:
@@ -51,3 +52,4 @@ pub mod sip; // reads, writes and understands SIP messages
 pub mod store; // SQLite on its own thread: state, journal, history, queue
 pub mod takeover; // plans as tables of steps, and the run of one
 pub mod units; // states, verdicts, plans, records, messages: the words of all the rest
+pub mod wire; // bytes ⇄ values: formats that other programs write

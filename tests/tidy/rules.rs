@@ -29,7 +29,8 @@ impl fmt::Display for Fault {
 }
 
 /// Who may import whom. What is not named here may not be imported.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
+    ("wire", &[]),
     ("units", &[]),
     ("decision", &["units"]),
     ("takeover", &["units"]),
@@ -38,8 +39,8 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("config", &["units", "ports"]),
     ("host", &["units", "ports", "config"]),
     ("sip", &["units", "ports", "config", "host"]),
-    ("adapters", &["units", "ports", "config", "host", "sip"]),
-    ("control", &["units", "ports", "config", "host"]),
+    ("adapters", &["units", "ports", "config", "host", "sip", "wire"]),
+    ("control", &["units", "ports", "config", "host", "wire"]),
     ("store", &["units", "ports", "config", "host"]),
     (
         "daemon",
@@ -55,8 +56,8 @@ const LAYERS: [(&str, &[&str]); 14] = [
     ("main", &["cli"]),
 ];
 
-/// The layers that decide: no clock, no socket, no file, no task.
-const PURE: [&str; 4] = ["units", "decision", "takeover", "engine"];
+/// The layers that decide, and the one that reads formats: no clock, no socket, no file, no task.
+const PURE: [&str; 5] = ["wire", "units", "decision", "takeover", "engine"];
 
 /// What a pure layer may not name. Address types of `std::net` are words, not sockets.
 const IMPURE: [(&str, &str); 15] = [
@@ -134,11 +135,7 @@ pub fn purity(files: &[Source]) -> Vec<Fault> {
             if let Some((banned, advice)) = IMPURE.iter().find(|(banned, _)| named(banned))
                 && !(*banned == "std::net" && is_word)
             {
-                faults.push(Fault::new(
-                    &file.path,
-                    path.line,
-                    format!("no {banned} in a layer that decides: {advice}"),
-                ));
+                faults.push(Fault::new(&file.path, path.line, format!("no {banned} in a pure layer: {advice}")));
             }
         }
     }

@@ -3,6 +3,7 @@
 //! [`marker`] remembers what this node means, [`registrar`] asks our own SIP port, `report` reads a status command's
 //! JSON. What a step's failure leads to is decided above.
 
+pub mod builtin;
 mod command;
 pub mod marker;
 pub mod registrar;

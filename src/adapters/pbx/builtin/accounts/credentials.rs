@@ -1,0 +1,102 @@
+//! What a phone or a trunk proves itself with, and by which algorithms that can be done. It computes no digest.
+
+use secrecy::{ExposeSecret, SecretString};
+
+/// A digest algorithm (RFC 8760).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Algorithm {
+    /// What every phone knows.
+    Md5,
+    /// SHA-256.
+    Sha256,
+    /// SHA-512/256.
+    Sha512_256,
+}
+
+impl Algorithm {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Md5, Self::Sha256, Self::Sha512_256];
+
+    /// The algorithm of an IANA name; case does not count.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Its IANA name, as it stands in a challenge.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Md5 => "MD5",
+            Self::Sha256 => "SHA-256",
+            Self::Sha512_256 => "SHA-512-256",
+        }
+    }
+
+    /// How many hexadecimal digits its digest has.
+    pub fn digits(self) -> usize {
+        match self {
+            Self::Md5 => 32,
+            Self::Sha256 | Self::Sha512_256 => 64,
+        }
+    }
+}
+
+/// A user, and how it is proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The user of the digest.
+    pub username: String,
+    /// None: the default realm for a phone, whatever the server asks with for a trunk.
+    pub realm: Option<String>,
+    /// The secret.
+    pub credentials: Credentials,
+    /// The algorithms to offer, or to answer, in this order: those of Asterisk's settings that the secret can serve.
+    /// Asterisk takes MD5 alone unless told otherwise, because some phones give up on a challenge with another one.
+    pub algorithms: Vec<Algorithm>,
+}
+
+/// A password, or digests of it for one realm.
+#[derive(Debug, Clone, Default)]
+pub struct Credentials {
+    password: Option<SecretString>,
+    digests: [Option<SecretString>; 3],
+}
+
+/// What a digest is computed from.
+#[derive(Debug, Clone, Copy)]
+pub enum Proof<'a> {
+    /// The password itself.
+    Password(&'a SecretString),
+    /// The digest of `user:realm:password` in lower case: it holds for the login's realm alone.
+    Ha1(&'a SecretString),
+}
+
+impl Credentials {
+    /// What serves an algorithm: its own digest where there is one, else the password.
+    pub fn proof(&self, algorithm: Algorithm) -> Option<Proof<'_>> {
+        let digest = self.digests[algorithm as usize].as_ref().map(Proof::Ha1);
+        digest.or(self.password.as_ref().map(Proof::Password))
+    }
+
+    pub(super) fn set_password(&mut self, password: &str) {
+        self.password = Some(SecretString::from(password));
+    }
+
+    pub(super) fn set_digest(&mut self, algorithm: Algorithm, digest: &str) {
+        self.digests[algorithm as usize] = Some(SecretString::from(digest.to_ascii_lowercase()));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.password.is_none() && self.digests.iter().all(Option::is_none)
+    }
+}
+
+/// Only to see whether a file changed anything; not for proving, because its time depends on the secrets.
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Self) -> bool {
+        let text = |secret: &Option<SecretString>| secret.as_ref().map(|s| s.expose_secret().to_owned());
+        let same = |a, b| text(a) == text(b);
+        same(&self.password, &other.password) && self.digests.iter().zip(&other.digests).all(|(a, b)| same(a, b))
+    }
+}
+
+impl Eq for Credentials {}

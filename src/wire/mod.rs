@@ -1,0 +1,5 @@
+//! Bytes ⇄ values: formats that other programs write. No I/O, no clock, and nothing of the project is imported.
+//!
+//! Adapters and control read through it. What a value means to us is decided by whoever asks.
+
+pub mod asterisk_conf;
