@@ -3,11 +3,13 @@
 //! Where a server is not installed a test skips loudly; under `CI` it fails instead.
 #![allow(dead_code)] // each test binary uses its own part of the rigs
 
+pub mod corpus;
 pub mod dns;
 pub mod hosts;
 pub mod http;
 pub mod kamailio;
 pub mod mail;
+pub mod mutate;
 pub mod netns;
 pub mod process;
 pub mod robot;

@@ -1,0 +1,108 @@
+//! The built-in PBX and the corpus: the valid are served, the others get the code that their RFC wants, or silence.
+//!
+//! And it is fed what nobody would send: no panic, and no table beyond its bound. `MUTATIONS` sets the rounds.
+
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pbx_failover::adapters::pbx::builtin::accounts;
+use pbx_failover::adapters::pbx::builtin::flow::{Flow, Origin};
+use pbx_failover::adapters::pbx::builtin::registrar::Limits;
+use pbx_failover::adapters::pbx::builtin::switchboard::{Setting, Switchboard, Wish};
+use pbx_failover::config::SipTransport;
+
+use crate::corpus::{Kind, samples, seeds};
+use crate::mutate::Mutator;
+use crate::reply;
+
+/// Accounts of every phone in the corpus.
+const PHONES: std::ops::Range<u32> = 5_550_100..5_550_200;
+
+struct Rig {
+    board: Switchboard,
+    now: Duration,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("pjsip.conf");
+        let account = |user: u32| {
+            format!(
+                "[{user}]\ntype=endpoint\nauth={user}\naors={user}\n[{user}]\ntype=auth\nusername={user}\n\
+                 password=pass-{user}\nsupported_algorithms_uas=SHA-256,MD5\n[{user}]\ntype=aor\nmax_contacts=5\n"
+            )
+        };
+        std::fs::write(&path, PHONES.map(account).collect::<String>()).expect("written");
+        let loaded = accounts::load(&path, None).expect("good accounts");
+        let setting = Setting {
+            limits: Limits { min: Duration::from_secs(60), max: Duration::from_secs(300) },
+            realm: String::new(),
+            reachable: Vec::new(),
+            datagrams: Vec::new(),
+            seed: [3; 32],
+        };
+        let now = Duration::from_secs(10_000);
+        Self { board: Switchboard::new(setting, Arc::new(loaded), now), now }
+    }
+
+    /// The answer to a datagram; `None` is silence.
+    fn answer(&mut self, datagram: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
+        let origin = Origin { flow: Flow::Udp(0), peer: from, transport: SipTransport::Udp };
+        let wishes = self.board.datagram(datagram, &origin, self.now);
+        wishes.into_iter().find_map(|wish| if let Wish::Send(message) = wish { Some(message.bytes) } else { None })
+    }
+}
+
+fn source(number: u64) -> SocketAddr {
+    let [.., a, b] = number.to_be_bytes();
+    SocketAddr::from(([192, 0, a, b], 5060))
+}
+
+#[test]
+fn each_message_of_the_corpus_is_served_or_refused_as_its_rfc_says() {
+    let mut rig = Rig::new();
+    for sample in samples().iter().filter(|sample| sample.kind != Kind::Stream) {
+        let code = rig.answer(&sample.bytes, source(1)).map(|answer| {
+            let reply = reply(&answer).unwrap_or_else(|| panic!("{}: {}", sample.name, answer.escape_ascii()));
+            reply.code
+        });
+        let is_invite = sample.bytes.starts_with(b"INVITE ");
+        let fits = match code {
+            None => sample.may("silence") || sample.kind != Kind::Request,
+            // A challenge serves a REGISTER; no INVITE is looked into, because no call is connected.
+            Some(200 | 401 | 405 | 481) if sample.may("serve") => true,
+            Some(503) if is_invite && sample.well_formed => true,
+            Some(code) => sample.kind == Kind::Request && sample.may(&code.to_string()),
+        };
+        // RFC 3261 §8.2.6.2: what lacks the lines that an answer repeats cannot be answered.
+        let unanswerable = code.is_none() && sample.kind == Kind::Request && sample.may("400");
+        assert!(fits || unanswerable, "{}: {code:?}, not one of {:?}", sample.name, sample.verdicts);
+    }
+}
+
+#[test]
+fn broken_datagrams_neither_panic_nor_fill_a_table() {
+    let rounds = std::env::var("MUTATIONS").ok().map_or(50_000, |text| text.parse().expect("MUTATIONS is a number"));
+    let mut rig = Rig::new();
+    let mut mutator = Mutator::new(seeds());
+    let (mut answered, mut silent) = (0_u64, 0_u64);
+    for round in 0..rounds {
+        rig.now += Duration::from_millis(3);
+        let bytes = mutator.round(round);
+        let answer = catch_unwind(AssertUnwindSafe(|| rig.answer(bytes, source(round))));
+        let answer = answer.unwrap_or_else(|_| panic!("round {round} panics: {}", bytes.escape_ascii()));
+        match answer {
+            Some(answer) => {
+                assert!(reply(&answer).is_some() || bytes.len() == 20, "round {round}: {}", answer.escape_ascii());
+                answered += 1;
+            }
+            None => silent += 1,
+        }
+    }
+    let phones = usize::try_from(PHONES.end - PHONES.start).expect("small");
+    assert!(rig.board.registrations() <= phones * 5, "{} registrations", rig.board.registrations());
+    assert!(answered > rounds / 20 && silent > rounds / 20, "{answered} answered, {silent} not");
+}
