@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::model::{Check, CheckTarget, Config, Epoch, SipTransport};
+use super::model::{Check, CheckTarget, Config, Driver, Epoch};
 
 /// The keys whose change SIGHUP cannot carry into a running robot: who we are, where our memory and our doors
 /// are, and who decides which node may serve. Everything else is taken over at once, or after a running plan.
@@ -20,7 +20,13 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
     changed("state_dir", old.state_dir != new.state_dir);
     changed("control", old.control != new.control);
     changed("page", old.page != new.page);
+    // It runs inside the robot, with its sockets open.
+    changed("pbx.driver", old.pbx.driver != new.pbx.driver && [old, new].iter().any(|config| is_inside(config)));
     keys
+}
+
+fn is_inside(config: &Config) -> bool {
+    matches!(config.pbx.driver, Driver::Builtin(_))
 }
 
 /// Where the epoch lives; its key may change without a restart.
@@ -43,11 +49,6 @@ pub fn digest_of_check(check: &Check, primary: IpAddr) -> String {
             format!("http {primary} {url} {from}-{to} {expect_body:?} {ca_file:?}")
         }
         CheckTarget::Sip { host, port, transport, alive } => {
-            let transport = match transport {
-                SipTransport::Udp => "udp",
-                SipTransport::Tcp => "tcp",
-                SipTransport::Tls => "tls",
-            };
             format!("sip {primary} {host}:{port} {transport} {alive:?}")
         }
         CheckTarget::Tcp { port } => format!("tcp {primary} {port}"),

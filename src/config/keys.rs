@@ -194,10 +194,36 @@ const DRIVER: Shape = Shape::OneOf(&[
         ]),
         "One command for each verb; an empty one means that there is nothing to do.",
     ),
-    later("builtin", "The survival PBX inside the robot."),
+    key("builtin", May, BUILTIN, "The survival PBX inside the robot; it connects no calls yet."),
     later("asterisk", "Asterisk over AMI."),
     later("freeswitch", "FreeSWITCH over ESL."),
     later("kamailio", "Kamailio over JSON-RPC."),
+]);
+
+const BUILTIN: Shape = Shape::Map(&[
+    key(
+        "listen",
+        Default(r#"["udp://0.0.0.0:5060", "tcp://0.0.0.0:5060"]"#),
+        Shape::List("places", &Shape::Text("a place such as udp://0.0.0.0:5060")),
+        "Where phones find it while this node serves: udp, tcp, tls.",
+    ),
+    key(
+        "accounts",
+        Default("pjsip.conf"),
+        PATH,
+        "The accounts, as Asterisk writes them; relative to the working directory.",
+    ),
+    key("realm", Default(r#""""#), Shape::Text("a realm"), "The realm of accounts that name none; empty: the file's."),
+    key("min_expires", Default("60s"), SOME_TIME, "The shortest registration of a phone."),
+    key("max_expires", Default("5m"), SOME_TIME, "The longest registration of a phone."),
+    key("tls", May, CERTIFICATE, "What it shows to phones over tls."),
+    key("lab", Default("false"), BOOL, "true: I know that it connects no calls, emergency calls among them."),
+    later("calls", "How calls are connected."),
+]);
+
+const CERTIFICATE: Shape = Shape::Map(&[
+    key("certificate", Must, PATH, "The certificate, and those between it and its root (PEM)."),
+    key("key", Must, PATH, "Its private key (PEM)."),
 ]);
 
 const TRUNK: Shape = Shape::Map(&[

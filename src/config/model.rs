@@ -221,6 +221,16 @@ pub enum SipTransport {
     Tls,
 }
 
+impl fmt::Display for SipTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        })
+    }
+}
+
 /// The Internet quorum.
 #[derive(Debug, Clone)]
 pub struct Internet {
@@ -341,6 +351,43 @@ pub enum Driver {
     },
     /// One command per verb; an empty one is "nothing to do".
     Command(Box<CommandDriver>),
+    /// The survival PBX inside the robot.
+    Builtin(Box<Builtin>),
+}
+
+/// The survival PBX inside the robot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Builtin {
+    /// Where it listens, at least one place.
+    pub listen: Vec<Listen>,
+    /// The accounts' file, as written: relative to the first working directory.
+    pub accounts: PathBuf,
+    /// The realm of accounts that name none; empty: that of the accounts' file.
+    pub realm: String,
+    /// The shortest registration.
+    pub min_expires: Duration,
+    /// The longest registration.
+    pub max_expires: Duration,
+    /// What it shows over TLS; there when it listens for TLS.
+    pub tls: Option<CertificateFiles>,
+}
+
+/// One place to listen at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listen {
+    /// How.
+    pub transport: SipTransport,
+    /// Address and port.
+    pub address: SocketAddr,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, PEM.
+    pub certificate: PathBuf,
+    /// The key, PEM.
+    pub key: PathBuf,
 }
 
 /// One command per verb, as argument lists.

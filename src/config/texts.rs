@@ -174,6 +174,18 @@ pub fn sip_uri(text: &str) -> Read<(String, u16, SipTransport)> {
     }
 }
 
+/// `udp://ADDRESS:PORT`, `tcp://` or `tls://`; the address may be 0.0.0.0 or [::], which is every one.
+pub fn listen(text: &str) -> Read<(SipTransport, SocketAddr)> {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    let (transport, port) = match scheme {
+        "udp" => (SipTransport::Udp, 5060),
+        "tcp" => (SipTransport::Tcp, 5060),
+        "tls" => (SipTransport::Tls, 5061),
+        _ => return wrong("does not say how", "write udp://0.0.0.0:5060, tcp://0.0.0.0:5060 or tls://0.0.0.0:5061"),
+    };
+    socket(rest, Some(port)).map(|address| (transport, address))
+}
+
 /// One Internet target.
 pub fn internet_target(text: &str) -> Read<InternetKind> {
     let fix = "write tls://HOST:443, tcp://HOST:PORT, dns://HOST:53 or an http(s) URL";

@@ -70,7 +70,7 @@ fn pbx(world: &World, status: Option<&PbxStatus>) -> Pbx {
         }
     });
     let (serving, error) = match status.map(|status| &status.serving) {
-        Some(Serving::Yes) => (Some(true), None),
+        Some(Serving::Yes) => (Some(true), status.and_then(|status| status.trouble.clone())),
         Some(Serving::No) => (Some(false), None),
         Some(Serving::Unknown(why)) => (None, Some(why.clone())),
         None => (None, None),

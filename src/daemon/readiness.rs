@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::adapters::courier;
 use crate::adapters::dns::{DnsRecords, same_site_warning};
+use crate::adapters::pbx::Resident;
 use crate::config::{Config, DnsMode, Epoch};
 use crate::host::{clock, tls};
 use crate::units::finding::Finding;
@@ -91,7 +92,7 @@ pub async fn prove(config: Config) -> Vec<Finding> {
             ),
         });
     }
-    let world = match World::build(config) {
+    let world = match World::build(config, &Resident::default()) {
         Ok(world) => world,
         Err(why) => {
             findings.push(Finding::problem("adapters", why, "mend what the line names, then check again"));
@@ -167,6 +168,7 @@ async fn pbx(world: &World, findings: &mut Vec<Finding>) {
         ),
         Serving::Unknown(why) => Finding::warning(ABOUT, why, "see pbx.driver"),
     });
+    findings.extend(world.pbx.findings().await);
 }
 
 async fn epoch(world: &World, findings: &mut Vec<Finding>) {

@@ -54,6 +54,8 @@ fn configured(config: &Config) -> Configured {
     let trunk_verb = match &config.pbx.driver {
         Driver::Command(verbs) => !verbs.register_trunks.is_empty(),
         Driver::Systemd { .. } => false,
+        // The file of accounts says whether there are any.
+        Driver::Builtin(_) => true,
     };
     Configured {
         fencing: Fencing::NotConfigured,

@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::adapters::pbx::Resident;
 use crate::config::{self, Config, Files, Loading, Refused, Surroundings};
 use crate::control::{ControlSocket, Page};
 use crate::engine::{Engine, Recovered};
@@ -47,9 +48,10 @@ pub async fn run(path: &Path) -> Result<(), Stopped> {
     let mut signals = Signals::listen().map_err(|e| Stopped::Cannot(format!("signals cannot be heard: {e}")))?;
     let (store, found) = open_store(&config)?;
     let mut recovered = recovered(found);
-    let plan_world = plan_world(&config, &recovered.journal);
+    let resident = Resident::default();
+    let plan_world = plan_world(&config, &recovered.journal, &resident);
     recovered.plan_settings = plan_world.as_ref().map(|world| settings::of(&world.config));
-    let world = Arc::new(World::build(config).map_err(Stopped::Cannot)?);
+    let world = Arc::new(World::build(config, &resident).map_err(Stopped::Cannot)?);
     let engine = Engine::new(settings::of(&world.config), recovered, clock::now(), seed()).map_err(Stopped::Cannot)?;
     let control = ControlSocket::bind(&world.config.control).await.map_err(|e| Stopped::Cannot(e.to_string()))?;
     let page = match world.config.page {
@@ -78,7 +80,12 @@ pub async fn run(path: &Path) -> Result<(), Stopped> {
     tasks.spawn(watches::conformance(worlds.subscribe(), store.clone(), inputs.clone()));
 
     let (stop, stopped) = watch::channel(false);
-    let reload = Reload { path: path.to_owned(), worlds: worlds.subscribe(), inputs: inputs.clone() };
+    let reload = Reload {
+        path: path.to_owned(),
+        worlds: worlds.subscribe(),
+        inputs: inputs.clone(),
+        resident: resident.clone(),
+    };
     tasks.spawn(async move { signals.follow(reload, stop).await });
 
     let node = world.config.node.clone();
@@ -93,6 +100,7 @@ pub async fn run(path: &Path) -> Result<(), Stopped> {
     turn.end().await;
     tasks.shutdown().await;
     drop(turn);
+    resident.end().await;
     store.close().await.map_err(|trouble| Stopped::Cannot(trouble.to_string()))
 }
 
@@ -114,14 +122,14 @@ fn recovered(found: store::Recovered) -> Recovered {
 }
 
 /// The world of an interrupted plan, when its configuration is not the present one.
-fn plan_world(config: &Config, journal: &[JournalEntry]) -> Option<Arc<World>> {
+fn plan_world(config: &Config, journal: &[JournalEntry], resident: &Resident) -> Option<Arc<World>> {
     let JournalRecord::Opened { config: text, .. } = &journal.first()?.record else { return None };
     if *text == config.text.0 || matches!(journal.last()?.record, JournalRecord::Closed { .. }) {
         return None;
     }
     let surroundings = Surroundings { files: Files::Ignored, ..Surroundings::here(Loading::Offline) };
     let frozen = config::parse(text, &config.path, &surroundings).map_err(|refused| refused.to_string());
-    match frozen.and_then(|loaded| World::build(loaded.config)) {
+    match frozen.and_then(|loaded| World::build(loaded.config, resident)) {
         Ok(world) => Some(Arc::new(world)),
         Err(why) => {
             tracing::warn!(
@@ -150,6 +158,7 @@ struct Reload {
     path: PathBuf,
     worlds: watch::Receiver<Arc<World>>,
     inputs: mpsc::Sender<Input>,
+    resident: Resident,
 }
 
 impl Signals {
@@ -193,6 +202,6 @@ impl Reload {
         if !keys.is_empty() {
             return Err(format!("{} changed, which needs a restart of the robot", keys.join(", ")));
         }
-        World::build(loaded.config)
+        World::build(loaded.config, &self.resident)
     }
 }

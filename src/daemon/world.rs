@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::adapters::courier;
 use crate::adapters::dns::{DnsEpoch, DnsRecords};
 use crate::adapters::epoch_local::LocalEpoch;
+use crate::adapters::pbx::Resident;
 use crate::adapters::{checks, pbx};
 use crate::config::{Config, Epoch};
 use crate::ports::{Courier, DataGate, EpochStore, Fence, Names, NotConfigured, Pbx, Probe, Witness};
@@ -38,11 +39,11 @@ pub struct World {
 }
 
 impl World {
-    /// Builds every adapter.
+    /// Builds every adapter; `resident` is the PBX that runs inside this process, across all its worlds.
     ///
     /// # Errors
     /// One line: what this host lacks, and what to do.
-    pub fn build(config: Config) -> Result<Self, String> {
+    pub fn build(config: Config, resident: &Resident) -> Result<Self, String> {
         let mut probes = Vec::new();
         for check in &config.monitor.checks {
             let probe = checks::probe(check, &config.primary).map_err(|why| format!("check {}: {why}", check.name))?;
@@ -60,7 +61,7 @@ impl World {
             internet,
             epoch: epoch_store(&config),
             names: Box::new(DnsRecords::new(&config.dns, &config.epoch)),
-            pbx: pbx::driver(&config)?,
+            pbx: pbx::driver(&config, resident)?,
             couriers: couriers.collect(),
             fence: Box::new(NotConfigured),
             gate: Box::new(NotConfigured),

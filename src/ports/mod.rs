@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use crate::units::finding::Finding;
 use crate::units::names::{Redirect, Redirected};
 use crate::units::{
     Advance, Delivery, DeliveryOutcome, EpochRead, EpochRecord, EpochSeen, Mode, PbxStatus, ProbeResult, Sighting,
@@ -76,6 +77,11 @@ pub trait Pbx: Send + Sync {
 
     /// Makes it passive for a failback, and proves it.
     fn stop_accepting(&self) -> Answer<'_, StepOutcome>;
+
+    /// What it can prove of itself before the bad day, beside its status; changes nothing.
+    fn findings(&self) -> Answer<'_, Vec<Finding>> {
+        Box::pin(async { Vec::new() })
+    }
 }
 
 /// Is the working directory loaded for the first time in this turn of service?

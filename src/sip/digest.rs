@@ -6,34 +6,58 @@
 use std::fmt::Write as _;
 
 use aws_lc_rs::constant_time;
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{SHA256, SHA512_256, digest};
 use md5::{Digest as _, Md5};
 
 /// More parameters than any header has.
 const PARAMETERS_MAX: usize = 32;
 
-/// A hash that RFC 7616 and RFC 8760 name for SIP; of its variants (`-sess`) phones use none.
+/// A hash that RFC 7616 and RFC 8760 name for SIP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     /// What nearly every phone knows (RFC 2617).
     Md5,
     /// RFC 8760.
     Sha256,
+    /// RFC 8760, written SHA-512-256: SHA-512 with its own start and cut to 256 bits.
+    Sha512_256,
 }
 
 impl Algorithm {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Md5, Self::Sha256, Self::Sha512_256];
+
     /// As it stands in a header.
     pub fn name(self) -> &'static str {
         match self {
             Self::Md5 => "MD5",
             Self::Sha256 => "SHA-256",
+            Self::Sha512_256 => "SHA-512-256",
         }
     }
 
-    /// The algorithm of this name, in any case; an absent one means MD5 (RFC 7616 §3.3).
-    pub fn parse(name: Option<&[u8]>) -> Option<Self> {
-        let Some(name) = name else { return Some(Self::Md5) };
-        [Self::Md5, Self::Sha256].into_iter().find(|algorithm| name.eq_ignore_ascii_case(algorithm.name().as_bytes()))
+    /// The algorithm of this name, in any case.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|algorithm| name.eq_ignore_ascii_case(algorithm.name()))
+    }
+
+    /// How many hexadecimal digits its digests have.
+    pub fn digits(self) -> usize {
+        match self {
+            Self::Md5 => 32,
+            Self::Sha256 | Self::Sha512_256 => 64,
+        }
+    }
+
+    /// The algorithm of a header; an absent one means MD5 (RFC 7616 §3.3).
+    fn read(name: Option<&[u8]>) -> Option<(Self, Variant)> {
+        let Some(name) = name else { return Some((Self::Md5, Variant::Plain)) };
+        let name = std::str::from_utf8(name).ok()?;
+        let (hash, session) = name.split_at_checked(name.len().saturating_sub("-sess".len()))?;
+        if session.eq_ignore_ascii_case("-sess") {
+            return Some((Self::of(hash)?, Variant::Session));
+        }
+        Some((Self::of(name)?, Variant::Plain))
     }
 
     /// H(parts joined by `:`), in lower-case hex.
@@ -42,6 +66,7 @@ impl Algorithm {
         match self {
             Self::Md5 => hex(&Md5::digest(&text)),
             Self::Sha256 => hex(digest(&SHA256, &text).as_ref()),
+            Self::Sha512_256 => hex(digest(&SHA512_256, &text).as_ref()),
         }
     }
 
@@ -49,6 +74,14 @@ impl Algorithm {
     pub fn ha1(self, username: &[u8], realm: &[u8], password: &[u8]) -> String {
         self.hash(&[username, realm, password])
     }
+}
+
+/// How A1 is made (RFC 7616 §3.4.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Variant {
+    Plain,
+    /// `-sess`: hashed once more with both nonces.
+    Session,
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -132,6 +165,7 @@ pub struct Credentials<'a> {
     pub algorithm: Algorithm,
     /// How often this nonce was used, this time included; `None` without `qop` (RFC 2069), where it counts as once.
     pub count: Option<u32>,
+    variant: Variant,
     uri: &'a [u8],
     response: &'a [u8],
     protection: Option<Protection<'a>>,
@@ -164,11 +198,13 @@ impl<'a> Credentials<'a> {
             }
             Some(_) => return None,
         };
+        let (algorithm, variant) = Algorithm::read(given.text("algorithm"))?;
         Some(Self {
             username: given.text("username")?,
             realm: given.text("realm")?,
             nonce: given.text("nonce")?,
-            algorithm: Algorithm::parse(given.text("algorithm"))?,
+            algorithm,
+            variant,
             count,
             uri: given.text("uri")?,
             response: given.text("response")?,
@@ -178,26 +214,37 @@ impl<'a> Credentials<'a> {
 
     /// Whether who sent `method` with this knows the password behind `ha1`. Takes the same time for every wrong answer.
     pub fn prove(&self, method: &[u8], ha1: &str) -> bool {
-        let expected = answer(self.algorithm, ha1, method, self.uri, self.nonce, self.protection.as_ref());
+        let asked = Asked { algorithm: self.algorithm, variant: self.variant, nonce: self.nonce };
+        let expected = asked.answer(ha1, method, self.uri, self.protection.as_ref());
         let response = self.response.to_ascii_lowercase();
         constant_time::verify_slices_are_equal(expected.as_bytes(), &response).is_ok()
     }
 }
 
-/// RFC 7616 §3.4.1; without `qop` RFC 2069.
-fn answer(
+/// What a challenge asks for.
+struct Asked<'a> {
     algorithm: Algorithm,
-    ha1: &str,
-    method: &[u8],
-    uri: &[u8],
-    nonce: &[u8],
-    protection: Option<&Protection<'_>>,
-) -> String {
-    let ha1 = ha1.as_bytes();
-    let ha2 = algorithm.hash(&[method, uri]);
-    match protection {
-        None => algorithm.hash(&[ha1, nonce, ha2.as_bytes()]),
-        Some(Protection { qop, count, cnonce }) => algorithm.hash(&[ha1, nonce, count, cnonce, qop, ha2.as_bytes()]),
+    variant: Variant,
+    nonce: &'a [u8],
+}
+
+impl Asked<'_> {
+    /// RFC 7616 §3.4.1; without `qop` RFC 2069.
+    fn answer(&self, ha1: &str, method: &[u8], uri: &[u8], protection: Option<&Protection<'_>>) -> String {
+        let Self { algorithm, variant, nonce } = self;
+        let cnonce = protection.map_or(&b""[..], |protection| protection.cnonce);
+        let ha1 = match variant {
+            Variant::Plain => ha1.to_owned(),
+            Variant::Session => algorithm.hash(&[ha1.as_bytes(), nonce, cnonce]),
+        };
+        let ha1 = ha1.as_bytes();
+        let ha2 = algorithm.hash(&[method, uri]);
+        match protection {
+            None => algorithm.hash(&[ha1, nonce, ha2.as_bytes()]),
+            Some(Protection { qop, count, cnonce }) => {
+                algorithm.hash(&[ha1, nonce, count, cnonce, qop, ha2.as_bytes()])
+            }
+        }
     }
 }
 
@@ -212,6 +259,7 @@ pub struct Challenge {
     pub algorithm: Algorithm,
     /// Whether only the nonce is too old, and the password was right.
     pub stale: bool,
+    variant: Variant,
     opaque: Option<String>,
     protects: bool,
 }
@@ -227,10 +275,12 @@ impl Challenge {
                 offered.split(|&b| b == b',').any(auth).then_some(true)?
             }
         };
+        let (algorithm, variant) = Algorithm::read(given.text("algorithm"))?;
         Some(Self {
             realm: given.owned("realm")?,
             nonce: given.owned("nonce")?,
-            algorithm: Algorithm::parse(given.text("algorithm"))?,
+            algorithm,
+            variant,
             stale: given.text("stale").is_some_and(|stale| stale.eq_ignore_ascii_case(b"true")),
             opaque: given.owned("opaque"),
             protects,
@@ -241,7 +291,7 @@ impl Challenge {
     ///
     /// `cnonce` is new each time. A user name with a quote in it is escaped, and hashed as it is escaped.
     pub fn answer(&self, login: &Login<'_>, method: &str, uri: &str, count: u32, cnonce: &str) -> String {
-        let Self { realm, nonce, algorithm, opaque, protects, .. } = self;
+        let Self { realm, nonce, algorithm, variant, opaque, protects, .. } = self;
         let username = login.username.replace('\\', "\\\\").replace('"', "\\\"");
         let count = format!("{count:08x}");
         let protection =
@@ -250,11 +300,12 @@ impl Challenge {
             Key::Password(password) => algorithm.ha1(username.as_bytes(), realm.as_bytes(), password.as_bytes()),
             Key::Ha1(ha1) => ha1.to_owned(),
         };
-        let (method, bytes) = (method.as_bytes(), uri.as_bytes());
-        let response = answer(*algorithm, &ha1, method, bytes, nonce.as_bytes(), protection.as_ref());
+        let asked = Asked { algorithm: *algorithm, variant: *variant, nonce: nonce.as_bytes() };
+        let response = asked.answer(&ha1, method.as_bytes(), uri.as_bytes(), protection.as_ref());
+        let session = if *variant == Variant::Session { "-sess" } else { "" };
         let mut text = format!(
             "Digest username=\"{username}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", \
-             response=\"{response}\", algorithm={}",
+             response=\"{response}\", algorithm={}{session}",
             algorithm.name()
         );
         if *protects {
@@ -325,7 +376,7 @@ mod tests {
 
     #[test]
     fn what_a_challenge_asks_is_answered_and_proved() {
-        for algorithm in [Algorithm::Md5, Algorithm::Sha256] {
+        for algorithm in Algorithm::ALL {
             let challenge = Challenge::read(ask("pbx", "abc", algorithm, true).as_bytes()).expect("a challenge");
             assert!(challenge.stale);
             let login = Login { username: "o\"neil", key: Key::Password("pa:ss") };
@@ -335,6 +386,19 @@ mod tests {
             assert_eq!((given.count, given.username), (Some(10), &b"o\\\"neil"[..]));
             assert!(given.prove(b"REGISTER", &algorithm.ha1(b"o\\\"neil", b"pbx", b"pa:ss")));
         }
+    }
+
+    #[test]
+    fn a_session_s_variant_is_answered_and_proved() {
+        let challenge = Challenge::read(b"Digest realm=\"r\", nonce=\"n\", qop=\"auth\", algorithm=md5-SESS");
+        let login = Login { username: "u", key: Key::Password("p") };
+        let value = challenge.expect("a challenge").answer(&login, "REGISTER", "sip:r", 1, "c");
+        assert!(value.contains("algorithm=MD5-sess"), "{value}");
+        let given = Credentials::read(value.as_bytes()).expect("a digest");
+        let ha1 = given.algorithm.ha1(b"u", b"r", b"p");
+        assert!(given.prove(b"REGISTER", &ha1));
+        let plain = value.replace("-sess", "");
+        assert!(!Credentials::read(plain.as_bytes()).expect("a digest").prove(b"REGISTER", &ha1));
     }
 
     #[test]
@@ -357,7 +421,7 @@ mod tests {
         for broken in [
             good.replace("Digest ", "Basic "),
             good.replace("qop=auth", "qop=auth-int"),
-            good.replace("algorithm=MD5", "algorithm=MD5-sess"),
+            good.replace("algorithm=MD5", "algorithm=MD5-less"),
             good.replace("nc=00000001", "nc=1"),
             good.replace("nc=00000001", "nc=0000000g"),
             good.replace("cnonce=", "conce="),
@@ -375,7 +439,7 @@ mod tests {
     fn a_challenge_that_cannot_be_answered_is_none() {
         let good = "Digest realm=\"r\", nonce=\"n\", qop=\"auth-int, auth\", algorithm=SHA-256";
         assert!(Challenge::read(good.as_bytes()).is_some());
-        for broken in ["qop=\"auth-int\"", "algorithm=SHA-512-256"] {
+        for broken in ["qop=\"auth-int\"", "algorithm=SHA-1"] {
             let text = format!("Digest realm=\"r\", nonce=\"n\", {broken}");
             assert_eq!(Challenge::read(text.as_bytes()), None, "{text}");
         }

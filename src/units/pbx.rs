@@ -64,11 +64,13 @@ pub struct PbxStatus {
     pub calls: Option<u32>,
     /// The trunks that the driver sees.
     pub trunks: Vec<TrunkStatus>,
+    /// What a person should look at although it serves: one line.
+    pub trouble: Option<String>,
 }
 
 impl PbxStatus {
     /// A status that knows only whether the PBX serves.
     pub fn serving(serving: Serving) -> Self {
-        Self { serving, registrations: None, calls: None, trunks: Vec::new() }
+        Self { serving, registrations: None, calls: None, trunks: Vec::new(), trouble: None }
     }
 }

@@ -57,6 +57,12 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("dns.updates", "[]"),
     ("dns.updates[].key.algorithm", r#""hmac-sha256""#),
     ("dns.updates[].ttl", "30"),
+    ("pbx.driver.builtin.listen", r#"["udp://0.0.0.0:5060","tcp://0.0.0.0:5060"]"#),
+    ("pbx.driver.builtin.accounts", r#""pjsip.conf""#),
+    ("pbx.driver.builtin.realm", r#""""#),
+    ("pbx.driver.builtin.min_expires", r#""60s""#),
+    ("pbx.driver.builtin.max_expires", r#""5m""#),
+    ("pbx.driver.builtin.lab", "false"),
     ("dns.updates[].if_changed", r#""stop""#),
     ("dns.updates[].verify", "[]"),
     ("dns.updates[].records", "[]"),
@@ -149,6 +155,8 @@ fn skeleton(driver: &str) -> Value {
     let mut driver_map = json!({});
     driver_map[driver] = match driver {
         "systemd" => json!({"unit": "pbx.service"}),
+        // Without it this driver is refused.
+        "builtin" => json!({"lab": true}),
         _ => json!({"passive": ["/bin/p"], "reload": ["/bin/r"]}),
     };
     json!({
@@ -180,7 +188,8 @@ fn debug(json: &Value) -> String {
 #[test]
 fn a_default_means_the_same_written_or_left_out() {
     for (path, text) in DEFAULTS {
-        let driver = if path.contains(".command.") { "command" } else { "systemd" };
+        let driver = ["command", "builtin"].into_iter().find(|driver| path.contains(&format!(".{driver}.")));
+        let driver = driver.unwrap_or("systemd");
         let check = match path.rsplit('.').next() {
             Some("alive") => "sip",
             Some("max_age") => "beat",

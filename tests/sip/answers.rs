@@ -2,8 +2,8 @@
 
 use pbx_failover::sip::message::{Incoming, Method};
 
-use crate::{Asked, framed, reply};
 use crate::corpus::{Kind, Sample, samples};
+use crate::{Asked, framed, reply};
 
 fn responses() -> Vec<Sample> {
     samples().into_iter().filter(|sample| sample.kind == Kind::Response).collect()

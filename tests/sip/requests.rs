@@ -63,7 +63,8 @@ fn the_digest_of_every_phone_is_proved_over_its_own_text() {
             Credentials::read(value).is_some_and(|given| {
                 let ha1 = given.algorithm.ha1(given.username, given.realm, format!("pass-{user}").as_bytes());
                 let count = given.count.map(|count| format!("{count:08x}"));
-                let is_told = given.algorithm.name() == sample.fact("digest").unwrap_or_default()
+                let told = sample.fact("digest").unwrap_or_default();
+                let is_told = given.algorithm.name() == told.trim_end_matches("-sess")
                     && sample.fact("nc").map(str::to_owned) == count;
                 is_told && given.username == user.as_bytes() && given.prove(request.method(), &ha1)
             })

@@ -11,20 +11,17 @@ use tokio::time::{Instant, sleep};
 
 use super::marker::Phase;
 use super::registrar::{Heard, PAUSE};
-use super::{Site, report, verdict};
+use super::{EFFECT_LIMIT, Site, judge_trunks, report, verdict};
 use crate::config::CommandDriver;
 use crate::host::command::{self, CommandEnd};
 use crate::ports::{Answer, Load, Pbx};
-use crate::units::{Mode, PbxStatus, Serving, StepOutcome, TrunkKind, TrunkState, TrunkStatus};
+use crate::units::{Mode, PbxStatus, Serving, StepOutcome};
 
 /// How long the command of a verb may take: as long as a unit may by default (60 s) for the start of a large PBX.
 pub const VERB_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long the status command may take; it is asked often.
 pub const STATUS_LIMIT: Duration = Duration::from_secs(10);
-
-/// How long the PBX may take to do what its command has already answered for.
-pub const EFFECT_LIMIT: Duration = Duration::from_secs(30);
 
 /// A PBX behind commands.
 #[derive(Debug)]
@@ -167,30 +164,8 @@ impl CommandPbx {
         if let Serving::Unknown(why) = status.serving {
             return Some(StepOutcome::Unknown(why));
         }
-        let mut up = Vec::new();
-        for trunk in self.site.trunks.iter().filter(|trunk| trunk.required) {
-            let name = &trunk.name;
-            match status.trunks.iter().find(|seen| seen.name == *name) {
-                Some(seen) if seen.state == TrunkState::Up => up.push(format!("{name} up{}", code(seen))),
-                // A provider bans those who insist: the engine asks seldom after a refusal.
-                Some(seen) if seen.state == TrunkState::Rejected => {
-                    return Some(StepOutcome::Refused(format!(
-                        "trunk {name} is refused by its provider{}",
-                        code(seen)
-                    )));
-                }
-                Some(seen) => {
-                    return Some(StepOutcome::Failed(format!("trunk {name} is {}{}", word(seen.state), code(seen))));
-                }
-                // Without a registration there may be nothing to tell.
-                None if trunk.kind != TrunkKind::Register => up.push(format!("{name} not told")),
-                None => {
-                    let how = "print it in pbx.driver.command.status under the name that pbx.trunks gives it";
-                    return Some(StepOutcome::Unknown(format!("trunk {name} is not in the status; {how}")));
-                }
-            }
-        }
-        Some(StepOutcome::Done(if up.is_empty() { "no trunk is required".to_owned() } else { up.join(", ") }))
+        let where_to = "print it in pbx.driver.command.status under the name that pbx.trunks gives it";
+        Some(judge_trunks(&self.site.trunks, &status.trunks, |_| None, where_to))
     }
 
     async fn register(&self) -> StepOutcome {
@@ -226,20 +201,6 @@ impl CommandPbx {
             Some((None, _)) | None => StepOutcome::Done(said),
         }
     }
-}
-
-fn word(state: TrunkState) -> &'static str {
-    match state {
-        TrunkState::Up => "up",
-        TrunkState::Trying => "trying",
-        TrunkState::Rejected => "rejected",
-        TrunkState::Down => "down",
-        TrunkState::Unknown => "in an unknown state",
-    }
-}
-
-fn code(trunk: &TrunkStatus) -> String {
-    trunk.sip_code.map_or_else(String::new, |code| format!(" ({code})"))
 }
 
 impl Pbx for CommandPbx {

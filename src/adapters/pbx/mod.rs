@@ -10,6 +10,7 @@ pub mod registrar;
 mod report;
 mod systemd;
 
+pub use builtin::{BuiltinPbx, Resident};
 pub use command::CommandPbx;
 pub use systemd::SystemdPbx;
 
@@ -20,7 +21,7 @@ use crate::config::{self, Config, Driver, Trunk};
 use crate::host::clock;
 use crate::host::command::{self as program, CommandEnd};
 use crate::ports::{Load, Pbx};
-use crate::units::{NodeName, StepOutcome};
+use crate::units::{NodeName, StepOutcome, TrunkKind, TrunkState, TrunkStatus};
 
 use marker::{Marker, MarkerFile, Phase};
 use registrar::Registrar;
@@ -28,20 +29,24 @@ use registrar::Registrar;
 /// How long `pbx.before_reload` may take: it restores a database dump, while nobody has a telephone.
 pub const BEFORE_RELOAD_LIMIT: Duration = Duration::from_secs(300);
 
+/// How long the PBX may take to do what it was told to.
+pub const EFFECT_LIMIT: Duration = Duration::from_secs(30);
+
 /// A command that exits with this code (`EX_TEMPFAIL` of sysexits.h) could not find out what it did.
 const EXIT_UNKNOWN: i32 = 75;
 
-/// The driver that the configuration names.
+/// The driver that the configuration names; `resident` is what runs in this process whatever the configuration says.
 ///
 /// # Errors
 /// One line: what this host lacks for it, and what to do.
-pub fn driver(config: &Config) -> Result<Box<dyn Pbx>, String> {
+pub fn driver(config: &Config, resident: &Resident) -> Result<Box<dyn Pbx>, String> {
     let site = Site::new(&config.node, config.marker(), &config.pbx);
     Ok(match &config.pbx.driver {
         Driver::Systemd { unit, start_timeout } => {
             Box::new(SystemdPbx::new(site, systemd::systemctl()?, unit.clone(), *start_timeout))
         }
         Driver::Command(verbs) => Box::new(CommandPbx::new(site, (**verbs).clone())),
+        Driver::Builtin(builtin) => Box::new(BuiltinPbx::new(site, config, builtin, resident.clone())),
     })
 }
 
@@ -110,6 +115,48 @@ impl Site {
             }
         }
         self.enter(Phase::Starting).map_err(StepOutcome::Failed)
+    }
+}
+
+/// Is every required trunk up? `said` adds what happened to the trunk at a place of `seen`; `where_to` is where one that
+/// is not seen should be named.
+fn judge_trunks<'a>(
+    trunks: &[Trunk],
+    seen: &[TrunkStatus],
+    said: impl Fn(usize) -> Option<&'a str>,
+    where_to: &str,
+) -> StepOutcome {
+    let mut up = Vec::new();
+    for Trunk { name, kind, .. } in trunks.iter().filter(|trunk| trunk.required) {
+        let Some(at) = seen.iter().position(|seen| seen.name == *name) else {
+            // Without a registration there may be nothing to tell.
+            if *kind != TrunkKind::Register {
+                up.push(format!("{name} not told"));
+                continue;
+            }
+            return StepOutcome::Unknown(format!("trunk {name} is not in the status; {where_to}"));
+        };
+        let code = seen[at].sip_code.map(|code| format!(" ({code})")).unwrap_or_default();
+        let more = said(at).map(|said| format!(": {said}")).unwrap_or_default();
+        match seen[at].state {
+            TrunkState::Up => up.push(format!("{name} up{code}")),
+            // A provider bans those who insist: the engine asks seldom after a refusal.
+            TrunkState::Rejected => {
+                return StepOutcome::Refused(format!("trunk {name} is refused by its provider{code}{more}"));
+            }
+            state => return StepOutcome::Failed(format!("trunk {name} is {}{code}{more}", word(state))),
+        }
+    }
+    StepOutcome::Done(if up.is_empty() { "no trunk is required".to_owned() } else { up.join(", ") })
+}
+
+fn word(state: TrunkState) -> &'static str {
+    match state {
+        TrunkState::Up => "up",
+        TrunkState::Trying => "trying",
+        TrunkState::Rejected => "rejected",
+        TrunkState::Down => "down",
+        TrunkState::Unknown => "in an unknown state",
     }
 }
 

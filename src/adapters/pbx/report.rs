@@ -48,6 +48,7 @@ pub fn read(output: &str) -> PbxStatus {
         registrations: report.registrations,
         calls: report.calls,
         trunks: report.trunks.into_iter().take(TRUNKS_MAX).map(TrunkReport::status).collect(),
+        trouble: None,
     }
 }
 

@@ -1,17 +1,28 @@
 //! The PBX on this node, the sync that feeds it, and the way home.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::hosts::Pair;
 use super::{Build, Outside, one_given};
 use crate::config::cursor::Cursor;
 use crate::config::hints::{did_you_mean, quote};
-use crate::config::model::{ActionUrl, CommandDriver, Driver, Failback, Pbx, SipProbe, SipTransport, Sync, Trunk};
+use crate::config::model::{
+    ActionUrl, Builtin, CertificateFiles, CommandDriver, Driver, Failback, Listen, Pbx, SipProbe, SipTransport, Sync,
+    Trunk,
+};
 use crate::config::texts;
 use crate::units::{EventName, TrunkKind};
 
 /// More working directories than this are a mistake.
 const WORKING_DIRS_MAX: usize = 50;
+/// More places to listen at are a mistake.
+const LISTEN_MAX: usize = 16;
+/// A phone that registers for longer is not found after a takeover.
+const EXPIRES_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Longer is no realm.
+const REALM_BYTES_MAX: usize = 128;
 /// Longest unit name (systemd.unit(5)).
 const UNIT_BYTES_MAX: usize = 255;
 
@@ -29,7 +40,7 @@ pub fn pbx<'a>(
     let before_reload = build.command(&at.key("before_reload"));
     let give_up_after = at.key("give_up_after").duration();
     let driver = driver(&at.key("driver"), build);
-    let probe = probe(&at.key("probe"), pair, build);
+    let probe = probe(&at.key("probe"), pair, driver.as_ref(), build);
     let trunks_at = at.key("trunks");
     let trunks: Option<Vec<_>> =
         trunks_at.named().into_iter().map(|(name, at)| trunk(name, &at, action_urls, build)).collect();
@@ -82,12 +93,82 @@ fn driver<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Driver> {
         return None;
     }
     // None or several are remarked upon by `walk`.
-    if one_given(at, &["systemd", "command"])? == "systemd" {
-        systemd(&at.key("systemd"), build)
-    } else {
-        let commands = command_driver(&at.key("command"), build)?;
-        Some(Driver::Command(Box::new(commands)))
+    match one_given(at, &["systemd", "command", "builtin"])? {
+        "systemd" => systemd(&at.key("systemd"), build),
+        "builtin" => Some(Driver::Builtin(Box::new(builtin(&at.key("builtin"), build)?))),
+        _ => Some(Driver::Command(Box::new(command_driver(&at.key("command"), build)?))),
     }
+}
+
+fn builtin<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Builtin> {
+    if !at.is_map() {
+        return None;
+    }
+    let lab = at.key("lab");
+    if lab.truth() == Some(false) {
+        let fix = "use another driver; in a lab, where nobody needs to dial, write lab: true";
+        lab.error(
+            &mut build.notes,
+            "the built-in PBX connects no calls yet: phones that look well could not dial 112",
+            fix,
+        );
+    }
+    let listen_at = at.key("listen");
+    let items = listen_at.items();
+    if listen_at.is_list() && items.is_empty() {
+        listen_at.error(&mut build.notes, "holds no place", "write udp://0.0.0.0:5060");
+    } else if items.len() > LISTEN_MAX {
+        listen_at.error(&mut build.notes, format!("holds more than {LISTEN_MAX} places"), "0.0.0.0 is every address");
+    }
+    let mut listen: Vec<Listen> = Vec::new();
+    for item in &items {
+        let Some(text) = item.text() else { continue };
+        let Some((transport, address)) = item.take(&mut build.notes, texts::listen(text)) else { continue };
+        let is_udp = |transport| transport == SipTransport::Udp;
+        if listen.iter().any(|other| other.address == address && is_udp(other.transport) == is_udp(transport)) {
+            item.error(&mut build.notes, "stands there twice", "delete one");
+        }
+        listen.push(Listen { transport, address });
+    }
+    let tls_at = at.key("tls");
+    let is_secure = listen.iter().any(|listen| listen.transport == SipTransport::Tls);
+    let tls = tls_at.given.then(|| certificate(&tls_at, build)).flatten();
+    match (is_secure, tls_at.given) {
+        (true, false) => {
+            let fix = "write tls: { certificate: PATH, key: PATH }";
+            listen_at.error(&mut build.notes, "tls needs a certificate", fix);
+        }
+        (false, true) => tls_at.warn(&mut build.notes, "is not used", "add tls://0.0.0.0:5061 to listen"),
+        _ => {}
+    }
+    let (min_at, max_at) = (at.key("min_expires"), at.key("max_expires"));
+    let (min_expires, max_expires) = (min_at.duration()?, max_at.duration()?);
+    if min_expires > max_expires {
+        min_at.error(&mut build.notes, "is longer than max_expires", "make it shorter");
+    } else if max_expires > EXPIRES_MAX {
+        let fix = "5m is what a failover can bear: so long a phone may stay away";
+        max_at.error(&mut build.notes, "is longer than a day", fix);
+    }
+    let realm_at = at.key("realm");
+    let realm = realm_at.text()?;
+    if realm.len() > REALM_BYTES_MAX || realm.chars().any(|c| c.is_control() || "\"\\".contains(c)) {
+        realm_at.error(&mut build.notes, "is no realm", "write a short text without quotes");
+    }
+    let accounts = at.key("accounts").path_buf()?;
+    Some(Builtin { listen, accounts, realm: realm.to_owned(), min_expires, max_expires, tls })
+}
+
+fn certificate<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<CertificateFiles> {
+    if !at.is_map() {
+        return None;
+    }
+    let [certificate, key] = ["certificate", "key"].map(|name| {
+        let at = at.key(name);
+        let path = at.path_buf()?;
+        build.outside.push((at, Outside::Certificates(path.clone())));
+        Some(path)
+    });
+    Some(CertificateFiles { certificate: certificate?, key: key? })
 }
 
 fn systemd<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Driver> {
@@ -132,7 +213,7 @@ fn command_driver<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<CommandD
     })
 }
 
-fn probe<'a>(at: &Cursor<'a>, pair: Option<&Pair>, build: &mut Build<'a>) -> Option<SipProbe> {
+fn probe<'a>(at: &Cursor<'a>, pair: Option<&Pair>, driver: Option<&Driver>, build: &mut Build<'a>) -> Option<SipProbe> {
     let text = at.text()?;
     if text.is_empty() {
         let pair = pair?;
@@ -140,7 +221,14 @@ fn probe<'a>(at: &Cursor<'a>, pair: Option<&Pair>, build: &mut Build<'a>) -> Opt
             crate::units::Side::Primary => &pair.primary,
             crate::units::Side::Backup => &pair.backup,
         };
-        return Some(SipProbe { host: own.listen().to_string(), port: 5060, transport: SipTransport::Udp });
+        let (transport, place) = match driver {
+            // Our own listener is known; every address is also that which phones reach.
+            Some(Driver::Builtin(builtin)) => builtin.listen.first().map(|listen| (listen.transport, listen.address)),
+            _ => None,
+        }
+        .unwrap_or((SipTransport::Udp, SocketAddr::new(own.listen(), 5060)));
+        let host = if place.ip().is_unspecified() { own.listen() } else { place.ip() };
+        return Some(SipProbe { host: host.to_string(), port: place.port(), transport });
     }
     let (host, port, transport) = at.take(&mut build.notes, texts::sip_uri(text))?;
     Some(SipProbe { host, port, transport })

@@ -10,6 +10,9 @@ use sipx_sip::{HeaderName, Headers, Via};
 
 use super::{bracketed, first_hop};
 
+/// More hops no request makes (RFC 3261 §8.1.1.6: Max-Forwards begins at 70).
+const HOPS_MAX: usize = 70;
+
 /// The header lines of a request that its answer repeats.
 #[derive(Debug, Clone, Default)]
 pub struct Echo {
@@ -51,12 +54,16 @@ impl Echo {
                 _ => {}
             }
         }
-        let whole = echo.is_whole() && echo.hop().is_some();
+        let lines = echo.via.iter().chain([&echo.from, &echo.to, &echo.call_id, &echo.cseq]);
+        // What breaks a line for one reader and not for another must not go out again.
+        let is_clean = lines.flatten().all(|byte| *byte == b'\t' || !byte.is_ascii_control());
+        let whole = is_clean && echo.is_whole() && echo.hop().is_some();
         whole.then_some(echo)
     }
 
     fn is_whole(&self) -> bool {
-        !self.via.is_empty() && [&self.from, &self.to, &self.call_id, &self.cseq].iter().all(|line| !line.is_empty())
+        (1..=HOPS_MAX).contains(&self.via.len())
+            && [&self.from, &self.to, &self.call_id, &self.cseq].iter().all(|line| !line.is_empty())
     }
 
     fn hop(&self) -> Option<Via> {

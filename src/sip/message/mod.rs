@@ -12,7 +12,9 @@ pub mod request;
 use std::net::IpAddr;
 
 use sipx_sip::headers::{CSeq, CallId};
-use sipx_sip::{HeaderName, Headers, Limits, Message, StreamParser};
+use sipx_sip::{HeaderName, Headers, Limits, Message, StreamParser, Uri};
+
+use crate::config::SipTransport;
 
 pub use answer::Answer;
 pub use question::{Method, Question, Registration};
@@ -131,6 +133,39 @@ fn one_line(bytes: &[u8]) -> String {
     const CHARS_MAX: usize = 80;
     let text = String::from_utf8_lossy(bytes);
     text.trim().chars().filter(|c| !c.is_control()).take(CHARS_MAX).collect()
+}
+
+/// Where a SIP URI leads (RFC 3263 §4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Host name or address, an IPv6 one without brackets.
+    pub host: String,
+    /// The port, where it is given.
+    pub port: Option<u16>,
+    /// The transport, where it is given, or forced by `sips`.
+    pub transport: Option<SipTransport>,
+}
+
+impl Target {
+    /// Reads a `sip` or `sips` URI.
+    ///
+    /// # Errors
+    /// One line that says what is wrong with it.
+    pub fn read(uri: &str) -> Result<Self, String> {
+        let bad = |what: &str| format!("{uri:?} {what}");
+        let parsed = Uri::parse(uri.as_bytes().to_vec().into()).map_err(|e| bad(&format!("is no URI: {e}")))?;
+        let host = parsed.host().filter(|_| parsed.scheme().is_sip()).ok_or_else(|| bad("is no SIP URI"))?;
+        let transport = match parsed.transport().map(<[u8]>::to_ascii_lowercase).as_deref() {
+            _ if parsed.scheme().is_secure() => Some(SipTransport::Tls),
+            None => None,
+            Some(b"udp") => Some(SipTransport::Udp),
+            Some(b"tcp") => Some(SipTransport::Tcp),
+            Some(b"tls") => Some(SipTransport::Tls),
+            Some(_) => return Err(bad("names a transport that is not spoken here; write udp, tcp or tls")),
+        };
+        let host = host.to_string().trim_matches(['[', ']']).to_owned();
+        Ok(Self { host, port: parsed.port(), transport })
+    }
 }
 
 /// An address as it stands in a URI.

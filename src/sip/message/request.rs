@@ -102,6 +102,9 @@ impl Request {
         if !inner.uri.scheme().is_sip() {
             return Err(fault(416, "Unsupported URI Scheme"));
         }
+        if inner.method == Verb::Register && !to.uri.scheme().is_sip() {
+            return Err(bad("To Is No SIP URI"));
+        }
         let to_user = to.uri.decoded_user().map(|user| super::text(&user)).unwrap_or_default();
         drop((via, from));
         Ok(Self { to_user, cseq: cseq.sequence, call_id, echo, inner })
@@ -220,7 +223,7 @@ impl Fault {
             ParseError::StartLine(_) => (400, "Malformed Request-Line"),
             ParseError::HeaderSyntax { .. } => (400, "Malformed Header"),
             ParseError::Framing(_) => (400, "Malformed Body Length"),
-            ParseError::Limit { .. } => (513, "Message Too Large"),
+            // A flood of headers or bytes is not answered with one of the same size.
             _ => return None,
         };
         Some(Self { code, reason, echo: Echo::of_text(datagram)? })

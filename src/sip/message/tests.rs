@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::config::SipTransport;
 
 /// Recorded from Kamailio 5.6.3.
 const KAMAILIO_200: &[u8] = include_bytes!("../../../tests/data/sip/answers/kamailio-200.dat");

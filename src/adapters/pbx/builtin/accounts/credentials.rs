@@ -2,43 +2,7 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// A digest algorithm (RFC 8760).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Algorithm {
-    /// What every phone knows.
-    Md5,
-    /// SHA-256.
-    Sha256,
-    /// SHA-512/256.
-    Sha512_256,
-}
-
-impl Algorithm {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Md5, Self::Sha256, Self::Sha512_256];
-
-    /// The algorithm of an IANA name; case does not count.
-    pub fn of(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
-    }
-
-    /// Its IANA name, as it stands in a challenge.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Md5 => "MD5",
-            Self::Sha256 => "SHA-256",
-            Self::Sha512_256 => "SHA-512-256",
-        }
-    }
-
-    /// How many hexadecimal digits its digest has.
-    pub fn digits(self) -> usize {
-        match self {
-            Self::Md5 => 32,
-            Self::Sha256 | Self::Sha512_256 => 64,
-        }
-    }
-}
+pub use crate::sip::digest::Algorithm;
 
 /// A user, and how it is proved.
 #[derive(Debug, Clone, PartialEq, Eq)]

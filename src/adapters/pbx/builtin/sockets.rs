@@ -1,0 +1,337 @@
+//! The sockets of the survival PBX: datagrams and connections, UDP, TCP and TLS, on one thread.
+//!
+//! It carries bytes between peers and the [`Switchboard`] and fulfils its wishes; it decides nothing. Everything here
+//! lives on the thread of [`super::service`], so that a storm of phones cannot hold up the robot's decisions.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::flow::{Flow, Origin, Outgoing};
+use super::providers;
+use super::switchboard::{Line, Switchboard, Wish};
+use super::trunk::Server;
+use crate::config::SipTransport;
+use crate::host::{clock, tls};
+use crate::sip::message::{Frames, MESSAGE_BYTES_MAX};
+
+/// Datagrams that are read before others get their turn.
+const BATCH: usize = 64;
+/// Connections at once: what a process may open by default, less what the robot needs.
+const CONNECTIONS_MAX: usize = 4096;
+/// Connections of one address: an office behind one NAT.
+const CONNECTIONS_OF_ONE_MAX: usize = 1024;
+/// A connection over which nobody has registered may stay so long.
+const UNPROVED_MAX: Duration = Duration::from_secs(30);
+/// One over which somebody has may be silent so long: longer than any registration lasts, or its keep-alives.
+const SILENT_MAX: Duration = Duration::from_secs(600);
+/// A message that has begun must end within.
+const REST_MAX: Duration = Duration::from_secs(10);
+/// A peer that takes nothing is given up after.
+const WRITE_MAX: Duration = Duration::from_secs(10);
+/// A TLS handshake, or a connection to a provider, may take so long.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(8);
+/// Messages that wait for one connection.
+const OUTBOX_MAX: usize = 64;
+/// After a failed accept (no descriptor is left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The switchboard with its sockets.
+pub struct Exchange {
+    board: RefCell<Switchboard>,
+    datagrams: Vec<UdpSocket>,
+    streams: RefCell<HashMap<u64, Stream>>,
+    next: Cell<u64>,
+    changed: RefCell<HashSet<Arc<str>>>,
+    sleeps_until: Cell<Duration>,
+    earlier: Notify,
+}
+
+struct Stream {
+    outbox: mpsc::Sender<Vec<u8>>,
+    peer: SocketAddr,
+    /// The server that it was made to, for a trunk.
+    server: Option<Server>,
+}
+
+impl Exchange {
+    /// Carries for `board` over these sockets of datagrams, which it knows by their places.
+    pub fn new(board: Switchboard, datagrams: Vec<UdpSocket>) -> Rc<Self> {
+        Rc::new(Self {
+            board: RefCell::new(board),
+            datagrams,
+            streams: RefCell::default(),
+            next: Cell::new(1),
+            changed: RefCell::default(),
+            sleeps_until: Cell::new(Duration::MAX),
+            earlier: Notify::new(),
+        })
+    }
+
+    /// Looks at the switchboard, or changes it, and does what it then wishes.
+    pub fn with<T>(self: &Rc<Self>, act: impl FnOnce(&mut Switchboard, Duration) -> (T, Vec<Wish>)) -> T {
+        let now = clock::now().boot;
+        let (value, wishes) = act(&mut self.board.borrow_mut(), now);
+        self.fulfil(wishes);
+        value
+    }
+
+    /// The addresses of record whose contacts changed since this was asked last.
+    pub fn take_changed(&self) -> HashSet<Arc<str>> {
+        self.changed.take()
+    }
+
+    /// Begins to read the datagrams.
+    pub fn read_datagrams(self: &Rc<Self>) {
+        for number in 0..self.datagrams.len() {
+            spawn_local(Rc::clone(self).datagrams(number));
+        }
+    }
+
+    async fn datagrams(self: Rc<Self>, number: usize) {
+        let socket = &self.datagrams[number];
+        let mut datagram = vec![0; MESSAGE_BYTES_MAX];
+        loop {
+            if socket.readable().await.is_err() {
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+            for _ in 0..BATCH {
+                match socket.try_recv_from(&mut datagram) {
+                    Ok((length, peer)) => {
+                        let origin = Origin { flow: Flow::Udp(number), peer, transport: SipTransport::Udp };
+                        self.with(|board, now| ((), board.datagram(&datagram[..length], &origin, now)));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    // An ICMP error of an earlier sending is reported here.
+                    Err(_) => {}
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Wakes the switchboard when it wants to be woken, for ever.
+    pub async fn keep_time(self: Rc<Self>) {
+        loop {
+            let (now, at) = (clock::now().boot, self.board.borrow().wake_at());
+            if at > now {
+                self.sleeps_until.set(at);
+                tokio::select! {
+                    () = sleep(at.saturating_sub(now)) => {}
+                    () = self.earlier.notified() => continue,
+                }
+            }
+            self.with(|board, now| ((), board.wake(now)));
+        }
+    }
+
+    fn fulfil(self: &Rc<Self>, wishes: Vec<Wish>) {
+        let is_quiet = wishes.iter().all(|wish| matches!(wish, Wish::Send(_) | Wish::Keep(_)));
+        for wish in wishes {
+            match wish {
+                Wish::Send(message) => self.send(message),
+                Wish::Resolve { line, uri, transport } => {
+                    spawn_local(Rc::clone(self).resolve(line, uri, transport));
+                }
+                Wish::Connect(line, server) => self.connect(line, server),
+                Wish::Keep(record) => drop(self.changed.borrow_mut().insert(record)),
+            }
+        }
+        if !is_quiet || self.board.borrow().wake_at() < self.sleeps_until.get() {
+            self.earlier.notify_one();
+        }
+    }
+
+    fn send(&self, message: Outgoing) {
+        match message.flow {
+            // A full buffer loses the datagram, as the network may: whoever waits for it asks again.
+            Flow::Udp(number) => {
+                if let Some(socket) = self.datagrams.get(number) {
+                    let _ = socket.try_send_to(&message.bytes, message.to);
+                }
+            }
+            Flow::Stream(number) => {
+                let mut streams = self.streams.borrow_mut();
+                let full = streams.get(&number).is_some_and(|stream| stream.outbox.try_send(message.bytes).is_err());
+                if full {
+                    streams.remove(&number);
+                }
+            }
+        }
+    }
+
+    async fn resolve(self: Rc<Self>, line: Line, uri: String, transport: Option<SipTransport>) {
+        let servers = providers::servers(&uri, transport, providers::RESOLV_CONF).await;
+        self.with(|board, now| ((), board.tell_trunk(line, None, |trunk| trunk.resolved(servers, now))));
+    }
+
+    /// A connection to this server, for this trunk: the one that there is, or a new one.
+    fn connect(self: &Rc<Self>, line: Line, server: Server) {
+        let known = {
+            let streams = self.streams.borrow();
+            let same =
+                |(_, stream): &(&u64, &Stream)| stream.server.as_ref() == Some(&server) && !stream.outbox.is_closed();
+            streams.iter().find(same).map(|(number, _)| *number)
+        };
+        match known {
+            Some(number) => self.with(|board, now| ((), board.tell_trunk(line, Some(number), |t| t.connected(now)))),
+            None => drop(spawn_local(Rc::clone(self).dial(line, server))),
+        }
+    }
+
+    async fn dial(self: Rc<Self>, line: Line, server: Server) {
+        let address = server.address;
+        let broke = |why: String| {
+            self.with(|board, now| ((), board.tell_trunk(line, None, |trunk| trunk.broke(why, now))));
+        };
+        let deadline = Instant::now() + HANDSHAKE_MAX;
+        let stream = match timeout_at(deadline, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return broke(format!("{address}: {error}")),
+            Err(_) => return broke(format!("{address}: no connection within {HANDSHAKE_MAX:?}")),
+        };
+        let number = self.number();
+        let ready = || self.with(|board, now| ((), board.tell_trunk(line, Some(number), |trunk| trunk.connected(now))));
+        let why = if server.transport == SipTransport::Tls {
+            match timeout_at(deadline, secure(stream, &server.host)).await {
+                Ok(Ok(stream)) => Rc::clone(&self).carry(stream, number, Peer::Server(server), ready).await,
+                Ok(Err(why)) => format!("{address}: {why}"),
+                Err(_) => format!("{address}: no TLS within {HANDSHAKE_MAX:?}"),
+            }
+        } else {
+            Rc::clone(&self).carry(stream, number, Peer::Server(server), ready).await
+        };
+        broke(why);
+    }
+
+    fn number(&self) -> u64 {
+        self.next.replace(self.next.get() + 1)
+    }
+
+    /// Takes connections, for ever.
+    pub async fn accept(self: Rc<Self>, listener: TcpListener, tls: Option<TlsAcceptor>) {
+        loop {
+            let Ok((stream, peer)) = listener.accept().await else {
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            let number = self.number();
+            if self.is_full(peer.ip()) {
+                continue;
+            }
+            let (this, tls) = (Rc::clone(&self), tls.clone());
+            spawn_local(async move {
+                match tls {
+                    None => drop(this.carry(stream, number, Peer::Phone(peer, SipTransport::Tcp), || ()).await),
+                    Some(tls) => {
+                        if let Ok(Ok(stream)) = timeout(HANDSHAKE_MAX, tls.accept(stream)).await {
+                            this.carry(stream, number, Peer::Phone(peer, SipTransport::Tls), || ()).await;
+                        }
+                    }
+                }
+            });
+        }
+    }
+
+    fn is_full(&self, address: IpAddr) -> bool {
+        let streams = self.streams.borrow();
+        let of_one = || streams.values().filter(|stream| stream.peer.ip() == address).count();
+        streams.len() >= CONNECTIONS_MAX || of_one() >= CONNECTIONS_OF_ONE_MAX
+    }
+
+    /// Carries messages over one connection until it ends; says why it did.
+    async fn carry<S: AsyncRead + AsyncWrite>(
+        self: Rc<Self>,
+        stream: S,
+        number: u64,
+        peer: Peer,
+        ready: impl FnOnce(),
+    ) -> String {
+        let (outbox, mut waiting) = mpsc::channel(OUTBOX_MAX);
+        let (address, transport, server) = match peer {
+            Peer::Phone(address, transport) => (address, transport, None),
+            Peer::Server(server) => (server.address, server.transport, Some(server)),
+        };
+        let mut is_proved = server.is_some();
+        let origin = Origin { flow: Flow::Stream(number), peer: address, transport };
+        self.streams.borrow_mut().insert(number, Stream { outbox, peer: address, server });
+        ready();
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let mut frames = Frames::default();
+        let mut bytes = vec![0; 8192];
+        let began = Instant::now();
+        let mut heard_at = began;
+        let why = loop {
+            let until = match (frames.pending(), is_proved) {
+                (0, false) => began + UNPROVED_MAX,
+                (0, true) => heard_at + SILENT_MAX,
+                _ => heard_at + REST_MAX,
+            };
+            tokio::select! {
+                read = timeout_at(until, reader.read(&mut bytes)) => {
+                    let length = match read {
+                        Ok(Ok(0)) => break "the connection was closed".to_owned(),
+                        Ok(Ok(length)) => length,
+                        Ok(Err(error)) => break error.to_string(),
+                        Err(_) => break "silent for too long".to_owned(),
+                    };
+                    // A message that comes in drops is not waited for longer than one that stands still.
+                    if frames.pending() == 0 {
+                        heard_at = Instant::now();
+                    }
+                    let messages = match frames.push(&bytes[..length]) {
+                        Ok(messages) => messages,
+                        Err(why) => break why,
+                    };
+                    for message in messages {
+                        let bound = self.with(|board, now| {
+                            let wishes = board.message(message, &bytes[..length], &origin, now);
+                            (wishes.iter().any(|wish| matches!(wish, Wish::Keep(_))), wishes)
+                        });
+                        is_proved |= bound;
+                    }
+                    if frames.take_ping() {
+                        self.send(Outgoing { flow: origin.flow, to: address, bytes: b"\r\n".to_vec() });
+                    }
+                }
+                message = waiting.recv() => {
+                    let Some(message) = message else { break "it was given up: the peer takes nothing".to_owned() };
+                    let write = async { writer.write_all(&message).await?; writer.flush().await };
+                    match timeout(WRITE_MAX, write).await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => break error.to_string(),
+                        Err(_) => break "the peer takes nothing".to_owned(),
+                    }
+                }
+            }
+        };
+        self.streams.borrow_mut().remove(&number);
+        self.with(|board, _| ((), board.stream_ended(number)));
+        why
+    }
+}
+
+/// Who is at the other end of a connection.
+enum Peer {
+    Phone(SocketAddr, SipTransport),
+    Server(Server),
+}
+
+/// TLS to a provider, whose certificate must be good.
+async fn secure(stream: TcpStream, host: &str) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
+    let name = rustls::pki_types::ServerName::try_from(host.to_owned()).map_err(|e| format!("{host}: {e}"))?;
+    let config = tls::client(None)?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|e| format!("no TLS: {e}"))
+}
