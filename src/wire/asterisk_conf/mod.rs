@@ -11,12 +11,19 @@ mod remark;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
 use std::fmt;
+use std::hash::{BuildHasher, Hasher};
 
 pub use reader::{
-    DEPTH_MAX, ENTRIES_MAX, FILES_MAX, LINE_BYTES_MAX, SECTION_ENTRIES_MAX, SECTIONS_MAX, VALUES_BYTES_MAX, read,
+    DEPTH_MAX, ENTRIES_MAX, FILES_MAX, LINE_BYTES_MAX, SECTION_ENTRIES_MAX, SECTIONS_MAX, TEXT_BYTES_MAX,
 };
+pub use reader::{KEYS_MAX, read};
 pub use remark::{REMARKS_MAX, Remark, Remarks, Weight};
+
+/// Sections of one name: its endpoint, AOR, auth, identify, registration, and some. More are not searched.
+pub const NAMESAKES_MAX: usize = 16;
 
 /// A file that was read.
 #[derive(Clone, PartialEq, Eq)]
@@ -81,21 +88,32 @@ pub struct Trouble {
 /// What was read: sections in their order, with the entries of templates copied in.
 #[derive(Default)]
 pub struct Conf {
-    keys: &'static [&'static str],
     files: Vec<String>,
     sections: Vec<Stored>,
-    /// All values, one after another.
-    values: String,
+    /// The entries of all sections; those of one stand together.
+    entries: Vec<Entry>,
+    /// All names and values, one after another: no section and no value costs an allocation.
+    text: String,
+    names: Names,
     /// What there is to say.
     pub remarks: Remarks,
 }
 
+/// A piece of [`Conf::text`].
+#[derive(Clone, Copy)]
+struct Piece {
+    start: u32,
+    len: u16,
+}
+
 struct Stored {
-    name: String,
+    name: Piece,
     file: u16,
     line: u32,
     role: Role,
-    entries: Vec<Entry>,
+    /// Its entries.
+    first: u32,
+    count: u16,
     /// The next section of the same name.
     next: Option<u32>,
 }
@@ -108,8 +126,7 @@ enum Role {
 
 #[derive(Clone, Copy)]
 struct Entry {
-    start: u32,
-    len: u16,
+    value: Piece,
     key: u8,
     encoding: Encoding,
     file: u16,
@@ -125,10 +142,57 @@ pub enum Encoding {
     Other,
 }
 
+/// The first and the last section of each name, whatever its case. It is kept by hash: who follows the chain compares.
+#[derive(Default)]
+struct Names {
+    ends: HashMap<u64, (u32, u32)>,
+    hashing: RandomState,
+}
+
+impl Names {
+    fn hash(&self, name: &str) -> u64 {
+        let mut hasher = self.hashing.build_hasher();
+        let mut folded = [0; 64];
+        for part in name.as_bytes().chunks(folded.len()) {
+            let folded = &mut folded[..part.len()];
+            folded.copy_from_slice(part);
+            folded.make_ascii_lowercase();
+            hasher.write(folded);
+        }
+        hasher.finish()
+    }
+}
+
 impl Conf {
     /// The sections that are no templates, in their order.
     pub fn sections(&self) -> impl Iterator<Item = Section<'_>> {
-        self.sections.iter().filter(|s| s.role == Role::Plain).map(|stored| Section { conf: self, stored })
+        self.plain(self.sections.iter())
+    }
+
+    /// The first sections of this name that are no templates, [`NAMESAKES_MAX`] at most. Here its case counts.
+    pub fn named(&self, name: &str) -> impl Iterator<Item = Section<'_>> {
+        let same = self.namesakes(name).map(|at| &self.sections[at as usize]);
+        self.plain(same).filter(move |section| section.name() == name)
+    }
+
+    fn plain<'a>(&'a self, stored: impl Iterator<Item = &'a Stored>) -> impl Iterator<Item = Section<'a>> {
+        stored.filter(|stored| stored.role == Role::Plain).map(|stored| Section { conf: self, stored })
+    }
+
+    fn namesakes(&self, name: &str) -> impl Iterator<Item = u32> {
+        let first = self.names.ends.get(&self.names.hash(name)).map(|(first, _)| *first);
+        let chain = std::iter::successors(first, |at| self.sections[*at as usize].next).take(NAMESAKES_MAX);
+        chain.filter(move |at| self.piece(self.sections[*at as usize].name).eq_ignore_ascii_case(name))
+    }
+
+    fn piece(&self, piece: Piece) -> &str {
+        let start = piece.start as usize;
+        &self.text[start..start + usize::from(piece.len)]
+    }
+
+    fn entries_of(&self, stored: &Stored) -> &[Entry] {
+        let first = stored.first as usize;
+        &self.entries[first..first + usize::from(stored.count)]
     }
 
     /// The names of the files, in the order in which they were begun.
@@ -157,31 +221,34 @@ pub struct Section<'a> {
 impl<'a> Section<'a> {
     /// What stands between the brackets.
     pub fn name(&self) -> &'a str {
-        &self.stored.name
+        self.conf.piece(self.stored.name)
     }
 
-    /// Its keys that were asked for and their values: inherited ones first, then in the order of the file.
-    pub fn entries(&self) -> impl DoubleEndedIterator<Item = (&'static str, Value<'a>)> + use<'a> {
+    /// The keys that were asked for, each as its place in the list of them, and their values: inherited ones first,
+    /// then in the order of the file.
+    pub fn entries(&self) -> impl DoubleEndedIterator<Item = (usize, Value<'a>)> + use<'a> {
         let conf = self.conf;
-        self.stored.entries.iter().map(move |entry| {
-            let start = entry.start as usize;
-            let text = &conf.values[start..start + usize::from(entry.len)];
-            let key = conf.keys[usize::from(entry.key)];
-            (
-                key,
-                Value { text, encoding: entry.encoding, file: &conf.files[usize::from(entry.file)], line: entry.line },
-            )
-        })
+        let value = move |entry: &Entry| {
+            let (text, file) = (conf.piece(entry.value), &conf.files[usize::from(entry.file)]);
+            Value { text, encoding: entry.encoding, file, line: entry.line }
+        };
+        conf.entries_of(self.stored).iter().map(move |entry| (usize::from(entry.key), value(entry)))
     }
 
     /// Each value of a key.
-    pub fn all(&self, key: &str) -> impl DoubleEndedIterator<Item = Value<'a>> {
-        self.entries().filter(move |(name, _)| *name == key).map(|(_, value)| value)
+    pub fn all<K: Into<usize>>(&self, key: K) -> impl DoubleEndedIterator<Item = Value<'a>> + use<'a, K> {
+        let key = key.into();
+        self.entries().filter(move |(found, _)| *found == key).map(|(_, value)| value)
     }
 
     /// The value of a key of which there is one; where it is written more than once, the last counts.
-    pub fn last(&self, key: &str) -> Option<Value<'a>> {
+    pub fn last(&self, key: impl Into<usize>) -> Option<Value<'a>> {
         self.all(key).next_back()
+    }
+
+    /// Whether it is this very section.
+    pub fn is(&self, other: &Section<'_>) -> bool {
+        std::ptr::eq(self.stored, other.stored)
     }
 
     /// A remark at its first line.

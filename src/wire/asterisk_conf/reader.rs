@@ -4,10 +4,9 @@
 //! Asterisk's `main/config.c`.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
-use super::lines::{Line, LineEnd, Lines, trim};
-use super::{Conf, Demand, Encoding, Entry, Files, Include, Remark, Role, Stored, Text, Weight};
+use super::lines::{Line, LineEnd, Lines, position, trim};
+use super::{Conf, Demand, Encoding, Entry, Files, Include, Piece, Remark, Role, Section, Stored, Text, Weight};
 
 /// Asterisk passes over longer lines.
 pub const LINE_BYTES_MAX: usize = 8190;
@@ -21,32 +20,67 @@ pub const SECTIONS_MAX: usize = 1_000_000;
 pub const SECTION_ENTRIES_MAX: usize = 500;
 /// Eight for each section: 128 MB at most.
 pub const ENTRIES_MAX: usize = 8_000_000;
-/// All values together; places in them are kept in 32 bits.
-pub const VALUES_BYTES_MAX: usize = 256 << 20;
-/// Sections of one name: its endpoint, AOR, auth, identify, registration, and some. More are not searched.
-const NAMESAKES_MAX: usize = 16;
+/// All names and values together; places in them are kept in 32 bits.
+pub const TEXT_BYTES_MAX: usize = 256 << 20;
+/// How many keys may be asked for: one bit each.
+pub const KEYS_MAX: usize = 64;
 
-/// Reads a file and what it includes; of the keys, only `keys` are kept.
-pub fn read(root: Text, files: &mut dyn Files, keys: &'static [&'static str]) -> Conf {
-    let conf = Conf { keys, ..Conf::default() };
-    let (by_name, entered) = (HashMap::new(), Place::Outside);
-    let mut reader = Reader { conf, files, by_name, entered, stack: Vec::new(), entries: 0, full: false };
+/// Reads a file and what it includes; of the keys, only `keys` are kept, [`KEYS_MAX`] of them at most.
+pub fn read(root: Text, files: &mut dyn Files, keys: &[&str]) -> Conf {
+    let (conf, keys) = (Conf::default(), Keys::of(keys));
+    let mut reader = Reader { conf, keys, files, entered: Place::Outside, stack: Vec::new(), full: Limit::Within };
     reader.file(root);
     reader.conf
 }
 
-struct Reader<'f> {
+struct Reader<'r> {
     conf: Conf,
-    files: &'f mut dyn Files,
-    /// The first and the last section of a name; case does not count.
-    by_name: HashMap<String, (u32, u32)>,
+    keys: Keys<'r>,
+    files: &'r mut dyn Files,
     /// The section that was begun last, in whatever file: an included file goes on with it.
     entered: Place,
     /// The files that are being read, each including the next.
     stack: Vec<u16>,
-    entries: usize,
-    /// A limit was reached and remarked.
-    full: bool,
+    full: Limit,
+}
+
+/// Whether a limit was reached, and remarked.
+#[derive(PartialEq, Eq)]
+enum Limit {
+    Within,
+    Reached,
+}
+
+/// The keys that are asked for.
+struct Keys<'r> {
+    names: &'r [&'r str],
+    /// For each length, which names have it: most lines of a file end here.
+    of_length: [u64; 64],
+}
+
+impl<'r> Keys<'r> {
+    fn of(names: &'r [&'r str]) -> Self {
+        let names = &names[..names.len().min(KEYS_MAX)];
+        let mut of_length = [0; 64];
+        for (number, name) in names.iter().enumerate() {
+            if let Some(bits) = of_length.get_mut(name.len()) {
+                *bits |= 1 << number;
+            }
+        }
+        Self { names, of_length }
+    }
+
+    fn find(&self, key: &[u8]) -> Option<u8> {
+        let mut bits = *self.of_length.get(key.len())?;
+        while bits != 0 {
+            let number = bits.trailing_zeros();
+            if self.names[number as usize].as_bytes().eq_ignore_ascii_case(key) {
+                return u8::try_from(number).ok();
+            }
+            bits &= bits - 1;
+        }
+        None
+    }
 }
 
 /// Where a key belongs.
@@ -111,7 +145,7 @@ impl Reader<'_> {
             self.incomplete(line, "the name of the section is not closed", "close it with ]");
             return Place::Lost;
         };
-        let name = String::from_utf8_lossy(name).into_owned();
+        let name = String::from_utf8_lossy(name);
         let options = match after.strip_prefix(b"(") {
             None => {
                 if trim(after).starts_with(b"(") {
@@ -129,7 +163,7 @@ impl Reader<'_> {
             }
         };
         let options: Vec<&str> = options.split(',').map(str::trim).filter(|option| !option.is_empty()).collect();
-        let Some(section) = self.begin(name, &options, line.number) else { return Place::Lost };
+        let Some(section) = self.begin(&name, &options, line.number) else { return Place::Lost };
         for option in options {
             match option {
                 "!" => self.conf.sections[section as usize].role = Role::Template,
@@ -141,10 +175,9 @@ impl Reader<'_> {
     }
 
     /// A new section, or with `+` the one that is added to.
-    fn begin(&mut self, name: String, options: &[&str], line: u32) -> Option<u32> {
-        let folded = name.to_ascii_lowercase();
+    fn begin(&mut self, name: &str, options: &[&str], line: u32) -> Option<u32> {
         if let Some(filter) = options.iter().find_map(|option| option.strip_prefix('+')) {
-            let found = self.namesakes(&folded).find(|at| self.fits(*at, filter));
+            let found = self.conf.namesakes(name).find(|at| self.fits(*at, filter));
             if found.is_none() {
                 let fix = "put it after the section that it adds to, or take it out: Asterisk refuses the whole file";
                 self.fault(line, format!("adds to [{name}], which is not there"), fix);
@@ -156,26 +189,22 @@ impl Reader<'_> {
             return None;
         }
         let at = u32::try_from(self.conf.sections.len()).ok()?;
+        let hash = self.conf.names.hash(name);
+        let name = self.text(name, line)?;
         let file = self.stack.last().copied().unwrap_or_default();
-        self.conf.sections.push(Stored { name, file, line, role: Role::Plain, entries: Vec::new(), next: None });
-        if let Some((_, last)) = self.by_name.get_mut(&folded) {
+        self.conf.sections.push(Stored { name, file, line, role: Role::Plain, first: 0, count: 0, next: None });
+        let (_, last) = self.conf.names.ends.entry(hash).or_insert((at, at));
+        if *last != at {
             self.conf.sections[*last as usize].next = Some(at);
             *last = at;
-        } else {
-            self.by_name.insert(folded, (at, at));
         }
         Some(at)
-    }
-
-    fn namesakes(&self, folded: &str) -> impl Iterator<Item = u32> {
-        let first = self.by_name.get(folded).map(|(first, _)| *first);
-        std::iter::successors(first, |at| self.conf.sections[*at as usize].next).take(NAMESAKES_MAX)
     }
 
     /// Whether a section may be added to: `key=value` parts, joined by `&`. Asterisk takes each as a regular
     /// expression; here a value is plain text that must be the whole value, which is how they are used.
     fn fits(&self, at: u32, filter: &str) -> bool {
-        let stored = &self.conf.sections[at as usize];
+        let section = Section { conf: &self.conf, stored: &self.conf.sections[at as usize] };
         let mut parts = filter.split('&').map(str::trim).filter(|part| !part.is_empty());
         let mut templates = Role::Plain;
         let all = parts.all(|part| match part.split_once('=') {
@@ -185,35 +214,43 @@ impl Reader<'_> {
             }
             Some((key, value)) => {
                 let value = value.trim_matches(['^', '$']);
-                super::Section { conf: &self.conf, stored }.all(key).any(|found| found.text == value)
+                self.keys.find(key.as_bytes()).is_some_and(|key| section.all(key).any(|found| found.text == value))
             }
             None => false,
         });
-        all && (stored.role == Role::Plain || templates == Role::Template)
+        all && (section.stored.role == Role::Plain || templates == Role::Template)
     }
 
     fn inherit(&mut self, section: u32, base: &str, line: u32) {
         // Any earlier section may be a template; the first of the name counts.
-        let first = self.by_name.get(&base.to_ascii_lowercase()).map(|(first, _)| *first);
+        let first = self.conf.namesakes(base).next();
         let Some(first) = first.filter(|first| *first != section) else {
             let fix = "define it before this line: Asterisk refuses the whole file";
             return self.fault(line, format!("the template [{base}] is not there"), fix);
         };
-        let copied = self.conf.sections[first as usize].entries.clone();
-        for entry in copied {
-            self.keep(section, entry, line);
+        let base = &self.conf.sections[first as usize];
+        let range = base.first as usize..base.first as usize + usize::from(base.count);
+        for at in range {
+            self.keep(section, self.conf.entries[at], line);
         }
     }
 
     fn keep(&mut self, section: u32, entry: Entry, line: u32) {
-        let entries = &mut self.conf.sections[section as usize].entries;
-        if self.entries >= ENTRIES_MAX {
+        let stored = &mut self.conf.sections[section as usize];
+        let (first, count) = (stored.first as usize, usize::from(stored.count));
+        // A section that others followed moves to the end, so that its entries stand together.
+        let moves = if first + count == self.conf.entries.len() { 0 } else { count };
+        if self.conf.entries.len() + moves >= ENTRIES_MAX {
             self.limit(line, &format!("more than {ENTRIES_MAX} keys"));
-        } else if entries.len() >= SECTION_ENTRIES_MAX {
+        } else if count >= SECTION_ENTRIES_MAX {
             self.fault(line, format!("the section has more than {SECTION_ENTRIES_MAX} keys"), "split it");
         } else {
-            entries.push(entry);
-            self.entries += 1;
+            if first + count != self.conf.entries.len() {
+                stored.first = u32::try_from(self.conf.entries.len()).unwrap_or(u32::MAX);
+                self.conf.entries.extend_from_within(first..first + count);
+            }
+            stored.count += 1;
+            self.conf.entries.push(entry);
         }
     }
 
@@ -232,43 +269,41 @@ impl Reader<'_> {
             Place::Lost => return,
             Place::Outside => return self.fault(line.number, "a key before any section", "move it into a section"),
         };
-        let keys = self.conf.keys;
-        let Some(number) = keys.iter().position(|name| name.as_bytes().eq_ignore_ascii_case(key)) else { return };
-        let Ok(key) = u8::try_from(number) else { return };
+        let Some(key) = self.keys.find(key) else { return };
         let value = trim(value.strip_prefix(b">").unwrap_or(value));
 
-        let earlier = |entry: &&mut Entry| adds && entry.key == key;
-        let stored = &mut self.conf.sections[section as usize];
-        let Some(old) = stored.entries.iter_mut().rev().find(earlier).map(|old| *old) else {
-            if let Some(entry) = self.store(key, value, line.number) {
+        let stored = &self.conf.sections[section as usize];
+        let earlier = self.conf.entries_of(stored).iter().rposition(|entry| adds && entry.key == key);
+        let Some(earlier) = earlier.map(|at| stored.first as usize + at) else {
+            if let Some(entry) = self.value(key, value, line.number) {
                 self.keep(section, entry, line.number);
             }
             return;
         };
-        let start = old.start as usize;
-        let joined = [&self.conf.values.as_bytes()[start..start + usize::from(old.len)], value].concat();
+        let joined = [self.conf.piece(self.conf.entries[earlier].value).as_bytes(), value].concat();
         if joined.len() > LINE_BYTES_MAX {
             return self.fault(line.number, "the value is longer than Asterisk reads", "make it shorter");
         }
-        if let Some(entry) = self.store(key, &joined, line.number)
-            && let Some(place) =
-                self.conf.sections[section as usize].entries.iter_mut().rev().find(|entry| entry.key == key)
-        {
-            *place = entry;
+        if let Some(entry) = self.value(key, &joined, line.number) {
+            self.conf.entries[earlier] = entry;
         }
     }
 
-    fn store(&mut self, key: u8, value: &[u8], line: u32) -> Option<Entry> {
+    fn value(&mut self, key: u8, value: &[u8], line: u32) -> Option<Entry> {
         let text = String::from_utf8_lossy(value);
         let encoding = if matches!(text, Cow::Borrowed(_)) { Encoding::Utf8 } else { Encoding::Other };
-        if self.conf.values.len() + text.len() > VALUES_BYTES_MAX {
+        let value = self.text(&text, line)?;
+        Some(Entry { value, key, encoding, file: self.stack.last().copied().unwrap_or_default(), line })
+    }
+
+    fn text(&mut self, text: &str, line: u32) -> Option<Piece> {
+        if self.conf.text.len() + text.len() > TEXT_BYTES_MAX {
             self.limit(line, "more text than is read");
             return None;
         }
-        let start = u32::try_from(self.conf.values.len()).ok()?;
-        let len = u16::try_from(text.len()).ok()?;
-        self.conf.values.push_str(&text);
-        Some(Entry { start, len, key, encoding, file: self.stack.last().copied().unwrap_or_default(), line })
+        let piece = Piece { start: u32::try_from(self.conf.text.len()).ok()?, len: u16::try_from(text.len()).ok()? };
+        self.conf.text.push_str(text);
+        Some(piece)
     }
 
     /// `#include`, `#tryinclude`, `#exec`.
@@ -324,7 +359,7 @@ impl Reader<'_> {
 
     /// Once: what follows would only repeat it.
     fn limit(&mut self, line: u32, what: &str) {
-        if !std::mem::replace(&mut self.full, true) {
+        if std::mem::replace(&mut self.full, Limit::Reached) == Limit::Within {
             self.broken(line, format!("{what}: the rest is not read"), "check that this file is what it should be");
         }
     }
@@ -345,7 +380,7 @@ impl Reader<'_> {
 
 /// What stands before and after the first `byte`.
 fn cut(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
-    let at = text.iter().position(|found| *found == byte)?;
+    let at = position(text, byte)?;
     Some((&text[..at], &text[at + 1..]))
 }
 

@@ -46,8 +46,11 @@ pub struct Remarks {
 }
 
 impl Remarks {
-    /// Adds one.
+    /// Adds one; the same again is not counted.
     pub fn push(&mut self, remark: Remark) {
+        if self.kept.last() == Some(&remark) {
+            return;
+        }
         if self.kept.len() < REMARKS_MAX {
             self.kept.push(remark);
             return;
@@ -60,9 +63,10 @@ impl Remarks {
         }
     }
 
-    /// All of them: what is broken first, then by place; the last line tells how many were left out.
+    /// Each once: what is broken first, then by place; the last line tells how many were left out.
     pub fn into_list(mut self) -> Vec<Remark> {
         self.kept.sort();
+        self.kept.dedup();
         if let (more @ 1.., Some(last)) = (self.more, self.kept.last().cloned()) {
             let what = format!("{more} more remarks are not shown");
             let fix = "mend those that are, then look again".to_owned();

@@ -3,54 +3,75 @@
 //! Which keys count once and which add up follows Asterisk's `res_pjsip`: `auth`, `aors` and `outbound_auth` are lists
 //! of which the last line counts; `match`, `permit`, `deny` and `password_digest` add up.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::time::Duration;
 
 use super::network::{Acl, Network, Sense};
-use super::{ACCOUNTS_MAX, Account, Accounts, Algorithm, Aor, Credentials, Login, TrunkAccount, WhenFull};
+use super::{ACCOUNTS_MAX, Account, Accounts, Algorithm, Algorithms, Aor, Credentials, Login, TrunkAccount, WhenFull};
 use crate::wire::asterisk_conf::{Conf, Encoding, Remarks, Section, Value, Weight};
 
-/// All keys that are read. Those that stand in most sections come first.
-pub(super) const KEYS: [&str; 36] = [
-    "type",
-    "auth",
-    "aors",
-    "username",
-    "password",
-    "auth_type",
-    "max_contacts",
-    "remove_existing",
-    "identify_by",
-    "transport",
-    "minimum_expiration",
-    "default_expiration",
-    "maximum_expiration",
-    "contact",
-    "realm",
-    "md5_cred",
-    "password_digest",
-    "supported_algorithms_uas",
-    "supported_algorithms_uac",
-    "outbound_auth",
-    "acl",
-    "permit",
-    "deny",
-    "endpoint",
-    "match",
-    "server_uri",
-    "client_uri",
-    "contact_user",
-    "outbound_proxy",
-    "expiration",
-    "retry_interval",
-    "forbidden_retry_interval",
-    "line",
-    "default_realm",
-    "default_auth_algorithms_uas",
-    "default_auth_algorithms_uac",
-];
+/// A key by its name, and its place in the list of all.
+macro_rules! keys {
+    ($($key:ident $name:literal)*) => {
+        /// All keys that are read.
+        pub(super) const KEYS: &[&str] = &[$($name),*];
+
+        /// The places of the keys in [`KEYS`].
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        enum Key { $($key),* }
+    };
+}
+
+keys! {
+    Type "type"
+    Auth "auth"
+    Aors "aors"
+    Username "username"
+    Password "password"
+    AuthType "auth_type"
+    MaxContacts "max_contacts"
+    RemoveExisting "remove_existing"
+    IdentifyBy "identify_by"
+    Transport "transport"
+    MinimumExpiration "minimum_expiration"
+    DefaultExpiration "default_expiration"
+    MaximumExpiration "maximum_expiration"
+    Contact "contact"
+    Realm "realm"
+    Md5Cred "md5_cred"
+    PasswordDigest "password_digest"
+    SupportedAlgorithmsUas "supported_algorithms_uas"
+    SupportedAlgorithmsUac "supported_algorithms_uac"
+    OutboundAuth "outbound_auth"
+    Acl "acl"
+    Permit "permit"
+    Deny "deny"
+    Endpoint "endpoint"
+    Match "match"
+    ServerUri "server_uri"
+    ClientUri "client_uri"
+    ContactUser "contact_user"
+    OutboundProxy "outbound_proxy"
+    Expiration "expiration"
+    RetryInterval "retry_interval"
+    ForbiddenRetryInterval "forbidden_retry_interval"
+    DefaultRealm "default_realm"
+    DefaultAuthAlgorithmsUas "default_auth_algorithms_uas"
+    DefaultAuthAlgorithmsUac "default_auth_algorithms_uac"
+}
+
+impl From<Key> for usize {
+    fn from(key: Key) -> usize {
+        key as usize
+    }
+}
+
+impl Key {
+    fn name(self) -> &'static str {
+        KEYS[self as usize]
+    }
+}
 
 /// What Asterisk takes where `default_realm` is not set.
 const DEFAULT_REALM: &str = "asterisk";
@@ -67,122 +88,122 @@ enum Direction {
     Outbound,
 }
 
-/// Sections by their type.
-#[derive(Default)]
-struct Sections<'a> {
-    endpoints: HashMap<&'a str, Section<'a>>,
-    auths: HashMap<&'a str, Section<'a>>,
-    aors: HashMap<&'a str, Section<'a>>,
-    registrations: HashMap<&'a str, Section<'a>>,
+struct Builder<'a, 'r> {
+    conf: &'a Conf,
+    before: Option<&'r Accounts>,
+    remarks: &'r mut Remarks,
+    endpoints: Vec<Section<'a>>,
+    registrations: Vec<Section<'a>>,
     /// By the endpoint that they name.
     identifies: HashMap<&'a str, Vec<Section<'a>>>,
     acls: Vec<Section<'a>>,
     global: Option<Section<'a>>,
     /// Endpoints that a registration names.
     of_trunks: HashSet<&'a str>,
-}
-
-struct Builder<'a, 'r> {
-    sections: Sections<'a>,
-    before: Option<&'r Accounts>,
-    remarks: &'r mut Remarks,
     /// What is offered to phones, and answered to providers, where an auth does not say.
-    inbound: Vec<Algorithm>,
-    outbound: Vec<Algorithm>,
+    inbound: Algorithms,
+    outbound: Algorithms,
 }
 
 /// Makes the accounts of what was read. `before` are those that are in use.
 pub(super) fn build(conf: &Conf, before: Option<&Accounts>, remarks: &mut Remarks) -> Accounts {
-    let sections = sort(conf, remarks);
-    let md5 = || vec![Algorithm::Md5];
-    let mut builder = Builder { sections, before, remarks, inbound: md5(), outbound: md5() };
-    let global = builder.sections.global;
-    if let Some(value) = global.and_then(|global| global.last("default_auth_algorithms_uas")) {
-        builder.inbound = builder.algorithms(&value);
-    }
-    if let Some(value) = global.and_then(|global| global.last("default_auth_algorithms_uac")) {
-        builder.outbound = builder.algorithms(&value);
-    }
-    let acls = std::mem::take(&mut builder.sections.acls);
-    let acls = acls.iter().map(|section| builder.acl(section)).collect();
-
-    let mut phones = Vec::new();
-    for section in &ordered(std::mem::take(&mut builder.sections.endpoints)) {
-        if phones.len() >= ACCOUNTS_MAX {
-            let what = format!("more than {ACCOUNTS_MAX} phones: the rest is not read");
-            builder.remarks.push(section.remark(Weight::Broken, what, "see whether the file is what it should be"));
-            break;
-        }
-        phones.extend(builder.phone(section));
-    }
-    let registrations = ordered(std::mem::take(&mut builder.sections.registrations));
-    let trunks = registrations.iter().filter_map(|section| builder.trunk(section)).collect();
-    let realm = global.and_then(|global| global.last("default_realm")).map(|realm| realm.text);
-    let realm = realm.filter(|realm| !realm.is_empty()).unwrap_or(DEFAULT_REALM);
-    Accounts::new(phones, trunks, acls, realm.to_owned())
-}
-
-/// By name, so that the same remarks come in whatever order the sections stand.
-fn ordered<'a>(sections: HashMap<&'a str, Section<'a>>) -> Vec<Section<'a>> {
-    let mut sections: Vec<_> = sections.into_values().collect();
-    sections.sort_unstable_by_key(Section::name);
-    sections
-}
-
-fn sort<'a>(conf: &'a Conf, remarks: &mut Remarks) -> Sections<'a> {
-    let mut sorted = Sections::default();
+    let mut builder = Builder {
+        conf,
+        before,
+        remarks,
+        endpoints: Vec::new(),
+        registrations: Vec::new(),
+        identifies: HashMap::new(),
+        acls: Vec::new(),
+        global: None,
+        of_trunks: HashSet::new(),
+        inbound: Algorithms::default(),
+        outbound: Algorithms::default(),
+    };
     for section in conf.sections() {
-        let Some(kind) = section.last("type") else {
-            if section.entries().next().is_some() {
-                let fix = "write type=endpoint, auth, aor or what it is";
-                remarks.push(section.remark(Weight::Fault, format!("[{}] has no type", section.name()), fix));
-            }
-            continue;
-        };
-        let map = match kind.text {
-            "endpoint" => &mut sorted.endpoints,
-            "auth" => &mut sorted.auths,
-            "aor" => &mut sorted.aors,
-            "registration" => {
-                sorted.of_trunks.extend(section.last("endpoint").map(|endpoint| endpoint.text));
-                &mut sorted.registrations
-            }
-            "identify" => {
-                if let Some(endpoint) = section.last("endpoint") {
-                    sorted.identifies.entry(endpoint.text).or_default().push(section);
-                }
-                continue;
-            }
-            "acl" => {
-                sorted.acls.push(section);
-                continue;
-            }
-            "global" => {
-                sorted.global.get_or_insert(section);
-                continue;
-            }
-            _ => continue,
-        };
-        match map.entry(section.name()) {
-            Entry::Vacant(place) => drop(place.insert(section)),
-            Entry::Occupied(_) => {
-                let what = format!("a second [{}] of type {}: passed over", section.name(), kind.text);
-                let fix = "take one of the two out, or make it an addition with (+): Asterisk loads none of this type";
-                remarks.push(section.remark(Weight::Fault, what, fix));
-            }
-        }
+        builder.sort(section);
     }
-    sorted
+    builder.accounts()
 }
 
 impl<'a> Builder<'a, '_> {
+    fn sort(&mut self, section: Section<'a>) {
+        let Some(kind) = section.last(Key::Type) else {
+            if section.entries().next().is_some() {
+                let fix = "write type=endpoint, auth, aor or what it is";
+                self.fault(&section, format!("[{}] has no type", section.name()), fix);
+            }
+            return;
+        };
+        match kind.text {
+            "endpoint" if self.is_first(&section, kind.text) => self.endpoints.push(section),
+            "registration" if self.is_first(&section, kind.text) => {
+                self.of_trunks.extend(section.last(Key::Endpoint).map(|endpoint| endpoint.text));
+                self.registrations.push(section);
+            }
+            "identify" => {
+                if let Some(endpoint) = section.last(Key::Endpoint) {
+                    self.identifies.entry(endpoint.text).or_default().push(section);
+                }
+            }
+            "acl" => self.acls.push(section),
+            "global" => {
+                self.global.get_or_insert(section);
+            }
+            // The others are looked up by name.
+            _ => {}
+        }
+    }
+
+    fn is_first(&mut self, section: &Section<'a>, kind: &str) -> bool {
+        self.find(kind, section.name()).is_some_and(|first| first.is(section))
+    }
+
+    /// The section of a type and a name: the first, should there be more.
+    fn find(&mut self, kind: &str, name: &str) -> Option<Section<'a>> {
+        let is_kind = |section: &Section<'a>| section.last(Key::Type).is_some_and(|found| found.text == kind);
+        let mut found = self.conf.named(name).filter(is_kind);
+        let first = found.next();
+        if let Some(second) = found.next() {
+            let what = format!("a second [{name}] of type {kind}: passed over");
+            let fix = "take one of the two out, or make it an addition with (+): Asterisk loads none of this type";
+            self.fault(&second, what, fix);
+        }
+        first
+    }
+
+    fn accounts(mut self) -> Accounts {
+        let global = self.global;
+        let set = |key| global.and_then(|global| global.last(key));
+        if let Some(value) = set(Key::DefaultAuthAlgorithmsUas) {
+            self.inbound = self.algorithms(&value);
+        }
+        if let Some(value) = set(Key::DefaultAuthAlgorithmsUac) {
+            self.outbound = self.algorithms(&value);
+        }
+        let realm = set(Key::DefaultRealm).map(|realm| realm.text).filter(|realm| !realm.is_empty());
+        let acls = std::mem::take(&mut self.acls).iter().map(|section| self.acl(section)).collect();
+        let mut phones = Vec::new();
+        for section in &std::mem::take(&mut self.endpoints) {
+            if phones.len() >= ACCOUNTS_MAX {
+                let what = format!("more than {ACCOUNTS_MAX} phones: the rest is not read");
+                self.remarks.push(section.remark(Weight::Broken, what, "see whether the file is what it should be"));
+                break;
+            }
+            phones.extend(self.phone(section));
+        }
+        let registrations = std::mem::take(&mut self.registrations);
+        let trunks = registrations.iter().filter_map(|section| self.trunk(section)).collect();
+        Accounts::new(phones, trunks, acls, realm.unwrap_or(DEFAULT_REALM).to_owned())
+    }
+
     fn phone(&mut self, section: &Section<'a>) -> Option<Account> {
         let name = section.name();
-        let of_trunk = section.last("outbound_auth").is_some()
-            || self.sections.identifies.contains_key(name)
-            || self.sections.of_trunks.contains(name);
+        let of_trunk = section.last(Key::OutboundAuth).is_some()
+            || self.identifies.contains_key(name)
+            || self.of_trunks.contains(name);
         let aors = self.aors(section);
-        let has_auth = section.last("auth").is_some_and(|auth| auth.list().next().is_some());
+        let has_auth = section.last(Key::Auth).is_some_and(|auth| auth.list().next().is_some());
         if !has_auth {
             if !aors.is_empty() && !of_trunk {
                 let what = format!("[{name}] has no auth, so that anybody could register as it: it is no phone here");
@@ -192,7 +213,7 @@ impl<'a> Builder<'a, '_> {
         }
         let known = self.before.is_some_and(|before| before.by_name(name).is_some());
         let weight = if known { Weight::Broken } else { Weight::Fault };
-        let logins = self.logins(section, "auth", Direction::Inbound, weight);
+        let logins = self.logins(section, Key::Auth, Direction::Inbound, weight);
         if logins.is_empty() {
             return None;
         }
@@ -211,40 +232,40 @@ impl<'a> Builder<'a, '_> {
     /// The AORs of an endpoint that take registrations.
     fn aors(&mut self, section: &Section<'a>) -> Vec<Aor> {
         let mut aors = Vec::new();
-        for name in section.last("aors").iter().flat_map(Value::list) {
-            let Some(aor) = self.sections.aors.get(name).copied() else {
+        for name in section.last(Key::Aors).iter().flat_map(Value::list) {
+            let Some(aor) = self.find("aor", name) else {
                 self.fault(section, format!("[{}] names the AOR {name}, which is not there", section.name()), ADD);
                 continue;
             };
-            let max_contacts = self.number(&aor, "max_contacts").unwrap_or(0);
+            let max_contacts = self.number(&aor, Key::MaxContacts).unwrap_or(0);
             if max_contacts == 0 || aors.iter().any(|other: &Aor| other.name == name) {
                 continue;
             }
-            let replaces = aor.last("remove_existing").is_some_and(|value| is_true(value.text));
+            let replaces = aor.last(Key::RemoveExisting).is_some_and(|value| is_true(value.text));
             let mut seconds = |key| self.number(&aor, key).map(|n| Duration::from_secs(n.into()));
             aors.push(Aor {
                 name: name.to_owned(),
                 max_contacts,
                 when_full: if replaces { WhenFull::RemoveExisting } else { WhenFull::Refuse },
-                minimum_expiration: seconds("minimum_expiration"),
-                default_expiration: seconds("default_expiration"),
-                maximum_expiration: seconds("maximum_expiration"),
+                minimum_expiration: seconds(Key::MinimumExpiration),
+                default_expiration: seconds(Key::DefaultExpiration),
+                maximum_expiration: seconds(Key::MaximumExpiration),
             });
         }
         aors
     }
 
-    fn has_static_contact(&self, section: &Section<'a>) -> bool {
-        let aors = section.last("aors");
-        let mut aors = aors.iter().flat_map(Value::list).filter_map(|name| self.sections.aors.get(name));
-        aors.any(|aor| aor.all("contact").any(|contact| !contact.text.is_empty()))
+    fn has_static_contact(&mut self, section: &Section<'a>) -> bool {
+        let aors = section.last(Key::Aors);
+        let mut aors = aors.iter().flat_map(Value::list).filter_map(|name| self.find("aor", name));
+        aors.any(|aor| aor.all(Key::Contact).any(|contact| !contact.text.is_empty()))
     }
 
     /// What the auths prove that a section names. `weight` is that of one which cannot be used.
-    fn logins(&mut self, section: &Section<'a>, key: &str, direction: Direction, weight: Weight) -> Vec<Login> {
+    fn logins(&mut self, section: &Section<'a>, key: Key, direction: Direction, weight: Weight) -> Vec<Login> {
         let mut logins = Vec::new();
         for name in section.last(key).iter().flat_map(Value::list) {
-            let Some(auth) = self.sections.auths.get(name).copied() else {
+            let Some(auth) = self.find("auth", name) else {
                 let what = format!("[{}] names the auth {name}, which is not there", section.name());
                 self.remarks.push(section.remark(weight, what, ADD));
                 continue;
@@ -262,9 +283,9 @@ impl<'a> Builder<'a, '_> {
     fn login(&mut self, auth: &Section<'a>, direction: Direction) -> Result<Login, (&'static str, &'static str)> {
         let text = |key| auth.last(key).filter(|value| !value.text.is_empty());
         // Asterisk refuses an auth without a user; it does not take the section's name.
-        let username = text("username").ok_or(("has no username", "write username=NAME"))?.text.to_owned();
-        let kind = text("auth_type").map_or("digest", |kind| kind.text);
-        let password = text("password");
+        let username = text(Key::Username).ok_or(("has no username", "write username=NAME"))?.text.to_owned();
+        let kind = text(Key::AuthType).map_or("digest", |kind| kind.text);
+        let password = text(Key::Password);
         if password.is_some_and(|password| password.encoding == Encoding::Other) {
             return Err(("has a password that is not UTF-8", "choose another password, or save the file as UTF-8"));
         }
@@ -281,12 +302,12 @@ impl<'a> Builder<'a, '_> {
             return Err(("has neither a password nor a digest", "write password=… or password_digest=…"));
         }
         let (key, default) = match direction {
-            Direction::Inbound => ("supported_algorithms_uas", self.inbound.clone()),
-            Direction::Outbound => ("supported_algorithms_uac", self.outbound.clone()),
+            Direction::Inbound => (Key::SupportedAlgorithmsUas, self.inbound),
+            Direction::Outbound => (Key::SupportedAlgorithmsUac, self.outbound),
         };
         let wanted = text(key).map_or(default, |value| self.algorithms(&value));
         let served = |algorithm: &Algorithm| credentials.proof(*algorithm).is_some();
-        let mut algorithms: Vec<_> = wanted.into_iter().filter(served).collect();
+        let mut algorithms: Algorithms = wanted.iter().copied().filter(served).collect();
         if algorithms.is_empty() {
             algorithms = Algorithm::ALL.into_iter().filter(served).collect();
             let what = format!("the auth [{}] has no digest for the algorithms that it is to serve", auth.name());
@@ -294,14 +315,15 @@ impl<'a> Builder<'a, '_> {
             self.fault(auth, what, fix);
         }
         let any = direction == Direction::Outbound;
-        let realm = text("realm").map(|realm| realm.text.to_owned()).filter(|realm| !(any && realm == "*"));
+        let realm = text(Key::Realm).map(|realm| realm.text.to_owned()).filter(|realm| !(any && realm == "*"));
         Ok(Login { username, realm, credentials, algorithms })
     }
 
     /// `md5_cred=HEX`, `password_digest=ALGORITHM:HEX`.
     fn digests(&mut self, auth: &Section<'a>) -> Credentials {
         let mut credentials = Credentials::default();
-        for (key, value) in auth.entries().filter(|(key, _)| matches!(*key, "md5_cred" | "password_digest")) {
+        let keys = [Key::Md5Cred, Key::PasswordDigest];
+        for (key, value) in keys.iter().flat_map(|key| auth.all(*key).map(move |value| (key.name(), value))) {
             for part in value.list() {
                 let (name, digest) = part.split_once(':').unwrap_or(("MD5", part));
                 let digest = digest.trim();
@@ -322,28 +344,22 @@ impl<'a> Builder<'a, '_> {
         credentials
     }
 
-    fn algorithms(&mut self, value: &Value<'a>) -> Vec<Algorithm> {
-        let mut algorithms = Vec::new();
-        for name in value.list() {
-            match Algorithm::of(name) {
-                Some(algorithm) if algorithms.contains(&algorithm) => {}
-                Some(algorithm) => algorithms.push(algorithm),
-                None => {
-                    let fix = "use MD5, SHA-256, SHA-512-256";
-                    self.remarks.push(value.remark(Weight::Fault, "an algorithm that is not known", fix));
-                }
-            }
+    fn algorithms(&mut self, value: &Value<'a>) -> Algorithms {
+        let known = value.list().filter_map(Algorithm::of).collect();
+        if value.list().any(|name| Algorithm::of(name).is_none()) {
+            let fix = "use MD5, SHA-256, SHA-512-256";
+            self.remarks.push(value.remark(Weight::Fault, "an algorithm that is not known", fix));
         }
-        algorithms
+        known
     }
 
     fn acl(&mut self, section: &Section<'a>) -> Acl {
         let mut acl = Acl::default();
         for (key, value) in section.entries() {
             let sense = match key {
-                "permit" => Sense::Permit,
-                "deny" => Sense::Deny,
-                "acl" => {
+                key if key == usize::from(Key::Permit) => Sense::Permit,
+                key if key == usize::from(Key::Deny) => Sense::Deny,
+                key if key == usize::from(Key::Acl) => {
                     let fix = "write its permit and deny lines here too";
                     self.remarks.push(value.remark(Weight::Fault, "acl.conf is not read here", fix));
                     continue;
@@ -352,7 +368,11 @@ impl<'a> Builder<'a, '_> {
             };
             for network in value.list().take(NETWORKS_MAX) {
                 if acl.add(sense, network).is_err() {
-                    self.remarks.push(value.remark(Weight::Fault, format!("a {key} that is no network"), NETWORK));
+                    self.remarks.push(value.remark(
+                        Weight::Fault,
+                        format!("a {} that is no network", KEYS[key]),
+                        NETWORK,
+                    ));
                 }
             }
         }
@@ -361,13 +381,13 @@ impl<'a> Builder<'a, '_> {
 
     /// An endpoint that only its address identifies, which `identify` sections list.
     fn only_from(&mut self, section: &Section<'a>) -> Option<Vec<Network>> {
-        let by = section.last("identify_by")?;
+        let by = section.last(Key::IdentifyBy)?;
         if by.list().any(|way| matches!(way, "username" | "auth_username")) || !by.list().any(|way| way == "ip") {
             return None;
         }
         let mut networks = Vec::new();
-        for identify in self.sections.identifies.get(section.name()).into_iter().flatten() {
-            for value in identify.all("match") {
+        for identify in self.identifies.get(section.name()).into_iter().flatten() {
+            for value in identify.all(Key::Match) {
                 for text in value.list().take(NETWORKS_MAX) {
                     match text.parse() {
                         Ok(network) => networks.push(network),
@@ -392,7 +412,7 @@ impl<'a> Builder<'a, '_> {
             let scheme = uri.split_once(':').map(|(scheme, _)| scheme);
             scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("sip") || scheme.eq_ignore_ascii_case("sips"))
         };
-        let (server_uri, client_uri) = (text("server_uri").filter(is_sip), text("client_uri").filter(is_sip));
+        let (server_uri, client_uri) = (text(Key::ServerUri).filter(is_sip), text(Key::ClientUri).filter(is_sip));
         let (Some(server_uri), Some(client_uri)) = (server_uri, client_uri) else {
             let what = format!("the registration [{name}] lacks a server_uri or client_uri that begins with sip:");
             self.fault(section, what, "write both, as in server_uri=sip:provider.example.com");
@@ -406,22 +426,22 @@ impl<'a> Builder<'a, '_> {
             name: name.to_owned(),
             server_uri,
             client_uri,
-            contact_user: text("contact_user"),
-            outbound_proxy: text("outbound_proxy"),
-            transport: text("transport"),
-            endpoint: text("endpoint"),
-            expiration: seconds("expiration").unwrap_or(EXPIRATION),
-            retry_interval: seconds("retry_interval").unwrap_or(RETRY_INTERVAL),
-            forbidden_retry_interval: seconds("forbidden_retry_interval"),
-            logins: self.logins(section, "outbound_auth", Direction::Outbound, weight),
+            contact_user: text(Key::ContactUser),
+            outbound_proxy: text(Key::OutboundProxy),
+            transport: text(Key::Transport),
+            endpoint: text(Key::Endpoint),
+            expiration: seconds(Key::Expiration).unwrap_or(EXPIRATION),
+            retry_interval: seconds(Key::RetryInterval).unwrap_or(RETRY_INTERVAL),
+            forbidden_retry_interval: seconds(Key::ForbiddenRetryInterval),
+            logins: self.logins(section, Key::OutboundAuth, Direction::Outbound, weight),
         })
     }
 
-    fn number(&mut self, section: &Section<'a>, key: &str) -> Option<u32> {
+    fn number(&mut self, section: &Section<'a>, key: Key) -> Option<u32> {
         let value = section.last(key)?;
         let number = value.text.parse().ok();
         if number.is_none() && !value.text.is_empty() {
-            let what = format!("the {key} of [{}] is no number", section.name());
+            let what = format!("the {} of [{}] is no number", key.name(), section.name());
             self.remarks.push(value.remark(Weight::Fault, what, "write a whole number, of seconds where it is a time"));
         }
         number

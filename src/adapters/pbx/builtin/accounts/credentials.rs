@@ -15,7 +15,42 @@ pub struct Login {
     pub credentials: Credentials,
     /// The algorithms to offer, or to answer, in this order: those of Asterisk's settings that the secret can serve.
     /// Asterisk takes MD5 alone unless told otherwise, because some phones give up on a challenge with another one.
-    pub algorithms: Vec<Algorithm>,
+    pub algorithms: Algorithms,
+}
+
+/// Algorithms in an order, each once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Algorithms {
+    list: [Algorithm; 3],
+    len: u8,
+}
+
+/// MD5 alone: what Asterisk takes.
+impl Default for Algorithms {
+    fn default() -> Self {
+        Self { list: [Algorithm::Md5; 3], len: 1 }
+    }
+}
+
+impl std::ops::Deref for Algorithms {
+    type Target = [Algorithm];
+
+    fn deref(&self) -> &[Algorithm] {
+        &self.list[..usize::from(self.len)]
+    }
+}
+
+impl FromIterator<Algorithm> for Algorithms {
+    fn from_iter<I: IntoIterator<Item = Algorithm>>(algorithms: I) -> Self {
+        let mut all = Self { len: 0, ..Self::default() };
+        for algorithm in algorithms {
+            if !all.contains(&algorithm) {
+                all.list[usize::from(all.len)] = algorithm;
+                all.len += 1;
+            }
+        }
+        all
+    }
 }
 
 /// A password, or digests of it for one realm.

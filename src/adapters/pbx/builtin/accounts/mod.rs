@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::wire::asterisk_conf::{self, Remark, Remarks, Weight};
 
-pub use credentials::{Algorithm, Credentials, Login, Proof};
+pub use credentials::{Algorithm, Algorithms, Credentials, Login, Proof};
 pub use disk::{FILE_BYTES_MAX, TOTAL_BYTES_MAX, Watched, changed};
 pub use network::{Acl, Network};
 
@@ -208,7 +208,7 @@ pub fn load(path: &Path, before: Option<&Loaded>) -> Result<Loaded, Box<Broken>>
     let mut disk = disk::Disk::new(path, before.map_or(&[], |loaded| &loaded.files));
     let (text, trouble) = disk.root(path);
     let name = text.name.clone();
-    let mut conf = asterisk_conf::read(text, &mut disk, &build::KEYS);
+    let mut conf = asterisk_conf::read(text, &mut disk, build::KEYS);
     let mut remarks = std::mem::take(&mut conf.remarks);
     let whole = |weight, what, fix| Remark { weight, file: name.clone(), line: 0, what, fix };
     if let Some(trouble) = trouble {

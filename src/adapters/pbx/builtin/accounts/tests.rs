@@ -98,7 +98,7 @@ fn a_file_written_by_hand_gives_its_phones_and_its_trunks() {
 
     let reception = accounts.by_name("6001").expect("a phone");
     assert_eq!(reception.logins[0].username, "6001");
-    assert_eq!(reception.logins[0].algorithms, [Algorithm::Md5]);
+    assert_eq!(*reception.logins[0].algorithms, [Algorithm::Md5]);
     assert_eq!(secret(&reception.logins[0], Algorithm::Sha256), "password pass;word-6001");
     let seconds = |n| Some(Duration::from_secs(n));
     let aor = &reception.aors[0];
@@ -162,12 +162,12 @@ fn a_digest_serves_its_own_algorithm_and_a_password_serves_all() {
     // md5("7001:asterisk:pass-7001"), sha256("7002:asterisk:pass-7002")
     assert_eq!(secret(login("7001"), Algorithm::Md5), "ha1 431c6d49f2a13949fd159b3e86ccbce1");
     assert_eq!(secret(login("7001"), Algorithm::Sha256), "none");
-    assert_eq!(login("7001").algorithms, [Algorithm::Md5]);
-    assert_eq!(login("7002").algorithms, [Algorithm::Sha256, Algorithm::Md5]);
+    assert_eq!(*login("7001").algorithms, [Algorithm::Md5]);
+    assert_eq!(*login("7002").algorithms, [Algorithm::Sha256, Algorithm::Md5]);
     assert!(secret(login("7002"), Algorithm::Sha256).starts_with("ha1 852b81cf6811957b"));
-    assert_eq!(login("7003").algorithms, [Algorithm::Sha256]);
+    assert_eq!(*login("7003").algorithms, [Algorithm::Sha256]);
     assert_eq!(secret(login("7003"), Algorithm::Md5), "none");
-    assert_eq!(login("7004").algorithms, [Algorithm::Md5, Algorithm::Sha256]);
+    assert_eq!(*login("7004").algorithms, [Algorithm::Md5, Algorithm::Sha256]);
     assert_eq!(secret(login("7004"), Algorithm::Sha512_256), "password pass-7004");
 }
 
