@@ -29,7 +29,7 @@ impl fmt::Display for Fault {
 }
 
 /// Who may import whom. What is not named here may not be imported.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("units", &[]),
     ("decision", &["units"]),
     ("takeover", &["units"]),
@@ -45,11 +45,12 @@ const LAYERS: [(&str, &[&str]); 14] = [
         "daemon",
         &["units", "decision", "takeover", "engine", "ports", "config", "host", "sip", "adapters", "control", "store"],
     ),
+    ("demo", &["units", "ports", "config", "host", "sip", "adapters", "control", "daemon"]),
     (
         "cli",
         &[
             "units", "decision", "takeover", "engine", "ports", "config", "host", "adapters", "control", "store",
-            "daemon",
+            "daemon", "demo",
         ],
     ),
     ("main", &["cli"]),
