@@ -13,7 +13,7 @@ use crate::adapters::dns::wire::{FUDGE_S, MESSAGE_BYTES_MAX};
 /// Most bytes over UDP: what passes every path without fragments (RFC 9715 §3.1); we say so in our OPT.
 const UDP_BYTES_MAX: u16 = 1_232;
 
-/// Most aliases that one answer follows; also what ends a circle of them.
+/// Most aliases that one answer follows, more than anybody writes; also what ends a circle of them.
 const ALIASES_MAX: usize = 8;
 
 /// How a request came, which says how long its answer may be.
@@ -109,10 +109,10 @@ impl Authority {
         whole.or_else(|| encode(&answer.truncate(), seal.as_ref(), limit)).ok_or(ResponseCode::ServFail)
     }
 
-    /// Judges a request's TSIG in the order of RFC 8945 §5.2. `None`: it is no TSIG.
+    /// Judges a request's TSIG in the order of RFC 8945 §5.2. `None`: no request has such a one (§4.2, §5.2.2.1).
     fn seal(&self, record: &Record<TSIG>, request: &Message, bytes: &[u8], now_s: u64) -> Option<Seal> {
         let asked = &record.data;
-        if record.dns_class != DNSClass::ANY || record.ttl != 0 {
+        if record.dns_class != DNSClass::ANY || asked.error.is_some() {
             return None;
         }
         let seal = |key: Option<&TSigner>, time_s: u64, error: Option<TsigError>, other: Vec<u8>| Seal {
@@ -128,8 +128,12 @@ impl Authority {
             return Some(seal(None, now_s, Some(TsigError::BadKey), Vec::new()));
         };
         let (signed, _) = signed_bitmessage_to_buf(bytes, None, true).ok()?;
-        // In constant time, and only the whole MAC: a truncated one is none (RFC 8945 §5.2.2.1 leaves that to us).
-        if key.verify(&signed, &asked.mac).is_err() {
+        let length = key.sign(&signed).ok()?.len();
+        if !((length / 2).max(10)..=length).contains(&asked.mac.len()) {
+            return None;
+        }
+        // In constant time. A truncated MAC is refused like a wrong one, and a TTL that is not 0 was signed by nobody.
+        if record.ttl != 0 || key.verify(&signed, &asked.mac).is_err() {
             return Some(seal(None, now_s, Some(TsigError::BadSig), Vec::new()));
         }
         if asked.time.abs_diff(now_s) > u64::from(asked.fudge) {
@@ -151,29 +155,31 @@ impl Authority {
         }
         answer.metadata.authoritative = true;
         let mut name = question.name().clone();
-        let mut code = ResponseCode::NoError;
         for _ in 0..ALIASES_MAX {
-            let Some(node) = zone.look_up(&name) else {
-                code = ResponseCode::NXDomain;
-                break;
-            };
+            let Some(node) = zone.look_up(&name) else { return self.deny(answer, ResponseCode::NXDomain) };
             let wanted = node.iter().filter(|(present, _)| rtype == RecordType::ANY || **present == rtype);
             let before = answer.answers.len();
             answer.add_answers(wanted.flat_map(|(_, set)| records(&name, set)));
             if answer.answers.len() > before {
                 answer.additionals = self.addresses(&answer.answers);
-                return code;
+                return ResponseCode::NoError;
             }
-            let Some(alias) = node.get(&RecordType::CNAME) else { break };
+            let Some(alias) = node.get(&RecordType::CNAME) else { return self.deny(answer, ResponseCode::NoError) };
             answer.add_answers(records(&name, alias));
             match alias.values.first() {
                 Some(RData::CNAME(target)) if zone.holds(target) => name = target.0.clone(),
-                _ => return code,
+                _ => return ResponseCode::NoError,
             }
         }
-        if let Some((ttl_s, soa)) = zone.soa() {
+        // A circle is told as an error (RFC 1034 §3.6.2).
+        ResponseCode::ServFail
+    }
+
+    /// Adds the SOA, whose TTL says how long the denial may be kept.
+    fn deny(&self, answer: &mut Message, code: ResponseCode) -> ResponseCode {
+        if let Some((ttl_s, soa)) = self.zone.soa() {
             let ttl_s = ttl_s.min(soa.minimum);
-            answer.add_authority(Record::from_rdata(zone.origin().clone(), ttl_s, RData::SOA(soa.clone())));
+            answer.add_authority(Record::from_rdata(self.zone.origin().clone(), ttl_s, RData::SOA(soa.clone())));
         }
         code
     }

@@ -15,7 +15,7 @@ use crate::adapters::dns::wire::MESSAGE_BYTES_MAX;
 use crate::host::clock;
 
 /// Most TCP connections at once; the next one waits. A robot has a handful, and each may take 64 KiB twice.
-const CONNECTIONS_MAX: usize = 64;
+pub const CONNECTIONS_MAX: usize = 64;
 
 /// How long a connection may stay silent, or take for a request or an answer: some seconds (RFC 7766 §6.2.3).
 const SILENCE_MAX: Duration = Duration::from_secs(10);

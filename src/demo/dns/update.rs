@@ -78,7 +78,7 @@ fn prescan(zone: &Zone, update: &Record) -> Result<(), ResponseCode> {
     let good = match update.dns_class {
         DNSClass::IN => !empty && !is_meta(rtype),
         DNSClass::ANY => update.ttl == 0 && empty && (rtype == RecordType::ANY || !is_meta(rtype)),
-        DNSClass::NONE => update.ttl == 0 && !is_meta(rtype),
+        DNSClass::NONE => update.ttl == 0 && !empty && !is_meta(rtype),
         _ => false,
     };
     if good { Ok(()) } else { Err(ResponseCode::FormErr) }
