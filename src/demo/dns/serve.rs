@@ -18,7 +18,7 @@ use crate::host::clock;
 pub const CONNECTIONS_MAX: usize = 64;
 
 /// How long a connection may stay silent, or take for a request or an answer: some seconds (RFC 7766 §6.2.3).
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+pub const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// The pause after the system refused something (no more files), so that the loop does not spin.
 const PAUSE: Duration = Duration::from_millis(50);

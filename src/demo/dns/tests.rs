@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
-use super::serve::CONNECTIONS_MAX;
+use super::serve::{CONNECTIONS_MAX, SILENCE_MAX};
 use super::update::RECORDS_MAX;
 use super::{Authority, Server, Transport, Zone};
 use crate::adapters::dns::wire::{self, Fault, Request};
@@ -319,7 +319,9 @@ async fn a_silent_connection_is_ended() {
     let (address, _task) = served().await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(&[0]).await.unwrap();
+    let start = tokio::time::Instant::now();
     assert!(matches!(stream.read(&mut [0; 1]).await, Ok(0) | Err(_)));
+    assert!(start.elapsed() < 2 * SILENCE_MAX);
 }
 
 #[tokio::test]

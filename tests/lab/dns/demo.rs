@@ -3,14 +3,12 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 
 use hickory_proto::rr::TSigner;
 use pbx_failover::adapters::dns::wire;
 use pbx_failover::config::{PlainSecret, Secret, TsigAlgorithm, TsigKey};
-use pbx_failover::demo::dns::{Authority, Server, Zone};
 
-use super::{ADMIN_SECRET, KEY, SECRET, ZONE};
+use super::{ADMIN_SECRET, KEY, SECRET};
 
 /// Names the child's test, in whichever test binary this is.
 pub fn argv() -> Vec<String> {
@@ -43,13 +41,14 @@ pub fn keys(algorithm: &str) -> Vec<TSigner> {
 #[test]
 #[ignore = "the child of the rig"]
 fn serve() {
+    use pbx_failover::demo::dns::{Authority, Server, Zone};
     let Ok(addr) = std::env::var("DEMO_DNS_ADDR") else { return };
     let text = std::fs::read_to_string(std::env::var("DEMO_DNS_ZONE").unwrap()).unwrap();
     let authority =
-        Authority::new(Zone::parse(ZONE, &text).unwrap(), keys(&std::env::var("DEMO_DNS_ALGORITHM").unwrap()));
+        Authority::new(Zone::parse(super::ZONE, &text).unwrap(), keys(&std::env::var("DEMO_DNS_ALGORITHM").unwrap()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let server = Server::bind(addr.parse().unwrap()).await.unwrap();
-        server.serve(Arc::new(Mutex::new(authority))).await;
+        server.serve(std::sync::Arc::new(std::sync::Mutex::new(authority))).await;
     });
 }
