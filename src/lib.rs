@@ -7,6 +7,8 @@
 //!                       │
 //!                      cli                speaks to people
 //!                       │
+//!                     demo                the product on loopback; nothing below knows of it
+//!                       │
 //!                     daemon              the one loop, the one clock
 //!             ┌─────────┼─────────┐
 //!         adapters   control    store     touch the world; siblings never import each other
@@ -45,6 +47,7 @@ pub mod config; // failover.yaml, each mistake with its line and fix
 pub mod control; // HTTP over the unix socket, its reading half over TCP, the client
 pub mod daemon; // the loop, its tasks, start and end
 pub mod decision; // fall and rise, Internet quorum, verdict, stall guard
+pub mod demo; // what the demo brings along instead of the world: a name server on loopback
 pub mod engine; // the state table, the epoch's rules, what a person may ask
 pub mod host; // what this machine offers to adapters
 pub mod ports; // traits: Probe, EpochStore, Names, Pbx, Courier and those that come later

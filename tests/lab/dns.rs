@@ -1,5 +1,6 @@
-//! BIND, Knot and PowerDNS with the zone lab.test; between them and us, where wanted, a [`Proxy`].
+//! BIND, Knot, PowerDNS and the demo's own server with the zone lab.test; between them and us, where wanted, a [`Proxy`].
 
+pub mod demo;
 mod forgetful;
 mod proxy;
 
@@ -46,11 +47,15 @@ pub enum Kind {
     Knot,
     /// PowerDNS Authoritative Server with its SQLite backend.
     PowerDns,
+    /// The demo's own, as [`demo`] starts it.
+    Demo,
 }
 
 impl Kind {
-    /// All three.
-    pub const ALL: [Self; 3] = [Self::Bind, Self::Knot, Self::PowerDns];
+    /// All.
+    pub const ALL: [Self; 4] = [Self::Bind, Self::Knot, Self::PowerDns, Self::Demo];
+    /// Those that people run.
+    pub const REAL: [Self; 3] = [Self::Bind, Self::Knot, Self::PowerDns];
 
     /// Whether it is installed, with what the rig needs besides.
     pub fn installed(self) -> bool {
@@ -58,6 +63,7 @@ impl Kind {
             Self::Bind => &["named", "nsupdate", "dig", "setpriv"],
             Self::Knot => &["knotd", "nsupdate", "dig", "setpriv"],
             Self::PowerDns => &["pdns_server", "pdnsutil", "sqlite3", "nsupdate", "dig", "setpriv"],
+            Self::Demo => &["nsupdate", "dig", "setpriv"],
         })
     }
 }
@@ -130,10 +136,14 @@ impl DnsServer {
             Kind::Bind => bind(&dir, addr, &options),
             Kind::Knot => knot(&dir, addr, &options),
             Kind::PowerDns => power_dns(&dir, addr, &options),
+            Kind::Demo => demo::argv(),
         };
         let argv: Vec<&str> =
             options.prefix.iter().map(String::as_str).chain(argv.iter().map(String::as_str)).collect();
         let process = Running::start_with(&argv, &dir.join("log"), |command| {
+            if kind == Kind::Demo {
+                command.envs(demo::environment(&zone_file(&dir, addr, &options), addr, &options.algorithm));
+            }
             if let Some(shift) = &options.clock {
                 assert_ne!(kind, Kind::Bind, "named cannot run under faketime; shift the clock of its client");
                 shift_clock(command, shift);

@@ -25,6 +25,7 @@ macro_rules! on_each_server {
             #[test] fn bind() { with_server(Kind::Bind, body) }
             #[test] fn knot() { with_server(Kind::Knot, body) }
             #[test] fn power_dns() { with_server(Kind::PowerDns, body) }
+            #[test] fn demo() { with_server(Kind::Demo, body) }
         }
     )*};
 }

@@ -54,3 +54,8 @@ fn a_dead_primary_is_replaced_with_knot() {
 fn a_dead_primary_is_replaced_with_powerdns() {
     a_dead_primary_is_replaced(Kind::PowerDns);
 }
+
+#[test]
+fn a_dead_primary_is_replaced_with_the_demos_own_server() {
+    a_dead_primary_is_replaced(Kind::Demo);
+}

@@ -29,7 +29,7 @@ impl fmt::Display for Fault {
 }
 
 /// Who may import whom. What is not named here may not be imported.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("wire", &[]),
     ("units", &[]),
     ("decision", &["units"]),
@@ -46,11 +46,12 @@ const LAYERS: [(&str, &[&str]); 15] = [
         "daemon",
         &["units", "decision", "takeover", "engine", "ports", "config", "host", "sip", "adapters", "control", "store"],
     ),
+    ("demo", &["units", "ports", "config", "host", "sip", "adapters", "control", "daemon"]),
     (
         "cli",
         &[
             "units", "decision", "takeover", "engine", "ports", "config", "host", "adapters", "control", "store",
-            "daemon",
+            "daemon", "demo",
         ],
     ),
     ("main", &["cli"]),

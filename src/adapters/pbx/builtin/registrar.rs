@@ -218,7 +218,7 @@ impl Registrar {
         let nonce = self.nonces.make(now);
         let mut asked: Vec<(&str, Algorithm)> = Vec::new();
         for login in logins {
-            for algorithm in &login.algorithms {
+            for algorithm in login.algorithms.iter() {
                 let one = (login.realm.as_deref().unwrap_or(default_realm), *algorithm);
                 if !asked.contains(&one) {
                     asked.push(one);
