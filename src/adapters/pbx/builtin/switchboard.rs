@@ -207,7 +207,7 @@ impl Switchboard {
             Ask::Resolve => Some(Wish::Resolve {
                 line: placed.line,
                 uri: account.outbound_proxy.as_ref().unwrap_or(&account.server_uri).clone(),
-                transport: None,
+                transport: account.transport,
             }),
             Ask::Connect(server) => Some(Wish::Connect(placed.line, server)),
             Ask::Send { server, bytes } => {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::network::{Acl, Network, Sense};
 use super::{ACCOUNTS_MAX, Account, Accounts, Algorithm, Algorithms, Aor, Credentials, Login, TrunkAccount, WhenFull};
+use crate::config::SipTransport;
 use crate::wire::asterisk_conf::{Conf, Encoding, Remarks, Section, Value, Weight};
 
 /// A key by its name, and its place in the list of all.
@@ -34,6 +35,7 @@ keys! {
     RemoveExisting "remove_existing"
     IdentifyBy "identify_by"
     Transport "transport"
+    Protocol "protocol"
     MinimumExpiration "minimum_expiration"
     DefaultExpiration "default_expiration"
     MaximumExpiration "maximum_expiration"
@@ -405,6 +407,22 @@ impl<'a> Builder<'a, '_> {
         Some(networks)
     }
 
+    /// How the transport is spoken that a registration names.
+    fn protocol(&mut self, section: &Section<'a>) -> Option<SipTransport> {
+        let named = section.last(Key::Transport)?;
+        let transport = self.find("transport", named.text)?;
+        match transport.last(Key::Protocol).map_or("udp", |protocol| protocol.text).to_ascii_lowercase().as_str() {
+            "udp" => Some(SipTransport::Udp),
+            "tcp" => Some(SipTransport::Tcp),
+            "tls" => Some(SipTransport::Tls),
+            other => {
+                let what = format!("the transport of [{}] is {other}, which is not spoken here", section.name());
+                self.remarks.push(named.remark(Weight::Fault, what, "name one with protocol=udp, tcp or tls"));
+                None
+            }
+        }
+    }
+
     fn trunk(&mut self, section: &Section<'a>) -> Option<TrunkAccount> {
         let name = section.name();
         let text = |key| section.last(key).map(|value| value.text.to_owned()).filter(|text| !text.is_empty());
@@ -421,6 +439,7 @@ impl<'a> Builder<'a, '_> {
         let before = self.before.and_then(|before| before.trunks().iter().find(|trunk| trunk.name == name));
         let known = before.is_some_and(|trunk| !trunk.logins.is_empty());
         let weight = if known { Weight::Broken } else { Weight::Fault };
+        let transport = self.protocol(section);
         let mut seconds = |key| self.number(section, key).filter(|n| *n > 0).map(|n| Duration::from_secs(n.into()));
         Some(TrunkAccount {
             name: name.to_owned(),
@@ -428,7 +447,7 @@ impl<'a> Builder<'a, '_> {
             client_uri,
             contact_user: text(Key::ContactUser),
             outbound_proxy: text(Key::OutboundProxy),
-            transport: text(Key::Transport),
+            transport,
             endpoint: text(Key::Endpoint),
             expiration: seconds(Key::Expiration).unwrap_or(EXPIRATION),
             retry_interval: seconds(Key::RetryInterval).unwrap_or(RETRY_INTERVAL),

@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::config::SipTransport;
 use crate::wire::asterisk_conf::{self, Remark, Remarks, Weight};
 
 pub use credentials::{Algorithm, Algorithms, Credentials, Login, Proof};
@@ -94,8 +95,8 @@ pub struct TrunkAccount {
     pub contact_user: Option<String>,
     /// Through what it registers.
     pub outbound_proxy: Option<String>,
-    /// The section of the transport that it names.
-    pub transport: Option<String>,
+    /// How it speaks, where its URI does not say: the protocol of the transport that it names.
+    pub transport: Option<SipTransport>,
     /// The endpoint of its calls.
     pub endpoint: Option<String>,
     /// What it asks for.

@@ -136,6 +136,24 @@ fn a_file_written_by_hand_gives_its_phones_and_its_trunks() {
     assert_eq!(trunks[1].forbidden_retry_interval, None);
 }
 
+#[test]
+fn a_trunk_speaks_as_its_transport_says() {
+    let conf = |protocol: &str| {
+        format!(
+            "[t]\ntype=transport\nprotocol={protocol}\n[p]\ntype=registration\ntransport=t\n\
+             server_uri=sip:provider.example.com\nclient_uri=sip:1@provider.example.com\n"
+        )
+    };
+    let spoken = |protocol| {
+        let loaded = Site::new(&[("pjsip.conf", &conf(protocol))]).load(None).unwrap_or_else(|broken| broken.rest);
+        (loaded.accounts.trunks()[0].transport, loaded.remarks.len())
+    };
+    assert_eq!(spoken("TCP").0, Some(SipTransport::Tcp));
+    assert_eq!(spoken("tls").0, Some(SipTransport::Tls));
+    let (transport, remarks) = spoken("wss");
+    assert!(transport.is_none() && remarks > spoken("udp").1);
+}
+
 const EXPIRATION_S: Duration = Duration::from_secs(3600);
 const RETRY_S: Duration = Duration::from_secs(60);
 
