@@ -270,21 +270,22 @@ impl Reader<'_> {
             Place::Outside => return self.fault(line.number, "a key before any section", "move it into a section"),
         };
         let Some(key) = self.keys.find(key) else { return };
-        let value = trim(value.strip_prefix(b">").unwrap_or(value));
-
         let stored = &self.conf.sections[section as usize];
         let earlier = self.conf.entries_of(stored).iter().rposition(|entry| adds && entry.key == key);
         let Some(earlier) = earlier.map(|at| stored.first as usize + at) else {
-            if let Some(entry) = self.value(key, value, line.number) {
+            let value = if adds { value } else { value.strip_prefix(b">").unwrap_or(value) };
+            if let Some(entry) = self.value(key, trim(value), line.number) {
                 self.keep(section, entry, line.number);
             }
             return;
         };
+        // What is added begins right after the sign, spaces included.
         let joined = [self.conf.piece(self.conf.entries[earlier].value).as_bytes(), value].concat();
+        let joined = trim(&joined);
         if joined.len() > LINE_BYTES_MAX {
             return self.fault(line.number, "the value is longer than Asterisk reads", "make it shorter");
         }
-        if let Some(entry) = self.value(key, &joined, line.number) {
+        if let Some(entry) = self.value(key, joined, line.number) {
             self.conf.entries[earlier] = entry;
         }
     }

@@ -99,7 +99,34 @@ fn an_addition_goes_to_the_first_section_of_its_name_or_to_the_one_that_it_descr
 
 #[test]
 fn a_value_can_be_added_to() {
-    assert_eq!(sections("[x]\na=1\na=2\na += ,3\nb+=4\n"), ["x a=1 a=2,3 b=4"]);
+    assert_eq!(sections("[x]\na=1\na=2\na += 3 \nb+= 4\nb+=> 5\n"), ["x a=1 a=2 3 b=4> 5"]);
+}
+
+#[test]
+fn the_corners_of_the_format_are_read_as_asterisk_reads_them() {
+    let root = include_bytes!("../../../tests/data/pjsip/odd/pjsip.conf");
+    let included = include_str!("../../../tests/data/pjsip/odd/inc.conf");
+    let mut folder = Folder(BTreeMap::from([("inc.conf", included.as_bytes().to_vec())]));
+    let conf = read(Text { name: "root".into(), bytes: root.to_vec() }, &mut folder, &["username", "password"]);
+    assert_eq!(remarks(&conf), [""; 0]);
+    let told = conf.sections().map(|section| {
+        let value = |key: usize| section.last(key).map_or("", |value| value.text);
+        format!("{}/{} {}", section.name(), value(0), value(1))
+    });
+    // What `pjsip show auths` and `pjsip show auth NAME` of Asterisk 22.10.1 printed.
+    let printed = [
+        "o1/o1 b c",
+        "o2/o2b p;q",
+        "O3/o3 three",
+        "o4/o4 b",
+        "o5/o5 b c",
+        "o7/o7 ab => c",
+        "o8/o8 > 4",
+        "o9/o9 after",
+        "oa/oa pa",
+        "p1/p1by a",
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), printed);
 }
 
 #[test]

@@ -400,6 +400,69 @@ fn split(text: &str) -> Vec<String> {
     parts.map(|(n, part)| if n == 0 { format!("{part}\n") } else { format!("[{part}\n") }).collect()
 }
 
+/// Words of which accounts are made, in any order.
+fn words() -> impl Strategy<Value = String> {
+    let word = prop::sample::select(vec![
+        "[1]\n",
+        "[2](1)\n",
+        "[1](+)\n",
+        "[t](!)\n",
+        "type=endpoint\n",
+        "type=auth\n",
+        "type=aor\n",
+        "type=identify\n",
+        "type=registration\n",
+        "type=acl\n",
+        "type=global\n",
+        "auth=1\n",
+        "auth=,1,2,\n",
+        "aors=1,2\n",
+        "max_contacts=1\n",
+        "max_contacts=99999999999\n",
+        "username=u\n",
+        "password=p\n",
+        "password=\n",
+        "password_digest=MD5:,:\n",
+        "auth_type=md5\n",
+        "supported_algorithms_uas=SHA-256,md5,x\n",
+        "identify_by=ip\n",
+        "match=::/0,!,/\n",
+        "permit=1.2.3.4/33\n",
+        "deny=0.0.0.0/0\n",
+        "endpoint=1\n",
+        "server_uri=sip:\n",
+        "client_uri=SIP:x\n",
+        "expiration=0\n",
+        "default_realm=\n",
+        "outbound_auth=1\n",
+        "acl=x\n",
+        "minimum_expiration=-1\n",
+        "#include *\n",
+        "#tryinclude ../?*/*\n",
+    ]);
+    prop::collection::vec(word, 0..60).prop_map(|words| words.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_a_file_says_a_phone_has_a_login_with_an_algorithm_and_an_aor(text in words()) {
+        let site = Site::new(&[("sub/pjsip.conf", &text)]);
+        let loaded = load(&site.path("sub/pjsip.conf"), None).unwrap_or_else(|broken| broken.rest);
+        for phone in loaded.accounts.phones() {
+            prop_assert!(!phone.aors.is_empty() && !phone.logins.is_empty());
+            prop_assert!(phone.logins.iter().all(|l| !l.algorithms.is_empty() && !l.username.is_empty()));
+            prop_assert!(phone.aors.iter().all(|aor| aor.max_contacts > 0));
+            prop_assert!(loaded.accounts.by_name(&phone.name).is_some());
+            prop_assert!(loaded.accounts.by_aor(&phone.aors[0].name).any(|(found, _)| found == phone));
+        }
+        let is_broken = loaded.remarks.iter().any(|remark| remark.weight == Weight::Broken);
+        prop_assert_eq!(load(&site.path("sub/pjsip.conf"), Some(&loaded)).is_err(), is_broken);
+        prop_assert!(!changed(&loaded.files));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -424,7 +487,7 @@ proptest! {
 }
 
 #[test]
-fn two_hundred_thousand_lines_are_read_in_a_moment() {
+fn each_of_many_phones_is_found() {
     let text: String = (0..15_000).map(|n| phone(&format!("{n:06}"))).collect();
     let site = Site::new(&[("pjsip.conf", &text)]);
     let loaded = site.good(None);
