@@ -74,6 +74,7 @@ enum Order {
     View(oneshot::Sender<View>),
     RegisterTrunks,
     ReleaseTrunks(oneshot::Sender<Result<(), String>>),
+    Contacts(String, oneshot::Sender<Vec<String>>),
     Stop,
 }
 
@@ -126,6 +127,13 @@ impl Handle {
         view.await.ok()
     }
 
+    /// The contacts of an address of record.
+    pub async fn contacts(&self, record: &str) -> Vec<String> {
+        let (answer, contacts) = oneshot::channel();
+        let _ = self.orders.send(Order::Contacts(record.to_owned(), answer)).await;
+        contacts.await.unwrap_or_default()
+    }
+
     /// Begins to register its trunks.
     pub async fn register_trunks(&self) {
         let _ = self.orders.send(Order::RegisterTrunks).await;
@@ -169,6 +177,15 @@ struct Living {
     /// The files as they were read last, whether they were taken or not.
     read: Vec<accounts::Watched>,
     trouble: Option<String>,
+    changing: Changing,
+}
+
+/// Whether a change of the files was seen that may not be over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Changing {
+    No,
+    /// Seen at the last look. A sync tool may take a file away for a moment, so it is read at the next.
+    Seen,
 }
 
 impl Living {
@@ -229,7 +246,7 @@ impl Living {
         }
         tracing::info!(phones = loaded.accounts.phones().len(), "the built-in PBX listens");
         let read = loaded.files.clone();
-        Ok(Self { plan, exchange, keeper, loaded, read, trouble })
+        Ok(Self { plan, exchange, keeper, loaded, read, trouble, changing: Changing::No })
     }
 
     async fn serve(mut self, mut orders: mpsc::Receiver<Order>) {
@@ -240,6 +257,7 @@ impl Living {
                 order = orders.recv() => match order {
                     Some(Order::View(answer)) => drop(answer.send(self.view())),
                     Some(Order::RegisterTrunks) => self.exchange.with(|board, now| ((), board.register_trunks(now))),
+                    Some(Order::Contacts(record, answer)) => drop(answer.send(self.contacts(&record))),
                     Some(Order::ReleaseTrunks(answer)) => drop(spawn_local(release(Rc::clone(&self.exchange), answer))),
                     Some(Order::Stop) | None => break,
                 },
@@ -255,6 +273,13 @@ impl Living {
         }
         self.keep().await;
         tracing::info!("the built-in PBX no longer listens");
+    }
+
+    fn contacts(&self, record: &str) -> Vec<String> {
+        self.exchange.with(|board, now| {
+            let contacts = board.registrar().bindings.of(record, now).map(|binding| binding.uri.to_string()).collect();
+            (contacts, Vec::new())
+        })
     }
 
     fn view(&self) -> View {
@@ -276,9 +301,15 @@ impl Living {
     /// Takes changed accounts, once they have settled; broken ones leave those in use.
     async fn look(&mut self) {
         let (path, read, before) = (self.plan.accounts.clone(), self.read.clone(), Arc::clone(&self.loaded));
-        let looked =
-            spawn_blocking(move || accounts::changed(&read).then(|| accounts::load(&path, Some(&before)))).await;
-        let Ok(Some(outcome)) = looked else { return };
+        if !spawn_blocking(move || accounts::changed(&read)).await.unwrap_or(false) {
+            return;
+        }
+        if self.changing == Changing::No {
+            self.changing = Changing::Seen;
+            return;
+        }
+        self.changing = Changing::No;
+        let Ok(outcome) = spawn_blocking(move || accounts::load(&path, Some(&before))).await else { return };
         match outcome {
             Ok(loaded) => {
                 tracing::info!(phones = loaded.accounts.phones().len(), "the accounts changed and were read");
