@@ -8,3 +8,4 @@ mod deliveries;
 mod dns;
 mod epoch;
 mod pbx;
+mod registrars;

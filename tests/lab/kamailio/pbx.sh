@@ -47,7 +47,7 @@ start() {
   stop >/dev/null
   mkdir -p "$DIR/loaded"
   cp "$WORK/accounts.cfg" "$WORK/trunks/uacreg" "$DIR/loaded/"
-  @PREFIX@ kamailio -f "$DIR/kamailio.cfg" -P "$DIR/pid" -G "$DIR/pgid" -Y "$DIR" -m 32 -M 4 -E >>"$DIR/kamailio.log" 2>&1 \
+  @PREFIX@ kamailio -f "$DIR/kamailio.cfg" -P "$DIR/pid" -G "$DIR/pgid" -Y "$DIR" -m @MEMORY@ -M 16 -E >>"$DIR/kamailio.log" 2>&1 \
     || { tail -n 1 "$DIR/kamailio.log"; exit 1; }
   until_true 5 answers || { echo "kamailio does not answer its control socket"; exit 1; }
   echo "kamailio started"
