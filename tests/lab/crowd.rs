@@ -47,7 +47,7 @@ impl<'a> Crowd<'a> {
         self
     }
 
-    /// By the newer sipp, which answers a challenge of SHA-256.
+    /// By the newer sipp, which answers a challenge of SHA-256 and whose clock steps by 1 ms.
     pub fn modern(mut self, suite: &Suite) -> Self {
         self.program = suite.program("usr/bin/sipp");
         self
@@ -112,7 +112,9 @@ pub struct Outcome {
     pub retransmissions: u64,
     /// How long all took, seconds.
     pub seconds: f64,
-    /// How long each request with credentials waited for its 200, ms, sorted. sipp's clock steps by 4 ms here.
+    /// How many were registered after so many seconds, each second.
+    pub progress: Vec<(f64, u64)>,
+    /// How long each request with credentials waited for its 200, ms, sorted. The clock of Debian's own sipp steps by 4 ms.
     pub waits_ms: Vec<f64>,
 }
 
@@ -129,24 +131,34 @@ impl Outcome {
         self.waits_ms.get((self.waits_ms.len() * per_mille / 1_000).min(last)).copied().unwrap_or(f64::NAN)
     }
 
+    /// When so many per mille of all phones were registered, to the second; `None`: never.
+    pub fn after_s(&self, per_mille: u64) -> Option<f64> {
+        let enough = (self.registered + self.failed) * per_mille / 1_000;
+        self.progress.iter().find(|(_, registered)| *registered >= enough).map(|(seconds, _)| *seconds)
+    }
+
     /// All were registered, and nothing was sent twice.
     pub fn is_clean(&self) -> bool {
         self.registered > 0 && self.failed == 0 && self.retransmissions == 0
     }
 
-    /// From sipp's two tables: the last line of the counts is the total.
+    /// From sipp's two tables. In that of counts each line is a second, with the totals so far.
     fn read(counts: &str, times: &str) -> Self {
-        let mut lines = counts.lines();
-        let head: Vec<_> = lines.next().unwrap_or_default().split(';').collect();
-        let last: Vec<_> = lines.next_back().unwrap_or_default().split(';').collect();
-        let column = |name: &str| {
+        let mut lines = counts.lines().map(|line| line.split(';').collect::<Vec<_>>());
+        let head = lines.next().unwrap_or_default();
+        let column = |line: &[&str], name: &str| {
             let at = head.iter().position(|title| *title == name).expect("a column of sipp's table");
-            last.get(at).copied().unwrap_or_default()
+            line.get(at).copied().unwrap_or_default().to_owned()
         };
-        let count = |name: &str| column(name).parse().unwrap_or(0);
+        let count = |line: &[&str], name: &str| column(line, name).parse().unwrap_or(0);
         // `2026-11-20\t10:00:00.000000\t1795672706.997057`
-        let moment = |name: &str| column(name).split_whitespace().last().and_then(|s| s.parse::<f64>().ok());
-        let span = moment("CurrentTime").zip(moment("StartTime")).map_or(0.0, |(end, begin)| end - begin);
+        let moment = |line: &[&str], name: &str| {
+            column(line, name).split_whitespace().last().and_then(|seconds| seconds.parse::<f64>().ok()).unwrap_or(0.0)
+        };
+        let lines: Vec<_> = lines.collect();
+        let since = |line: &Vec<&str>| moment(line, "CurrentTime") - moment(line, "StartTime");
+        let progress: Vec<_> = lines.iter().map(|line| (since(line), count(line, "SuccessfulCall(C)"))).collect();
+        let last = lines.last().cloned().unwrap_or_default();
         // `date;milliseconds;name of the timer`
         let wait = |line: &str| {
             let mut fields = line.split(';').skip(1);
@@ -156,10 +168,11 @@ impl Outcome {
         let mut waits_ms: Vec<_> = times.lines().filter_map(wait).collect();
         waits_ms.sort_by(f64::total_cmp);
         Self {
-            registered: count("SuccessfulCall(C)"),
-            failed: count("FailedCall(C)"),
-            retransmissions: count("Retransmissions(C)"),
-            seconds: span,
+            registered: count(&last, "SuccessfulCall(C)"),
+            failed: count(&last, "FailedCall(C)"),
+            retransmissions: count(&last, "Retransmissions(C)"),
+            seconds: since(&last),
+            progress,
             waits_ms,
         }
     }

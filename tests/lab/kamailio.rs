@@ -144,7 +144,9 @@ impl Kamailio {
     pub fn new(setup: Setup) -> Self {
         let dir = tempfile::Builder::new().prefix("kam").tempdir().expect("temporary directory");
         let kamailio = Self { setup, dir };
-        std::fs::create_dir_all(kamailio.work_dir().join("trunks")).expect("working directory");
+        for name in ["accounts", "trunks"] {
+            std::fs::create_dir_all(kamailio.work_dir().join(name)).expect("working directory");
+        }
         kamailio.write_work_dir();
         let fill = |text: &str| kamailio.fill(text);
         std::fs::write(kamailio.path("kamailio.cfg"), fill(include_str!("kamailio/kamailio.cfg"))).expect("config");
@@ -307,15 +309,7 @@ impl Kamailio {
 
     fn write_work_dir(&self) {
         let work = self.work_dir();
-        let mut accounts = String::from("event_route[htable:mod-init] {\n");
-        for (user, password) in &self.setup.accounts {
-            let _ = writeln!(accounts, "  $sht(accounts=>{user}) = \"{password}\";");
-        }
-        if self.setup.accounts.is_empty() {
-            accounts.push_str("  return;\n");
-        }
-        accounts.push_str("}\n");
-        std::fs::write(work.join("accounts.cfg"), accounts).expect("accounts");
+        write_accounts(&work.join("accounts"), &self.setup);
         write_trunks(&work.join("trunks"), &self.setup);
     }
 
@@ -357,9 +351,18 @@ impl Drop for Kamailio {
     }
 }
 
-/// The table `uacreg` of db_text: one line a row, `:` between columns.
+/// The table `htable` of db_text: one line a row, `:` between columns.
+fn write_accounts(dir: &Path, setup: &Setup) {
+    let head = "id(int,auto) key_name(string) key_type(int) value_type(int) key_value(string) expires(int) \n";
+    let row = |(id, (user, password)): (usize, &(String, String))| {
+        format!("{}:{}:0:0:{}:0\n", id + 1, escape(user), escape(password))
+    };
+    let rows = setup.accounts.iter().enumerate().map(row);
+    write_table(dir, "htable", 2, &std::iter::once(head.to_owned()).chain(rows).collect::<String>());
+}
+
+/// The table `uacreg`.
 fn write_trunks(dir: &Path, setup: &Setup) {
-    let escape = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:");
     let mut table = String::from(
         "id(int,auto) l_uuid(string) l_username(string) l_domain(string) r_username(string) r_domain(string) \
          realm(string) auth_username(string) auth_password(string) auth_ha1(string,null) auth_proxy(string) \
@@ -371,7 +374,15 @@ fn write_trunks(dir: &Path, setup: &Setup) {
         let (password, realm) = (escape(password), escape(&setup.realm));
         let _ = writeln!(table, "{id}:{name}:{name}:{host}:{user}:{host}:{realm}:{user}:{password}::{proxy}:300:0:0::");
     }
-    std::fs::write(dir.join("uacreg"), table).expect("trunks");
-    std::fs::write(dir.join("version"), "id(int,auto) table_name(string) table_version(int) \n1:uacreg:5\n")
-        .expect("table versions");
+    write_table(dir, "uacreg", 5, &table);
+}
+
+fn write_table(dir: &Path, name: &str, version: u32, text: &str) {
+    let versions = format!("id(int,auto) table_name(string) table_version(int) \n1:{name}:{version}\n");
+    std::fs::write(dir.join(name), text).expect("a table");
+    std::fs::write(dir.join("version"), versions).expect("table versions");
+}
+
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace(':', "\\:")
 }
