@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -65,6 +65,21 @@ pub enum Verb {
     Run {
         /// The configuration file, in place of --config
         file: Option<PathBuf>,
+    },
+    /// Show the whole story on this machine alone: a primary dies, the backup takes over, and gives back
+    Demo {
+        /// Leave it running afterwards, to try the other commands on it
+        #[arg(long)]
+        keep: bool,
+    },
+    /// A process of the demo
+    #[command(hide = true)]
+    DemoPart {
+        /// What it is
+        #[arg(value_enum)]
+        part: Part,
+        /// What it reads, or where it rings
+        file: PathBuf,
     },
     /// Validate the configuration, then prove readiness against the real things
     Check {
@@ -181,6 +196,17 @@ pub enum Verb {
         /// The folder
         dir: Option<PathBuf>,
     },
+}
+
+/// The processes of the demo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// The robot
+    Robot,
+    /// The primary
+    Primary,
+    /// The robot's command that starts the primary
+    StartPrimary,
 }
 
 /// What can be sent as a test.

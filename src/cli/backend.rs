@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::args::Part;
 use super::exit::Trouble;
 pub use crate::control::{Preview, PreviewStep};
 pub use crate::units::finding::{CheckReport, Finding, Level};
+pub use crate::demo::{AfterStory, Ending, Teller, Told};
 use crate::units::journal::HistoryEvent;
 use crate::units::operator::{Reply, Request};
 use crate::units::snapshot::{Explanation, Status};
@@ -60,6 +62,12 @@ pub enum FsmFormat {
 pub trait Backend {
     /// Is the daemon, until it is told to stop.
     fn run(&self, file: &Path) -> Result<(), Trouble>;
+
+    /// Plays the demo, telling it as it happens.
+    fn demo(&self, after: AfterStory, tell: Teller<'_>) -> Result<Ending, Trouble>;
+
+    /// Is a process of the demo.
+    fn demo_part(&self, part: Part, file: &Path) -> Result<(), Trouble>;
 
     /// Validates the configuration, then proves readiness against the real things. A refused file is `Err`.
     fn check(&self, order: CheckOrder) -> Result<CheckReport, Trouble>;

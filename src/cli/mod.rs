@@ -22,7 +22,7 @@ use clap::Parser;
 use serde::Serialize;
 
 use self::args::{Cli, Test, Verb};
-use self::backend::{Backend, CheckOrder, Global, HistoryBounds, Level};
+use self::backend::{AfterStory, Backend, CheckOrder, Ending, Global, HistoryBounds, Level, Told};
 use self::console::{Console, Terminal};
 use self::exit::{Exit, Trouble};
 use crate::units::DeliveryOutcome;
@@ -102,6 +102,8 @@ impl Call<'_> {
     fn verb(&mut self, verb: Verb) -> Result<Exit, Stop> {
         match verb {
             Verb::Run { file } => self.backend.run(file.as_ref().unwrap_or(&self.global.config))?,
+            Verb::Demo { keep } => return self.demo(if keep { AfterStory::Stay } else { AfterStory::End }),
+            Verb::DemoPart { part, file } => self.backend.demo_part(part, &file)?,
             Verb::Check { offline, accept_epoch_record } => {
                 let report = self.backend.check(CheckOrder { offline, accept_epoch_record })?;
                 let page = self.console.page();
@@ -156,6 +158,20 @@ impl Call<'_> {
             Verb::Man { dir: Some(dir) } => manual::write_all(&dir)?,
         }
         Ok(Exit::Done)
+    }
+
+    /// Plays the demo; each line is printed as it happens, with `--json` as one JSON object.
+    fn demo(&mut self, after: AfterStory) -> Result<Exit, Stop> {
+        let (json, page) = (self.global.json, self.console.page());
+        let console = &mut *self.console;
+        let mut tell = |told: Told| {
+            let line = if json { serde_json::to_string(&told)? } else { render::demo::render(&told, &page) };
+            console.out(&line)
+        };
+        Ok(match self.backend.demo(after, &mut tell)? {
+            Ending::Well => Exit::Done,
+            Ending::Interrupted => Exit::Failed,
+        })
     }
 
     /// Prints an answer, as JSON if that is wanted.

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::backend::{Backend, CheckOrder, CheckReport, Finding, FsmFormat, Global, HistoryBounds, Level, Preview};
+use super::args::Part;
+use super::backend::{AfterStory, Backend, CheckOrder, Ending, Teller, CheckReport, Finding, FsmFormat, Global, HistoryBounds, Level, Preview};
 use super::exit::{Exit, Trouble};
 use crate::config::{self, Loading, Refused, tree};
 use crate::control::client::{AskError, Client};
+use crate::demo;
 use crate::daemon::{self, Stopped, readiness};
 use crate::engine::fsm;
 use crate::units::journal::HistoryEvent;
@@ -112,6 +114,29 @@ impl Backend for Real {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
         let runtime = runtime.map_err(|error| no_runtime(&error))?;
         runtime.block_on(daemon::run(file)).map_err(|why| stopped(&why))
+    }
+
+    fn demo(&self, after: AfterStory, tell: Teller<'_>) -> Result<Ending, Trouble> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.map_err(|error| no_runtime(&error))?;
+        let played = runtime.block_on(demo::run(after, tell));
+        played.map_err(|why| {
+            let (what, rest) = why.split_once('\n').unwrap_or((&why, ""));
+            let hint = if rest.is_empty() { "it needs nothing but the loopback network 127.0.0.0/8" } else { rest };
+            Trouble::new(Exit::Failed, what).hint(hint)
+        })
+    }
+
+    fn demo_part(&self, part: Part, file: &Path) -> Result<(), Trouble> {
+        daemon::start_log(false, self.global.verbose);
+        let part = match part {
+            Part::Robot => demo::parts::Part::Robot,
+            Part::Primary => demo::parts::Part::Primary,
+            Part::StartPrimary => demo::parts::Part::StartPrimary,
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.map_err(|error| no_runtime(&error))?;
+        runtime.block_on(part.be(file)).map_err(|why| Trouble::new(Exit::Failed, why))
     }
 
     fn check(&self, order: CheckOrder) -> Result<CheckReport, Trouble> {

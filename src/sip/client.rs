@@ -67,7 +67,8 @@ impl Endpoint {
         Self::new(address, host, port, transport, tls::system_roots)
     }
 
-    fn transport(&self) -> SipTransport {
+    /// How it is asked.
+    pub fn transport(&self) -> SipTransport {
         match self.way {
             Way::Udp => SipTransport::Udp,
             Way::Tcp => SipTransport::Tcp,
@@ -75,8 +76,8 @@ impl Endpoint {
         }
     }
 
-    fn question(&self, method: Method, local: SocketAddr) -> Result<Question, SipEnd> {
-        Question::new(method, &self.host, self.port, self.transport(), local).map_err(SipEnd::NotSent)
+    fn question(&self, method: Method, local: SocketAddr) -> Result<Question, String> {
+        Question::new(method, &self.host, self.port, self.transport(), local)
     }
 
     fn fault(&self, error: &io::Error) -> SipEnd {
@@ -120,24 +121,28 @@ impl SipEnd {
 
 /// Asks OPTIONS and waits for the final answer, at most `timeout`.
 pub async fn options(to: &Endpoint, timeout: Duration) -> SipEnd {
-    ask(to, Method::Options, timeout).await
+    exchange(to, &|local| to.question(Method::Options, local), timeout).await
 }
 
 /// Asks REGISTER without a Contact and without credentials: a working registrar answers 401, and nothing changes.
 pub async fn register_query(to: &Endpoint, timeout: Duration) -> SipEnd {
-    ask(to, Method::Register, timeout).await
+    exchange(to, &|local| to.question(Method::Register, local), timeout).await
 }
 
-async fn ask(to: &Endpoint, method: Method, timeout: Duration) -> SipEnd {
+/// Writes a request for the address that it is sent from; one line when it cannot be written.
+pub type Written<'a> = &'a (dyn Fn(SocketAddr) -> Result<Question, String> + Sync);
+
+/// Sends one request and waits for its final answer, at most `timeout`.
+pub async fn exchange(to: &Endpoint, written: Written<'_>, timeout: Duration) -> SipEnd {
     let deadline = Instant::now() + timeout;
     let mut heard = Heard::default();
     let asked = async {
         match &to.way {
-            Way::Udp => over_udp(to, method, &mut heard).await,
+            Way::Udp => over_udp(to, written, &mut heard).await,
             Way::Tcp => {
                 let stream = TcpStream::connect(to.target).await.map_err(|e| to.fault(&e))?;
                 let local = stream.local_addr().map_err(|e| to.fault(&e))?;
-                over_stream(to, method, stream, local, &mut heard).await
+                over_stream(to, written, stream, local, &mut heard).await
             }
             Way::Tls(tolerant) => {
                 let stream = TcpStream::connect(to.target).await.map_err(|e| to.fault(&e))?;
@@ -145,7 +150,7 @@ async fn ask(to: &Endpoint, method: Method, timeout: Duration) -> SipEnd {
                 let connector = tokio_rustls::TlsConnector::from(tolerant.config());
                 let stream = connector.connect(tolerant.name(), stream).await.map_err(|e| no_tls(to, &e))?;
                 let certificate = tolerant.take_note();
-                match over_stream(to, method, stream, local, &mut heard).await? {
+                match over_stream(to, written, stream, local, &mut heard).await? {
                     SipEnd::Final { reply, .. } => Ok(SipEnd::Final { reply, certificate }),
                     other => Ok(other),
                 }
@@ -177,11 +182,11 @@ impl Heard {
 /// Sends at 0, 0.5, 1.5, 3.5, 7.5, … s (RFC 3261 §17.1.2.2, timer E) until a final answer; the caller bounds it.
 ///
 /// The socket is connected, so that datagrams of others are dropped and a received ICMP refusal is seen at once.
-async fn over_udp(to: &Endpoint, method: Method, heard: &mut Heard) -> Result<SipEnd, SipEnd> {
+async fn over_udp(to: &Endpoint, written: Written<'_>, heard: &mut Heard) -> Result<SipEnd, SipEnd> {
     let any: IpAddr = if to.target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).await.map_err(|e| to.fault(&e))?;
     socket.connect(to.target).await.map_err(|e| to.fault(&e))?;
-    let question = to.question(method, socket.local_addr().map_err(|e| to.fault(&e))?)?;
+    let question = written(socket.local_addr().map_err(|e| to.fault(&e))?).map_err(SipEnd::NotSent)?;
     let mut resend = Resend::default();
     let mut datagram = vec![0_u8; MESSAGE_BYTES_MAX];
     loop {
@@ -203,12 +208,12 @@ async fn over_udp(to: &Endpoint, method: Method, heard: &mut Heard) -> Result<Si
 /// Sends once: a stream carries it or breaks (RFC 3261 §17.1.2.2: no timer E).
 async fn over_stream<S: AsyncRead + AsyncWrite + Unpin>(
     to: &Endpoint,
-    method: Method,
+    written: Written<'_>,
     mut stream: S,
     local: SocketAddr,
     heard: &mut Heard,
 ) -> Result<SipEnd, SipEnd> {
-    let question = to.question(method, local)?;
+    let question = written(local).map_err(SipEnd::NotSent)?;
     stream.write_all(&question.bytes).await.map_err(|e| to.fault(&e))?;
     stream.flush().await.map_err(|e| to.fault(&e))?;
     let mut frames = Frames::default();

@@ -3,6 +3,7 @@
 //! Colour repeats what a word says and never says anything alone. JSON is not made here: it is the snapshot itself.
 
 pub mod check;
+pub mod demo;
 pub mod explain;
 pub mod history;
 pub mod plan;

@@ -1,0 +1,428 @@
+//! What happens in the demo, and what must come of it: the only file that decides that it went well.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hickory_proto::rr::RecordType;
+use jiff::Timestamp;
+use secrecy::SecretString;
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::process::Child;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::dns::{Authority, Server, Zone};
+use super::parts::{self, Part};
+use super::phones::{Phone, Phones};
+use super::receiver::Receiver;
+use super::scene::{PBX_NAME, PHONES, Scene, TRUNK_USER, ZONE};
+use super::watch::Watch;
+use super::{AfterStory, Mood, STORY_MAX, Teller, Told};
+use crate::adapters::dns::wire;
+use crate::adapters::pbx::builtin::{Handle, Service};
+use crate::host::tls;
+use crate::units::operator::{Command, Reply};
+use crate::units::{PlanKind, State, StepState, Verdict};
+
+/// How often everything is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long processes and phones may take to get ready.
+const READY_MAX: Duration = Duration::from_secs(10);
+/// How long a takeover may take here.
+const TAKEOVER_MAX: Duration = Duration::from_secs(10);
+/// How long a failback may take here.
+const FAILBACK_MAX: Duration = Duration::from_secs(10);
+/// How much of the robot's log is shown when something did not happen.
+const LOG_LINES: usize = 15;
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything happened.
+    Well,
+    /// Somebody interrupted it.
+    Interrupted,
+}
+
+/// Plays it, and tells it as it happens.
+///
+/// # Errors
+/// What did not happen, or what this host lacks.
+pub async fn run(after: AfterStory, tell: Teller<'_>) -> Result<Ending, String> {
+    tls::install_provider();
+    let interrupted = interruption().map_err(|error| format!("signals cannot be heard: {error}"))?;
+    tokio::pin!(interrupted);
+    let scene = Arc::new(Scene::set()?);
+    let mut stage = tokio::select! {
+        stage = Stage::build(Arc::clone(&scene), tell) => stage?,
+        () = &mut interrupted => return Ok(Ending::Interrupted),
+    };
+    let played = tokio::select! {
+        played = timeout(STORY_MAX, stage.play()) => played,
+        () = &mut interrupted => return Ok(Ending::Interrupted),
+    };
+    match played {
+        Ok(Ok(())) => {}
+        Ok(Err(why)) => return Err(format!("{why}{}", log_end(&scene))),
+        Err(_) => return Err(format!("the story was not over within {STORY_MAX:?}{}", log_end(&scene))),
+    }
+    if after == AfterStory::Stay {
+        stage.stay()?;
+        interrupted.await;
+    }
+    Ok(Ending::Well)
+}
+
+fn interruption() -> std::io::Result<impl Future<Output = ()>> {
+    let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+        }
+    })
+}
+
+fn log_end(scene: &Scene) -> String {
+    let text = std::fs::read_to_string(scene.log("robot")).unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    let end = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+    if end.is_empty() { String::new() } else { format!("\nthe end of the robot's log:\n{end}") }
+}
+
+/// The primary's process, which is killed and started again.
+type PrimaryProcess = Arc<Mutex<Option<Child>>>;
+
+/// Everything that stands for the world, and what was seen of it.
+struct Stage<'a> {
+    scene: Arc<Scene>,
+    tell: Teller<'a>,
+    began: Instant,
+    // Dropped with the stage: processes are killed, tasks ended.
+    primary: PrimaryProcess,
+    _robot: Child,
+    _tasks: JoinSet<()>,
+    provider: Handle,
+    _provider: Service,
+    zone: Arc<Mutex<Authority>>,
+    phones: Phones,
+    receiver: Receiver,
+    watch: Watch,
+    seen: Seen,
+}
+
+/// What was seen last, so that changes are told.
+#[derive(Default)]
+struct Seen {
+    phones: [Option<IpAddr>; PHONES.len()],
+    dns: Vec<String>,
+    trunk: Vec<String>,
+    received: usize,
+    lines: Vec<String>,
+    killed_at: Option<Instant>,
+}
+
+impl<'a> Stage<'a> {
+    async fn build(scene: Arc<Scene>, tell: Teller<'a>) -> Result<Self, String> {
+        let began = Instant::now();
+        let mut tasks = JoinSet::new();
+        let zone = Zone::parse(ZONE, &scene.zone())?;
+        let key = scene.key();
+        let crate::config::Secret::Plain(secret) = &key.secret else { return Err("no key".to_owned()) };
+        let signer = wire::signer(&key, &SecretString::from(secret.0.clone())).map_err(|fault| format!("{fault:?}"))?;
+        let zone = Arc::new(Mutex::new(Authority::new(zone, vec![signer])));
+        let dns = Server::bind(scene.dns).await.map_err(|error| format!("name server {}: {error}", scene.dns))?;
+        let served = Arc::clone(&zone);
+        tasks.spawn(async move { dns.serve(served).await });
+        for address in scene.internet {
+            let listener = TcpListener::bind(address).await.map_err(|error| format!("{address}: {error}"))?;
+            tasks.spawn(async move {
+                loop {
+                    // A connection is an answer.
+                    drop(listener.accept().await);
+                }
+            });
+        }
+        let keep = scene.folder().join("provider-bindings");
+        let provider = Service::start(parts::plan(scene.provider, scene.provider_accounts(), keep)).await?;
+        let receiver = Receiver::default();
+        let serving = receiver.clone().serve(scene.receiver);
+        tasks.spawn(async move { drop(serving.await) });
+        let primary = PrimaryProcess::default();
+        let bell = UnixListener::bind(scene.bell()).map_err(|error| format!("the demo's bell: {error}"))?;
+        tasks.spawn(answer_bell(bell, Arc::clone(&scene), Arc::clone(&primary)));
+        start_primary(&scene, &primary).await?;
+        let watch = Watch::new(&scene.control(), Timestamp::now())?;
+        let robot = Part::Robot.start(&scene.config(), &scene.log("robot"))?;
+        let phones = Phones::default();
+        for phone in Phone::all(&scene, &phones) {
+            tasks.spawn(phone.live());
+        }
+        Ok(Self {
+            began,
+            tell,
+            primary,
+            _robot: robot,
+            _tasks: tasks,
+            provider: provider.handle(),
+            _provider: provider,
+            zone,
+            phones,
+            receiver,
+            watch,
+            seen: Seen::default(),
+            scene,
+        })
+    }
+
+    fn say(&mut self, who: &'static str, mood: Mood, what: impl Into<String>) -> Result<(), String> {
+        let at_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let told = Told { at_ms, who, what: what.into(), mood };
+        (self.tell)(told).map_err(|error| format!("nobody reads this any more: {error}"))
+    }
+
+    async fn play(&mut self) -> Result<(), String> {
+        let (primary, backup) = (self.scene.primary.ip(), self.scene.backup.ip());
+        self.say("demo", Mood::Chapter, "all is well")?;
+        let said = format!(
+            "primary {} (web {}, SIP {}), backup {backup}, name server {}, provider {}",
+            primary,
+            self.scene.web.port(),
+            self.scene.primary.port(),
+            self.scene.dns,
+            self.scene.provider
+        );
+        self.say("demo", Mood::Plain, said)?;
+        self.until("the robot is armed, phones and trunk are at the primary", READY_MAX, |stage| {
+            let armed = stage.watch.pair.as_ref().is_some_and(|pair| pair.armed.ok && pair.verdict == Verdict::PrimaryUp);
+            armed && stage.all_phones_at(primary) && stage.trunk_is_at(primary) && stage.dns_says(primary)
+        })
+        .await?;
+        self.say("robot", Mood::Good, "armed: it would take over now")?;
+
+        self.say("demo", Mood::Chapter, "the primary dies")?;
+        self.kill_primary().await?;
+        self.until("the backup serves", TAKEOVER_MAX, |stage| stage.state() == Some(State::Active)).await?;
+        self.until("each step, each phone, the trunk, DNS and the ActionURL", TAKEOVER_MAX, |stage| {
+            stage.plan_is_over(PlanKind::Takeover)
+                && stage.all_phones_at(backup)
+                && stage.trunk_is_at(backup)
+                && stage.dns_says(backup)
+                && stage.was_told("/update?", &backup.to_string())
+                && stage.was_told("/page", "")
+        })
+        .await?;
+        self.steps_are_good(PlanKind::Takeover)?;
+        let outage = self.outage(backup)?;
+
+        self.say("demo", Mood::Chapter, "a person gives the service back: pbx-failover failback")?;
+        let command = Command::Failback { wait: false, cut_calls: false, undo: false };
+        let asked = Instant::now();
+        match self.watch.client().post(&command, "the primary is repaired").await {
+            Ok(Reply::Accepted(_)) => {}
+            Ok(Reply::Refused(why)) => return Err(format!("the failback was refused: {why}")),
+            Err(error) => return Err(format!("the failback was not heard: {error}")),
+        }
+        self.until("the primary serves again, and all are at home", FAILBACK_MAX, |stage| {
+            stage.state() == Some(State::Standby)
+                && stage.plan_is_over(PlanKind::Failback)
+                && stage.all_phones_at(primary)
+                && stage.trunk_is_at(primary)
+                && !stage.trunk_is_at(backup)
+                && stage.dns_says(primary)
+                && stage.was_told("/update?", &primary.to_string())
+        })
+        .await?;
+        self.steps_are_good(PlanKind::Failback)?;
+        if TcpStream::connect(self.scene.backup).await.is_ok() {
+            return Err("the backup's PBX still listens after the failback".to_owned());
+        }
+        let home = self.last_phone().saturating_duration_since(asked);
+
+        self.say("demo", Mood::Chapter, "summary")?;
+        self.say("demo", Mood::Good, outage)?;
+        let said = format!("failback: every phone at home {} after it was asked for", seconds(home));
+        self.say("demo", Mood::Good, said)?;
+        let said = format!("trunk, DNS and ActionURL followed both ways; {} phones were served throughout", PHONES.len());
+        self.say("demo", Mood::Good, said.replace(" were served throughout", " moved and came back"))
+    }
+
+    fn stay(&mut self) -> Result<(), String> {
+        let config = self.scene.config().display().to_string();
+        let pid = lock(&self.primary).as_ref().and_then(Child::id).unwrap_or_default();
+        self.say("demo", Mood::Chapter, "it stays: end it with Ctrl-C")?;
+        self.say("demo", Mood::Plain, format!("pbx-failover --config {config} status"))?;
+        self.say("demo", Mood::Plain, format!("pbx-failover --config {config} explain"))?;
+        self.say("demo", Mood::Plain, format!("kill -9 {pid}    # the primary, once more"))
+    }
+
+    async fn kill_primary(&mut self) -> Result<(), String> {
+        let child = lock(&self.primary).take();
+        let Some(mut child) = child else { return Err("there is no primary to kill".to_owned()) };
+        let pid = child.id().unwrap_or_default();
+        self.seen.killed_at = Some(Instant::now());
+        child.kill().await.map_err(|error| format!("the primary cannot be killed: {error}"))?;
+        self.say("demo", Mood::Bad, format!("SIGKILL to the primary (process {pid}): web server and PBX are gone"))
+    }
+
+    /// Looks at everything until it is so, telling what changes.
+    async fn until(&mut self, what: &str, limit: Duration, is_so: impl Fn(&Self) -> bool) -> Result<(), String> {
+        let deadline = Instant::now() + limit;
+        loop {
+            self.look().await?;
+            if is_so(self) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(format!("did not happen within {limit:?}: {what}"));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), String> {
+        for (mood, line) in self.watch.look().await {
+            self.say("robot", mood, line)?;
+        }
+        let dns = lock(&self.zone).zone().texts(PBX_NAME, RecordType::A);
+        if self.seen.dns != dns {
+            self.seen.dns.clone_from(&dns);
+            let said = format!("{PBX_NAME} is {}", self.named(&dns.join(", ")));
+            self.say("dns", Mood::Good, said)?;
+        }
+        let trunk = self.provider.contacts(TRUNK_USER).await;
+        if self.seen.trunk != trunk {
+            self.seen.trunk.clone_from(&trunk);
+            let said = if trunk.is_empty() { "nobody".to_owned() } else { self.named(&trunk.join(", ")) };
+            self.say("trunk", Mood::Good, format!("the provider sends calls to {said}"))?;
+        }
+        let known = self.phones.known();
+        for (number, phone) in known.iter().enumerate() {
+            if self.seen.phones[number] == phone.at {
+                continue;
+            }
+            let was = std::mem::replace(&mut self.seen.phones[number], phone.at);
+            let user = PHONES[number];
+            match phone.at {
+                Some(at) => {
+                    let said = format!("{user} is registered at {}", self.named(&at.to_string()));
+                    self.say("phone", Mood::Good, said)?;
+                }
+                None if was.is_some() => self.say("phone", Mood::Bad, format!("{user} reaches nobody"))?,
+                None => {}
+            }
+        }
+        for message in self.receiver.since(self.seen.received) {
+            self.seen.received += 1;
+            let is_page = message.line.contains("/page");
+            let said = format!("{} {}", message.line, message.body);
+            self.seen.lines.push(said.clone());
+            self.say(if is_page { "pager" } else { "url" }, Mood::Good, format!("received {said}"))?;
+        }
+        Ok(())
+    }
+
+    /// The text with the hosts' names behind their addresses.
+    fn named(&self, text: &str) -> String {
+        let (primary, backup) = (self.scene.primary.ip().to_string(), self.scene.backup.ip().to_string());
+        let name = match (text.contains(&primary), text.contains(&backup)) {
+            (true, false) => " (the primary)",
+            (false, true) => " (the backup)",
+            (true, true) => " (both)",
+            (false, false) => "",
+        };
+        format!("{text}{name}")
+    }
+
+    fn state(&self) -> Option<State> {
+        self.watch.pair.as_ref().map(|pair| pair.state)
+    }
+
+    fn all_phones_at(&self, address: IpAddr) -> bool {
+        self.seen.phones.iter().all(|at| *at == Some(address))
+    }
+
+    fn trunk_is_at(&self, address: IpAddr) -> bool {
+        self.seen.trunk.iter().any(|contact| contact.contains(&format!("@{address}:")))
+    }
+
+    fn dns_says(&self, address: IpAddr) -> bool {
+        self.seen.dns == [address.to_string()]
+    }
+
+    fn was_told(&self, target: &str, what: &str) -> bool {
+        self.seen.lines.iter().any(|line| line.contains(target) && line.contains(what))
+    }
+
+    fn plan_is_over(&self, kind: PlanKind) -> bool {
+        let plan = self.watch.pair.as_ref().and_then(|pair| pair.plan.as_ref()).filter(|plan| plan.name == kind);
+        plan.is_some_and(|plan| {
+            plan.steps.iter().all(|step| !matches!(step.state, StepState::Pending | StepState::Running))
+        })
+    }
+
+    fn steps_are_good(&self, kind: PlanKind) -> Result<(), String> {
+        let plan = self.watch.pair.as_ref().and_then(|pair| pair.plan.as_ref()).filter(|plan| plan.name == kind);
+        let steps = plan.map(|plan| plan.steps.as_slice()).unwrap_or_default();
+        match steps.iter().find(|step| !matches!(step.state, StepState::Done | StepState::Skipped)) {
+            Some(step) => Err(format!("the step {} of the {kind} is {}", step.name, step.state.name())),
+            None => Ok(()),
+        }
+    }
+
+    fn last_phone(&self) -> Instant {
+        self.phones.known().iter().filter_map(|phone| phone.since).max().unwrap_or(self.began)
+    }
+
+    /// The outage as the phones saw it: from the kill until each was told that it is registered again.
+    fn outage(&self, backup: IpAddr) -> Result<String, String> {
+        let killed_at = self.seen.killed_at.ok_or("nobody was killed")?;
+        let known = self.phones.known();
+        let mut back: Vec<Duration> = known
+            .iter()
+            .filter(|phone| phone.at == Some(backup))
+            .filter_map(|phone| Some(phone.since?.saturating_duration_since(killed_at)))
+            .collect();
+        back.sort();
+        let (Some(first), Some(last)) = (back.first(), back.last()) else { return Err("no phone came back".to_owned()) };
+        Ok(format!("takeover: first phone back {} after the kill, last {}", seconds(*first), seconds(*last)))
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts the primary, and waits until it serves.
+async fn start_primary(scene: &Scene, primary: &PrimaryProcess) -> Result<(), String> {
+    let child = Part::Primary.start(&scene.primary_file(), &scene.log("primary"))?;
+    *lock(primary) = Some(child);
+    let serves = async |address: SocketAddr| while TcpStream::connect(address).await.is_err() {
+        sleep(LOOK_EVERY).await;
+    };
+    let both = async {
+        serves(scene.web).await;
+        serves(scene.primary).await;
+    };
+    timeout(READY_MAX, both).await.map_err(|_| {
+        let log = std::fs::read_to_string(scene.log("primary")).unwrap_or_default();
+        format!("the primary does not serve within {READY_MAX:?}: {log}")
+    })
+}
+
+/// The robot's own command `failback.start_primary` rings here.
+async fn answer_bell(bell: UnixListener, scene: Arc<Scene>, primary: PrimaryProcess) {
+    while let Ok((mut ringing, _)) = bell.accept().await {
+        let answer = match start_primary(&scene, &primary).await {
+            Ok(()) => "started".to_owned(),
+            Err(why) => why,
+        };
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut ringing, answer.as_bytes()).await;
+    }
+}

@@ -1,0 +1,114 @@
+//! Tells what the robot says of itself: its checks, its verdict, each transition and each step with its proof.
+//!
+//! It only asks the control socket, as `pbx-failover status` and `history` do.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::Mood;
+use crate::control::client::Client;
+use crate::units::journal::HistoryEvent;
+use crate::units::snapshot::{Pair, PlanStep, Status};
+use crate::units::{PlanId, Step, StepState, Verdict};
+
+/// As much of a proof as fits a line.
+const PROOF_CHARS_MAX: usize = 110;
+
+/// What was told so far.
+pub struct Watch {
+    client: Client,
+    since: Timestamp,
+    transitions: usize,
+    verdict: Option<Verdict>,
+    checks: BTreeMap<String, String>,
+    steps: HashSet<(PlanId, Step, StepState)>,
+    /// What the robot said last.
+    pub pair: Option<Pair>,
+}
+
+impl Watch {
+    /// Of the robot at this control socket; what happened before `since` is not told.
+    ///
+    /// # Errors
+    /// One line.
+    pub fn new(control: &Path, since: Timestamp) -> Result<Self, String> {
+        let client = Client::new(control).map_err(|error| error.to_string())?;
+        let (checks, steps) = (BTreeMap::new(), HashSet::new());
+        Ok(Self { client, since, transitions: 0, verdict: None, checks, steps, pair: None })
+    }
+
+    /// The client, for a person's commands.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Asks once; gives what is new. A robot that does not answer has nothing new.
+    pub async fn look(&mut self) -> Vec<(Mood, String)> {
+        let Ok(Status { mut pairs, .. }) = self.client.get::<Status>("/v1/status").await else { return Vec::new() };
+        if pairs.is_empty() {
+            return Vec::new();
+        }
+        let pair = pairs.remove(0);
+        let mut lines = self.checks(&pair);
+        lines.extend(self.transitions().await);
+        lines.extend(self.steps(&pair));
+        self.pair = Some(pair);
+        lines
+    }
+
+    fn checks(&mut self, pair: &Pair) -> Vec<(Mood, String)> {
+        let mut lines = Vec::new();
+        for check in &pair.checks {
+            let before = self.checks.insert(check.name.clone(), check.verdict.clone());
+            let seen = check.last.as_ref().and_then(|last| last.error.as_ref().or(last.seen.as_ref()));
+            let seen = seen.map(String::as_str).unwrap_or_default();
+            match check.verdict.as_str() {
+                verdict if before.as_deref() == Some(verdict) => {}
+                "down" => lines.push((Mood::Bad, format!("check {} is down: {seen}", check.name))),
+                "up" => lines.push((Mood::Good, format!("check {} is up: {seen}", check.name))),
+                _ => {}
+            }
+        }
+        if self.verdict != Some(pair.verdict) {
+            self.verdict = Some(pair.verdict);
+            let mood = if pair.verdict == Verdict::PrimaryUp { Mood::Good } else { Mood::Plain };
+            lines.push((mood, format!("verdict {}: {}", pair.verdict, pair.verdict_because)));
+        }
+        lines
+    }
+
+    async fn transitions(&mut self) -> Vec<(Mood, String)> {
+        let path = format!("/v1/history?order=oldest&limit=1000&kind=transition&since={}", self.since);
+        let Ok(events) = self.client.get::<Vec<HistoryEvent>>(&path).await else { return Vec::new() };
+        let new = events.iter().skip(self.transitions);
+        let line = |event: &HistoryEvent| {
+            let row = event.row.map(|row| format!(" (row {row})")).unwrap_or_default();
+            (Mood::Plain, format!("{}{row}: {}", event.what, event.because))
+        };
+        let lines = new.map(line).collect();
+        self.transitions = self.transitions.max(events.len());
+        lines
+    }
+
+    fn steps(&mut self, pair: &Pair) -> Vec<(Mood, String)> {
+        let Some(plan) = &pair.plan else { return Vec::new() };
+        let ended = |step: &&PlanStep| !matches!(step.state, StepState::Pending | StepState::Running);
+        let mut lines = Vec::new();
+        for step in plan.steps.iter().filter(ended) {
+            if self.steps.insert((plan.id, step.name, step.state)) {
+                let ms = step.elapsed_ms.map(|ms| format!(" in {ms} ms")).unwrap_or_default();
+                let said = step.proof.as_ref().or(step.error.as_ref()).map(String::as_str).unwrap_or_default();
+                let said: String = said.chars().take(PROOF_CHARS_MAX).collect();
+                let mood = match step.state {
+                    StepState::Done => Mood::Good,
+                    StepState::Skipped => Mood::Plain,
+                    _ => Mood::Bad,
+                };
+                lines.push((mood, format!("{} {} {}{ms}: {said}", plan.name, step.name, step.state.name())));
+            }
+        }
+        lines
+    }
+}
