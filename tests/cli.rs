@@ -11,10 +11,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use pbx_failover::cli::backend::{Backend, CheckOrder, CheckReport, FsmFormat, Global, HistoryBounds, Preview};
+use pbx_failover::cli::args::Part;
+use pbx_failover::cli::backend::{
+    AfterStory, Backend, CheckOrder, CheckReport, Ending, FsmFormat, Global, HistoryBounds, Preview, Teller, Told,
+};
 use pbx_failover::cli::console::Console;
 use pbx_failover::cli::exit::{Exit, Trouble};
 use pbx_failover::cli::render::{Page, Paint};
+use pbx_failover::demo::Mood;
 use pbx_failover::units::journal::HistoryEvent;
 use pbx_failover::units::operator::{Command, Reply, Request};
 use pbx_failover::units::snapshot::{Explanation, Status};
@@ -48,6 +52,18 @@ impl Fake {
 }
 
 impl Backend for Fake {
+    fn demo(&self, after: AfterStory, tell: Teller<'_>) -> Result<Ending, Trouble> {
+        self.called(format!("demo {after:?}"));
+        let told = Told { at_ms: 7, who: "robot", what: "armed".to_owned(), mood: Mood::Good };
+        tell(told).map_err(|error| Trouble::new(Exit::Failed, error.to_string()))?;
+        Ok(if after == AfterStory::Stay { Ending::Interrupted } else { Ending::Well })
+    }
+
+    fn demo_part(&self, part: Part, file: &Path) -> Result<(), Trouble> {
+        self.called(format!("demo-part {part:?} {}", file.display()));
+        Ok(())
+    }
+
     fn run(&self, file: &Path) -> Result<(), Trouble> {
         self.called(format!("run {}", file.display()));
         Ok(())
@@ -560,4 +576,16 @@ fn the_program_bears_a_closed_pipe() {
     let mut said = String::new();
     child.stderr.take().expect("stderr").read_to_string(&mut said).expect("text");
     assert_eq!((status.code(), said.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn the_demo_is_told_as_text_or_json_and_an_interrupted_one_is_no_success() {
+    let world = world(Vec::new());
+    let mut person = typing(&[]);
+    assert_eq!(call(&world, &mut person, "demo"), Exit::Done);
+    assert_eq!(person.out, "  0.007  robot  armed\n");
+    let mut script = Person::default();
+    assert_eq!(call(&world, &mut script, "demo --json --keep"), Exit::Failed);
+    assert_eq!(script.out, "{\"at_ms\":7,\"who\":\"robot\",\"what\":\"armed\",\"mood\":\"good\"}\n");
+    assert_eq!(*world.called.borrow(), ["demo End", "demo Stay"]);
 }

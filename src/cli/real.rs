@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 
 use super::args::Part;
-use super::backend::{AfterStory, Backend, CheckOrder, Ending, Teller, CheckReport, Finding, FsmFormat, Global, HistoryBounds, Level, Preview};
+use super::backend::{
+    AfterStory, Backend, CheckOrder, CheckReport, Ending, Finding, FsmFormat, Global, HistoryBounds, Level, Preview,
+    Teller,
+};
 use super::exit::{Exit, Trouble};
 use crate::config::{self, Loading, Refused, tree};
 use crate::control::client::{AskError, Client};
-use crate::demo;
 use crate::daemon::{self, Stopped, readiness};
+use crate::demo;
 use crate::engine::fsm;
 use crate::units::journal::HistoryEvent;
 use crate::units::operator::{Reply, Request};

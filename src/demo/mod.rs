@@ -46,6 +46,8 @@ pub enum Mood {
     Bad,
     /// Neither.
     Plain,
+    /// To be copied, so never broken into lines.
+    Command,
 }
 
 /// Takes the lines as they come; `Err` when nobody reads them any more.

@@ -16,6 +16,7 @@ use crate::config::SipTransport;
 use crate::host::tls;
 use crate::sip::client::{Endpoint, SipEnd, exchange};
 use crate::sip::digest::{Key, Login};
+use crate::sip::message::question::spelling;
 use crate::sip::message::{Registration, Reply};
 
 /// What a phone asks for: it renews at half of it.
@@ -46,11 +47,6 @@ impl Phones {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many are registered at this address.
-    pub fn at(&self, address: IpAddr) -> usize {
-        self.known().iter().filter(|phone| phone.at == Some(address)).count()
-    }
-
     fn note(&self, number: usize, at: Option<IpAddr>) {
         let known = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner)[number];
         if known.at != at {
@@ -76,7 +72,7 @@ impl Phone {
             number,
             password: scene.password(user),
             transport: if number + 1 == PHONES.len() { SipTransport::Tcp } else { SipTransport::Udp },
-            dns: scene.dns,
+            dns: scene.other_dns,
             port: scene.primary.port(),
             phones: phones.clone(),
         };
@@ -122,7 +118,8 @@ impl Phone {
         let Ok(endpoint) = endpoint else { return false };
         let registrar = format!("sip:{PBX_NAME}:{}", self.port);
         let record = format!("sip:{user}@{PBX_NAME}");
-        let contact = format!("sip:{user}@127.0.0.1:{}", 40_000 + self.number);
+        let (_, parameter, _) = spelling(self.transport);
+        let contact = format!("sip:{user}@127.0.0.1:{}{parameter}", 40_000 + self.number);
         let mut ask = async |authorization: Option<(u16, &str)>| {
             *cseq += 1;
             let registration = Registration {

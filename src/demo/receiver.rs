@@ -7,6 +7,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{Method, Uri};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 /// More messages than any demo sends.
 const MESSAGES_MAX: usize = 1000;
@@ -18,6 +19,8 @@ pub struct Received {
     pub line: String,
     /// The body.
     pub body: String,
+    /// When.
+    pub at: Instant,
 }
 
 /// What came so far.
@@ -45,7 +48,7 @@ impl Receiver {
 async fn take(State(receiver): State<Receiver>, method: Method, uri: Uri, body: String) -> &'static str {
     let mut all = receiver.0.lock().unwrap_or_else(PoisonError::into_inner);
     if all.len() < MESSAGES_MAX {
-        all.push(Received { line: format!("{method} {uri}"), body });
+        all.push(Received { line: format!("{method} {uri}"), body, at: Instant::now() });
     }
     "thank you\n"
 }

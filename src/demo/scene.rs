@@ -1,6 +1,6 @@
 //! Who is where: addresses and ports of one demo, its folder, and every file in it.
 //!
-//! All addresses are of the loopback network (127.0.0.0/8), which needs no rights; a demo takes a /24 of its own at
+//! All addresses are of the loopback network (127.0.0.0/8), which needs no rights; a demo takes networks of its own at
 //! random, so that several can run beside each other and beside whatever else listens on this host.
 
 use std::fs;
@@ -8,6 +8,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -39,8 +40,10 @@ pub struct Scene {
     pub backup: SocketAddr,
     /// Where the provider listens.
     pub provider: SocketAddr,
-    /// Where the name server listens.
+    /// Where the zone's master listens.
     pub dns: SocketAddr,
+    /// Where its other name server listens: phones ask there.
+    pub other_dns: SocketAddr,
     /// Where ActionURLs go.
     pub receiver: SocketAddr,
     /// Two strangers that stand for the Internet.
@@ -56,20 +59,23 @@ impl Scene {
         let cannot = |what: &str, error: io::Error| format!("{what}: {error}");
         let folder = tempfile::Builder::new().prefix("pbx-failover-demo-").tempdir();
         let folder = folder.map_err(|error| cannot("no temporary folder can be made; set TMPDIR", error))?;
-        // 127.64.0.0 and above: what else uses loopback addresses (resolvers, containers) uses the lower ones.
-        let (second, third) = (fastrand::u8(64..=254), fastrand::u8(..));
-        let host = |last: u8| IpAddr::V4(Ipv4Addr::new(127, second, third, last));
-        let alone = |last: u8| free(&[host(last)]).map(|port| SocketAddr::new(host(last), port));
-        let sip = free(&[host(10), host(20)])?;
+        // 127.64.0.0 and above: what else uses loopback addresses (resolvers, containers) uses the lower ones. Each
+        // site is a network of its own, as in the world.
+        let (second, third) = (fastrand::u8(64..=254), fastrand::u8(..=240));
+        let host = |site: u8, last: u8| IpAddr::V4(Ipv4Addr::new(127, second, third + site, last));
+        let alone = |address: IpAddr| free(&[address]).map(|port| SocketAddr::new(address, port));
+        let (primary, backup) = (host(1, 10), host(2, 20));
+        let sip = free(&[primary, backup])?;
         let scene = Self {
             secret: secret()?,
-            primary: SocketAddr::new(host(10), sip),
-            backup: SocketAddr::new(host(20), sip),
-            web: alone(10)?,
-            provider: alone(30)?,
-            dns: alone(40)?,
-            receiver: alone(50)?,
-            internet: [alone(60)?, alone(61)?],
+            primary: SocketAddr::new(primary, sip),
+            backup: SocketAddr::new(backup, sip),
+            web: alone(primary)?,
+            provider: alone(host(3, 30))?,
+            dns: alone(host(4, 40))?,
+            other_dns: alone(host(5, 41))?,
+            receiver: alone(host(6, 50))?,
+            internet: [alone(host(7, 60))?, alone(host(8, 61))?],
             folder,
         };
         scene.write().map_err(|error| cannot("the demo's files cannot be written", error))?;
@@ -132,9 +138,7 @@ impl Scene {
     /// The zone as it is while all is well.
     pub fn zone(&self) -> String {
         let (ns, primary) = (self.dns.ip(), self.primary.ip());
-        format!(
-            "@ 60 IN SOA ns hostmaster 1 3600 600 86400 1\n@ 60 IN NS ns\nns 60 IN A {ns}\npbx 1 IN A {primary}\n"
-        )
+        format!("@ 60 IN SOA ns hostmaster 1 3600 600 86400 1\n@ 60 IN NS ns\nns 60 IN A {ns}\npbx 1 IN A {primary}\n")
     }
 
     fn write(&self) -> io::Result<()> {
@@ -171,7 +175,7 @@ impl Scene {
     }
 
     fn settings(&self) -> String {
-        let Self { web, primary, backup, dns, receiver, internet: [one, other], secret, .. } = self;
+        let Self { web, primary, backup, dns, other_dns, receiver, internet: [one, other], secret, .. } = self;
         let (a, b, sip) = (primary.ip(), backup.ip(), primary.port());
         let exe = std::env::current_exe().unwrap_or_else(|_| "pbx-failover".into());
         let folder = self.folder().display();
@@ -191,7 +195,7 @@ impl Scene {
              \x20 trunks: {{ {TRUNK}: {{}} }}\n\
              sync: {{ settle: 0s }}\n\
              dns:\n  updates:\n  - server: {dns}\n    zone: {ZONE}\n\
-             \x20   key: {{ name: demo-key, secret: \"{secret}\" }}\n    ttl: 1\n    verify: [\"{dns}\"]\n    records: [{PBX_NAME}]\n\
+             \x20   key: {{ name: demo-key, secret: \"{secret}\" }}\n    ttl: 1\n    verify: [\"{other_dns}\"]\n    records: [{PBX_NAME}]\n\
              action_urls:\n- name: provider\n  events: [takeover, failback]\n\
              \x20 url: \"http://{receiver}/update?name={{{{ dns_name }}}}&ip={{{{ active_address }}}}\"\n\
              \x20 body: {{ event: \"{{{{ event }}}}\", epoch: \"{{{{ epoch }}}}\" }}\n\
@@ -213,11 +217,26 @@ fn account(user: &str, password: &str, digest: &str) -> String {
     )
 }
 
+impl Drop for Scene {
+    /// Removes the folder. A process that was just killed may still have made a file in it meanwhile: once more then.
+    fn drop(&mut self) {
+        const TRIES: usize = 50;
+        const PAUSE: Duration = Duration::from_millis(20);
+        for _ in 0..TRIES {
+            match fs::remove_dir_all(self.folder.path()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => std::thread::sleep(PAUSE),
+                _ => return,
+            }
+        }
+    }
+}
+
 /// A text that nobody can guess, and that is base64 as a TSIG secret has to be.
 fn secret() -> Result<String, String> {
     let mut bytes = [0; 32];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| "the system gives no random numbers".to_owned())?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    // Sixteen letters, two for each byte.
+    Ok(bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|half| char::from(b'a' + half)).collect())
 }
 
 fn private(path: &Path, text: &str) -> io::Result<()> {

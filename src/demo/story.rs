@@ -16,9 +16,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::dns::{Authority, Server, Zone};
 use super::parts::{self, Part};
 use super::phones::{Phone, Phones};
-use super::receiver::Receiver;
+use super::receiver::{Received, Receiver};
 use super::scene::{PBX_NAME, PHONES, Scene, TRUNK_USER, ZONE};
-use super::watch::Watch;
+use super::watch::{Said, Watch};
 use super::{AfterStory, Mood, STORY_MAX, Teller, Told};
 use crate::adapters::dns::wire;
 use crate::adapters::pbx::builtin::{Handle, Service};
@@ -69,8 +69,10 @@ pub async fn run(after: AfterStory, tell: Teller<'_>) -> Result<Ending, String> 
         Err(_) => return Err(format!("the story was not over within {STORY_MAX:?}{}", log_end(&scene))),
     }
     if after == AfterStory::Stay {
-        stage.stay()?;
-        interrupted.await;
+        tokio::select! {
+            stayed = stage.stay() => stayed?,
+            () = &mut interrupted => {}
+        }
     }
     Ok(Ending::Well)
 }
@@ -100,6 +102,7 @@ struct Stage<'a> {
     scene: Arc<Scene>,
     tell: Teller<'a>,
     began: Instant,
+    began_at: Timestamp,
     // Dropped with the stage: processes are killed, tasks ended.
     primary: PrimaryProcess,
     _robot: Child,
@@ -118,24 +121,27 @@ struct Stage<'a> {
 struct Seen {
     phones: [Option<IpAddr>; PHONES.len()],
     dns: Vec<String>,
-    trunk: Vec<String>,
-    received: usize,
-    lines: Vec<String>,
+    trunk: Vec<(String, String)>,
+    /// Call-IDs of trunk registrations that were made before the last blow: they prove nothing any more.
+    old_registrations: Vec<String>,
+    received: Vec<String>,
     killed_at: Option<Instant>,
 }
 
 impl<'a> Stage<'a> {
     async fn build(scene: Arc<Scene>, tell: Teller<'a>) -> Result<Self, String> {
-        let began = Instant::now();
+        let (began, began_at) = (Instant::now(), Timestamp::now());
         let mut tasks = JoinSet::new();
         let zone = Zone::parse(ZONE, &scene.zone())?;
         let key = scene.key();
         let crate::config::Secret::Plain(secret) = &key.secret else { return Err("no key".to_owned()) };
         let signer = wire::signer(&key, &SecretString::from(secret.0.clone())).map_err(|fault| format!("{fault:?}"))?;
         let zone = Arc::new(Mutex::new(Authority::new(zone, vec![signer])));
-        let dns = Server::bind(scene.dns).await.map_err(|error| format!("name server {}: {error}", scene.dns))?;
-        let served = Arc::clone(&zone);
-        tasks.spawn(async move { dns.serve(served).await });
+        for address in [scene.dns, scene.other_dns] {
+            let dns = Server::bind(address).await.map_err(|error| format!("name server {address}: {error}"))?;
+            let served = Arc::clone(&zone);
+            tasks.spawn(async move { dns.serve(served).await });
+        }
         for address in scene.internet {
             let listener = TcpListener::bind(address).await.map_err(|error| format!("{address}: {error}"))?;
             tasks.spawn(async move {
@@ -154,7 +160,7 @@ impl<'a> Stage<'a> {
         let bell = UnixListener::bind(scene.bell()).map_err(|error| format!("the demo's bell: {error}"))?;
         tasks.spawn(answer_bell(bell, Arc::clone(&scene), Arc::clone(&primary)));
         start_primary(&scene, &primary).await?;
-        let watch = Watch::new(&scene.control(), Timestamp::now())?;
+        let watch = Watch::new(&scene.control(), began_at)?;
         let robot = Part::Robot.start(&scene.config(), &scene.log("robot"))?;
         let phones = Phones::default();
         for phone in Phone::all(&scene, &phones) {
@@ -162,6 +168,7 @@ impl<'a> Stage<'a> {
         }
         Ok(Self {
             began,
+            began_at,
             tell,
             primary,
             _robot: robot,
@@ -177,10 +184,21 @@ impl<'a> Stage<'a> {
         })
     }
 
-    fn say(&mut self, who: &'static str, mood: Mood, what: impl Into<String>) -> Result<(), String> {
-        let at_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let told = Told { at_ms, who, what: what.into(), mood };
+    fn ms(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn told(&self, who: &'static str, mood: Mood, what: impl Into<String>) -> Told {
+        Told { at_ms: self.ms(Instant::now()), who, what: what.into(), mood }
+    }
+
+    fn tell(&mut self, told: Told) -> Result<(), String> {
         (self.tell)(told).map_err(|error| format!("nobody reads this any more: {error}"))
+    }
+
+    fn say(&mut self, who: &'static str, mood: Mood, what: impl Into<String>) -> Result<(), String> {
+        let told = self.told(who, mood, what);
+        self.tell(told)
     }
 
     async fn play(&mut self) -> Result<(), String> {
@@ -196,7 +214,8 @@ impl<'a> Stage<'a> {
         );
         self.say("demo", Mood::Plain, said)?;
         self.until("the robot is armed, phones and trunk are at the primary", READY_MAX, |stage| {
-            let armed = stage.watch.pair.as_ref().is_some_and(|pair| pair.armed.ok && pair.verdict == Verdict::PrimaryUp);
+            let armed =
+                stage.watch.pair.as_ref().is_some_and(|pair| pair.armed.ok && pair.verdict == Verdict::PrimaryUp);
             armed && stage.all_phones_at(primary) && stage.trunk_is_at(primary) && stage.dns_says(primary)
         })
         .await?;
@@ -219,6 +238,7 @@ impl<'a> Stage<'a> {
 
         self.say("demo", Mood::Chapter, "a person gives the service back: pbx-failover failback")?;
         let command = Command::Failback { wait: false, cut_calls: false, undo: false };
+        self.forget_trunk();
         let asked = Instant::now();
         match self.watch.client().post(&command, "the primary is repaired").await {
             Ok(Reply::Accepted(_)) => {}
@@ -230,7 +250,7 @@ impl<'a> Stage<'a> {
                 && stage.plan_is_over(PlanKind::Failback)
                 && stage.all_phones_at(primary)
                 && stage.trunk_is_at(primary)
-                && !stage.trunk_is_at(backup)
+                && !stage.trunk_was_at(backup)
                 && stage.dns_says(primary)
                 && stage.was_told("/update?", &primary.to_string())
         })
@@ -243,25 +263,34 @@ impl<'a> Stage<'a> {
 
         self.say("demo", Mood::Chapter, "summary")?;
         self.say("demo", Mood::Good, outage)?;
-        let said = format!("failback: every phone at home {} after it was asked for", seconds(home));
-        self.say("demo", Mood::Good, said)?;
-        let said = format!("trunk, DNS and ActionURL followed both ways; {} phones were served throughout", PHONES.len());
-        self.say("demo", Mood::Good, said.replace(" were served throughout", " moved and came back"))
+        self.say("demo", Mood::Good, format!("failback: last phone at home {} after it was asked for", seconds(home)))?;
+        self.say("demo", Mood::Good, "trunk, DNS and ActionURL followed both ways; each step was proved")
     }
 
-    fn stay(&mut self) -> Result<(), String> {
+    /// Goes on telling, for whoever tries the other commands.
+    async fn stay(&mut self) -> Result<(), String> {
         let config = self.scene.config().display().to_string();
         let pid = lock(&self.primary).as_ref().and_then(Child::id).unwrap_or_default();
-        self.say("demo", Mood::Chapter, "it stays: end it with Ctrl-C")?;
-        self.say("demo", Mood::Plain, format!("pbx-failover --config {config} status"))?;
-        self.say("demo", Mood::Plain, format!("pbx-failover --config {config} explain"))?;
-        self.say("demo", Mood::Plain, format!("kill -9 {pid}    # the primary, once more"))
+        self.say("demo", Mood::Chapter, "it stays until you end it with Ctrl-C; try, in another terminal:")?;
+        for line in [
+            format!("pbx-failover --config {config} status"),
+            format!("pbx-failover --config {config} explain"),
+            format!("kill -9 {pid}"),
+            format!("pbx-failover --config {config} failback"),
+        ] {
+            self.say("demo", Mood::Command, line)?;
+        }
+        loop {
+            self.look().await?;
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     async fn kill_primary(&mut self) -> Result<(), String> {
         let child = lock(&self.primary).take();
         let Some(mut child) = child else { return Err("there is no primary to kill".to_owned()) };
         let pid = child.id().unwrap_or_default();
+        self.forget_trunk();
         self.seen.killed_at = Some(Instant::now());
         child.kill().await.map_err(|error| format!("the primary cannot be killed: {error}"))?;
         self.say("demo", Mood::Bad, format!("SIGKILL to the primary (process {pid}): web server and PBX are gone"))
@@ -282,56 +311,84 @@ impl<'a> Stage<'a> {
         }
     }
 
+    /// Looks at everything once, and tells what is new in the order in which it happened.
     async fn look(&mut self) -> Result<(), String> {
-        for (mood, line) in self.watch.look().await {
-            self.say("robot", mood, line)?;
-        }
-        let dns = lock(&self.zone).zone().texts(PBX_NAME, RecordType::A);
-        if self.seen.dns != dns {
-            self.seen.dns.clone_from(&dns);
-            let said = format!("{PBX_NAME} is {}", self.named(&dns.join(", ")));
-            self.say("dns", Mood::Good, said)?;
-        }
-        let trunk = self.provider.contacts(TRUNK_USER).await;
-        if self.seen.trunk != trunk {
-            self.seen.trunk.clone_from(&trunk);
-            let said = if trunk.is_empty() { "nobody".to_owned() } else { self.named(&trunk.join(", ")) };
-            self.say("trunk", Mood::Good, format!("the provider sends calls to {said}"))?;
-        }
-        let known = self.phones.known();
-        for (number, phone) in known.iter().enumerate() {
-            if self.seen.phones[number] == phone.at {
-                continue;
-            }
-            let was = std::mem::replace(&mut self.seen.phones[number], phone.at);
-            let user = PHONES[number];
-            match phone.at {
-                Some(at) => {
-                    let said = format!("{user} is registered at {}", self.named(&at.to_string()));
-                    self.say("phone", Mood::Good, said)?;
-                }
-                None if was.is_some() => self.say("phone", Mood::Bad, format!("{user} reaches nobody"))?,
-                None => {}
-            }
-        }
-        for message in self.receiver.since(self.seen.received) {
-            self.seen.received += 1;
-            let is_page = message.line.contains("/page");
-            let said = format!("{} {}", message.line, message.body);
-            self.seen.lines.push(said.clone());
-            self.say(if is_page { "pager" } else { "url" }, Mood::Good, format!("received {said}"))?;
-        }
-        Ok(())
+        let mut news = self.of_robot().await;
+        news.extend(self.of_dns());
+        news.extend(self.of_trunk().await);
+        news.extend(self.of_phones());
+        news.extend(self.of_receiver());
+        news.sort_by_key(|told| told.at_ms);
+        news.into_iter().try_for_each(|told| self.tell(told))
     }
 
-    /// The text with the hosts' names behind their addresses.
+    async fn of_robot(&mut self) -> Vec<Told> {
+        let said = self.watch.look().await;
+        let told = said.into_iter().map(|Said { at, mood, what }| {
+            let since = at.and_then(|at| u64::try_from(at.duration_since(self.began_at).as_millis()).ok());
+            Told { at_ms: since.unwrap_or_else(|| self.ms(Instant::now())), who: "robot", what, mood }
+        });
+        told.collect()
+    }
+
+    fn of_dns(&mut self) -> Option<Told> {
+        let dns = lock(&self.zone).zone().texts(PBX_NAME, RecordType::A);
+        let is_new = std::mem::replace(&mut self.seen.dns, dns) != self.seen.dns;
+        is_new.then(|| self.told("dns", Mood::Good, format!("{PBX_NAME} is {}", self.named(&self.seen.dns.join(", ")))))
+    }
+
+    async fn of_trunk(&mut self) -> Option<Told> {
+        let trunk = self.provider.contacts(TRUNK_USER).await;
+        if std::mem::replace(&mut self.seen.trunk, trunk) == self.seen.trunk {
+            return None;
+        }
+        let contact = |(uri, call_id): &(String, String)| {
+            let left = if self.seen.old_registrations.contains(call_id) { ", left over until it expires" } else { "" };
+            format!("{}{left}", self.named(uri))
+        };
+        let contacts: Vec<_> = self.seen.trunk.iter().map(contact).collect();
+        let said = if contacts.is_empty() { "nobody".to_owned() } else { contacts.join(" and ") };
+        Some(self.told("trunk", Mood::Good, format!("the provider sends calls to {said}")))
+    }
+
+    /// Those that came to the same place since the last look are told together.
+    fn of_phones(&mut self) -> Vec<Told> {
+        let known = self.phones.known();
+        let changed = |number: &usize| known[*number].at != self.seen.phones[*number];
+        let mut changed: Vec<usize> = (0..known.len()).filter(changed).collect();
+        changed.sort_by_key(|number| (known[*number].at, known[*number].since));
+        let mut news = Vec::new();
+        for group in changed.chunk_by(|one, other| known[*one].at == known[*other].at) {
+            let names: Vec<_> = group.iter().map(|number| PHONES[*number]).collect();
+            let last = group.last().and_then(|number| known[*number].since);
+            let (mood, what) = match known[group[0]].at {
+                Some(at) => (Mood::Good, format!("{} registered at {}", names.join(" "), self.named(&at.to_string()))),
+                None => (Mood::Bad, format!("{} reach nobody", names.join(" "))),
+            };
+            news.push(Told { at_ms: self.ms(last.unwrap_or(self.began)), who: "phone", what, mood });
+        }
+        self.seen.phones = known.map(|phone| phone.at);
+        news
+    }
+
+    fn of_receiver(&mut self) -> Vec<Told> {
+        let mut news = Vec::new();
+        for Received { line, body, at } in self.receiver.since(self.seen.received.len()) {
+            let who = if line.contains("/page") { "pager" } else { "url" };
+            let what = format!("{line} {body}");
+            self.seen.received.push(what.clone());
+            news.push(Told { at_ms: self.ms(at), who, what, mood: Mood::Good });
+        }
+        news
+    }
+
+    /// An address, or what holds one, with the name of its host behind.
     fn named(&self, text: &str) -> String {
-        let (primary, backup) = (self.scene.primary.ip().to_string(), self.scene.backup.ip().to_string());
-        let name = match (text.contains(&primary), text.contains(&backup)) {
-            (true, false) => " (the primary)",
-            (false, true) => " (the backup)",
-            (true, true) => " (both)",
-            (false, false) => "",
+        let is = |address: IpAddr| text.contains(&address.to_string());
+        let name = match (is(self.scene.primary.ip()), is(self.scene.backup.ip())) {
+            (true, _) => " (the primary)",
+            (_, true) => " (the backup)",
+            _ => "",
         };
         format!("{text}{name}")
     }
@@ -344,8 +401,20 @@ impl<'a> Stage<'a> {
         self.seen.phones.iter().all(|at| *at == Some(address))
     }
 
+    /// Whether the provider holds a contact there that was made since the last blow.
     fn trunk_is_at(&self, address: IpAddr) -> bool {
-        self.seen.trunk.iter().any(|contact| contact.contains(&format!("@{address}:")))
+        let is_new = |call_id: &String| !self.seen.old_registrations.contains(call_id);
+        self.seen.trunk.iter().any(|(uri, call_id)| uri.contains(&format!("@{address}:")) && is_new(call_id))
+    }
+
+    fn trunk_was_at(&self, address: IpAddr) -> bool {
+        self.seen.trunk.iter().any(|(uri, _)| uri.contains(&format!("@{address}:")))
+    }
+
+    /// From now on only new registrations of the trunk count.
+    fn forget_trunk(&mut self) {
+        let held = self.seen.trunk.iter().map(|(_, call_id)| call_id.clone());
+        self.seen.old_registrations.extend(held);
     }
 
     fn dns_says(&self, address: IpAddr) -> bool {
@@ -353,7 +422,7 @@ impl<'a> Stage<'a> {
     }
 
     fn was_told(&self, target: &str, what: &str) -> bool {
-        self.seen.lines.iter().any(|line| line.contains(target) && line.contains(what))
+        self.seen.received.iter().any(|line| line.contains(target) && line.contains(what))
     }
 
     fn plan_is_over(&self, kind: PlanKind) -> bool {
@@ -386,7 +455,9 @@ impl<'a> Stage<'a> {
             .filter_map(|phone| Some(phone.since?.saturating_duration_since(killed_at)))
             .collect();
         back.sort();
-        let (Some(first), Some(last)) = (back.first(), back.last()) else { return Err("no phone came back".to_owned()) };
+        let (Some(first), Some(last)) = (back.first(), back.last()) else {
+            return Err("no phone came back".to_owned());
+        };
         Ok(format!("takeover: first phone back {} after the kill, last {}", seconds(*first), seconds(*last)))
     }
 }
@@ -403,8 +474,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 async fn start_primary(scene: &Scene, primary: &PrimaryProcess) -> Result<(), String> {
     let child = Part::Primary.start(&scene.primary_file(), &scene.log("primary"))?;
     *lock(primary) = Some(child);
-    let serves = async |address: SocketAddr| while TcpStream::connect(address).await.is_err() {
-        sleep(LOOK_EVERY).await;
+    let serves = async |address: SocketAddr| {
+        while TcpStream::connect(address).await.is_err() {
+            sleep(LOOK_EVERY).await;
+        }
     };
     let both = async {
         serves(scene.web).await;

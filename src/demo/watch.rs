@@ -5,9 +5,19 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Mood;
+
+/// What the robot says: when it happened, where it tells that, and what.
+pub struct Said {
+    /// When; now, where it does not tell.
+    pub at: Option<Timestamp>,
+    /// How it is meant.
+    pub mood: Mood,
+    /// What.
+    pub what: String,
+}
 use crate::control::client::Client;
 use crate::units::journal::HistoryEvent;
 use crate::units::snapshot::{Pair, PlanStep, Status};
@@ -45,7 +55,7 @@ impl Watch {
     }
 
     /// Asks once; gives what is new. A robot that does not answer has nothing new.
-    pub async fn look(&mut self) -> Vec<(Mood, String)> {
+    pub async fn look(&mut self) -> Vec<Said> {
         let Ok(Status { mut pairs, .. }) = self.client.get::<Status>("/v1/status").await else { return Vec::new() };
         if pairs.is_empty() {
             return Vec::new();
@@ -58,57 +68,68 @@ impl Watch {
         lines
     }
 
-    fn checks(&mut self, pair: &Pair) -> Vec<(Mood, String)> {
+    fn checks(&mut self, pair: &Pair) -> Vec<Said> {
         let mut lines = Vec::new();
         for check in &pair.checks {
             let before = self.checks.insert(check.name.clone(), check.verdict.clone());
             let seen = check.last.as_ref().and_then(|last| last.error.as_ref().or(last.seen.as_ref()));
             let seen = seen.map(String::as_str).unwrap_or_default();
-            match check.verdict.as_str() {
-                verdict if before.as_deref() == Some(verdict) => {}
-                "down" => lines.push((Mood::Bad, format!("check {} is down: {seen}", check.name))),
-                "up" => lines.push((Mood::Good, format!("check {} is up: {seen}", check.name))),
-                _ => {}
-            }
+            let mood = match check.verdict.as_str() {
+                verdict if before.as_deref() == Some(verdict) => continue,
+                "down" => Mood::Bad,
+                "up" => Mood::Good,
+                _ => continue,
+            };
+            let at = check.last.as_ref().map(|last| last.at);
+            lines.push(Said { at, mood, what: format!("check {} is {}: {seen}", check.name, check.verdict) });
         }
         if self.verdict != Some(pair.verdict) {
             self.verdict = Some(pair.verdict);
             let mood = if pair.verdict == Verdict::PrimaryUp { Mood::Good } else { Mood::Plain };
-            lines.push((mood, format!("verdict {}: {}", pair.verdict, pair.verdict_because)));
+            let what = format!("verdict {}: {}", pair.verdict, pair.verdict_because);
+            lines.push(Said { at: None, mood, what });
         }
         lines
     }
 
-    async fn transitions(&mut self) -> Vec<(Mood, String)> {
+    async fn transitions(&mut self) -> Vec<Said> {
         let path = format!("/v1/history?order=oldest&limit=1000&kind=transition&since={}", self.since);
         let Ok(events) = self.client.get::<Vec<HistoryEvent>>(&path).await else { return Vec::new() };
         let new = events.iter().skip(self.transitions);
         let line = |event: &HistoryEvent| {
             let row = event.row.map(|row| format!(" (row {row})")).unwrap_or_default();
-            (Mood::Plain, format!("{}{row}: {}", event.what, event.because))
+            let what = format!("{}{row}: {}", event.what, event.because);
+            Said { at: Some(event.at), mood: Mood::Plain, what }
         };
         let lines = new.map(line).collect();
         self.transitions = self.transitions.max(events.len());
         lines
     }
 
-    fn steps(&mut self, pair: &Pair) -> Vec<(Mood, String)> {
+    fn steps(&mut self, pair: &Pair) -> Vec<Said> {
         let Some(plan) = &pair.plan else { return Vec::new() };
-        let ended = |step: &&PlanStep| !matches!(step.state, StepState::Pending | StepState::Running);
+        // What is not configured is passed over, and has no proof to tell.
+        let ended =
+            |step: &&PlanStep| !matches!(step.state, StepState::Pending | StepState::Running | StepState::Skipped);
         let mut lines = Vec::new();
         for step in plan.steps.iter().filter(ended) {
             if self.steps.insert((plan.id, step.name, step.state)) {
+                let took = step.elapsed_ms.and_then(|ms| i64::try_from(ms).ok()).map(SignedDuration::from_millis);
                 let ms = step.elapsed_ms.map(|ms| format!(" in {ms} ms")).unwrap_or_default();
                 let said = step.proof.as_ref().or(step.error.as_ref()).map(String::as_str).unwrap_or_default();
-                let said: String = said.chars().take(PROOF_CHARS_MAX).collect();
-                let mood = match step.state {
-                    StepState::Done => Mood::Good,
-                    StepState::Skipped => Mood::Plain,
-                    _ => Mood::Bad,
-                };
-                lines.push((mood, format!("{} {} {}{ms}: {said}", plan.name, step.name, step.state.name())));
+                let said = shortened(said);
+                let mood = if step.state == StepState::Done { Mood::Good } else { Mood::Bad };
+                let at = step.started.and_then(|at| at.checked_add(took.unwrap_or_default()).ok());
+                lines.push(Said { at, mood, what: format!("{} {}{ms}: {said}", step.name, step.state.name()) });
             }
         }
         lines
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(PROOF_CHARS_MAX) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
     }
 }

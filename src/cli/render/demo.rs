@@ -14,10 +14,14 @@ pub fn render(told: &Told, page: &Page) -> String {
         lines.line(&page.paint.word(Tone::Head, &told.what));
         return lines.finish();
     }
+    if told.mood == Mood::Command {
+        lines.line(&format!("  {}", told.what));
+        return lines.finish();
+    }
     let tone = match told.mood {
         Mood::Good => Tone::Good,
         Mood::Bad => Tone::Bad,
-        Mood::Chapter | Mood::Plain => Tone::Plain,
+        Mood::Chapter | Mood::Plain | Mood::Command => Tone::Plain,
     };
     let (seconds, ms) = (told.at_ms / 1000, told.at_ms % 1000);
     let who = cell(page.paint, tone, told.who, WHO_WIDTH);

@@ -74,7 +74,7 @@ enum Order {
     View(oneshot::Sender<View>),
     RegisterTrunks,
     ReleaseTrunks(oneshot::Sender<Result<(), String>>),
-    Contacts(String, oneshot::Sender<Vec<String>>),
+    Contacts(String, oneshot::Sender<Vec<(String, String)>>),
     Stop,
 }
 
@@ -127,8 +127,8 @@ impl Handle {
         view.await.ok()
     }
 
-    /// The contacts of an address of record.
-    pub async fn contacts(&self, record: &str) -> Vec<String> {
+    /// The contacts of an address of record, each with the Call-ID of the registration that bound it.
+    pub async fn contacts(&self, record: &str) -> Vec<(String, String)> {
         let (answer, contacts) = oneshot::channel();
         let _ = self.orders.send(Order::Contacts(record.to_owned(), answer)).await;
         contacts.await.unwrap_or_default()
@@ -275,9 +275,10 @@ impl Living {
         tracing::info!("the built-in PBX no longer listens");
     }
 
-    fn contacts(&self, record: &str) -> Vec<String> {
+    fn contacts(&self, record: &str) -> Vec<(String, String)> {
         self.exchange.with(|board, now| {
-            let contacts = board.registrar().bindings.of(record, now).map(|binding| binding.uri.to_string()).collect();
+            let bound = board.registrar().bindings.of(record, now);
+            let contacts = bound.map(|binding| (binding.uri.to_string(), binding.call_id.to_string())).collect();
             (contacts, Vec::new())
         })
     }
