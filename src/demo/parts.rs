@@ -1,4 +1,4 @@
-//! The demo's other processes, and what they are when they run: `pbx-failover demo-part …`.
+//! The demo's other processes, and what they are when they run, by the hidden command `demo-part`.
 //!
 //! The primary is a process so that it can really be killed. Each of them ends with the demo, however that ends.
 
