@@ -85,3 +85,12 @@ pub fn head(columns: &[&str]) {
     println!("| {} |", columns.join(" | "));
     println!("|{}", " --- |".repeat(columns.len()));
 }
+
+/// The line above the tables: when, and on what.
+pub fn machine() {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let day = jiff::Timestamp::now().strftime("%Y-%m-%d");
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default().to_owned();
+    println!("{day}, {cores} cores (load {load} at the start), release build of {}", env!("CARGO_PKG_VERSION"));
+}

@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     let wanted = |name: &str| part.is_none_or(|part| part == name);
     let seconds = arguments.get(1).and_then(|text| text.parse().ok()).unwrap_or(REST_S);
     let mut goals = Goals::default();
-    machine();
+    figures::machine();
     if wanted("rest") || wanted("start") {
         println!("\n## At rest\n");
         head(&["what", "goal", "measured", ""]);
@@ -62,14 +62,6 @@ fn main() -> ExitCode {
         eprintln!("MISSED: {missed}");
     }
     if goals.missed().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn machine() {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let day = jiff::Timestamp::now().strftime("%Y-%m-%d");
-    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or_default().to_owned();
-    println!("{day}, {cores} cores (load {load} at the start), release build of {}", env!("CARGO_PKG_VERSION"));
 }
 
 fn binary_size(goals: &mut Goals) {

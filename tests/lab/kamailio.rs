@@ -1,7 +1,8 @@
 //! Real Kamailio: the backup's PBX behind the driver `command`, a trunk provider, or the primary's SIP server.
 //!
 //! All three are one registrar; they differ in what is asked of them. The scripts that the driver runs lie in
-//! `kamailio/pbx.sh`. Phones are in [`super::sipp`].
+//! `kamailio/pbx.sh`. A provider can be told to be slow, to refuse or to be silent while it runs: [`Manner`]. Phones
+//! are in [`super::sipp`].
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -12,8 +13,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// The realm of every account.
-pub const REALM: &str = "lab";
+use super::sip::{Algorithm, Binding, REALM, Trunk};
 
 /// The programs that the rig needs, for [`super::have`].
 pub const PROGRAMS: [&str; 3] = ["kamailio", "kamcmd", "ps"];
@@ -31,25 +31,52 @@ pub struct Setup {
     pub accounts: Vec<(String, String)>,
     /// The trunks that it registers elsewhere.
     pub trunks: Vec<Trunk>,
+    /// The realm of its challenges.
+    pub realm: String,
+    /// The algorithm of its challenges.
+    pub algorithm: Algorithm,
+    /// How long its nonces last.
+    pub nonces: Nonces,
+    /// How many processes serve UDP, and megabytes of shared memory.
+    pub size: (u32, u32),
 }
 
-/// A registration at a provider.
-#[derive(Clone)]
-pub struct Trunk {
-    /// As the PBX calls it.
-    pub name: String,
-    /// The provider.
-    pub provider: SocketAddr,
-    /// The account there.
-    pub user: String,
-    /// Its password.
-    pub password: String,
+/// How long a nonce is good for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Nonces {
+    /// For so many seconds; then the answer is a new one with `stale=true`.
+    For(u32),
+    /// For one request: the next is challenged anew.
+    Once,
+}
+
+/// How a running registrar treats every REGISTER, before it looks at credentials.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Manner {
+    /// As it should.
+    Serves,
+    /// As it should, but so late; one at a time.
+    Slow(Duration),
+    /// With this code, and with this header line unless it is empty.
+    Refuses(u16, &'static str),
+    /// Not at all.
+    Silent,
 }
 
 impl Setup {
     /// A UDP registrar without accounts.
     pub fn at(listen: SocketAddr) -> Self {
-        Self { listen, tcp: false, prefix: Vec::new(), accounts: Vec::new(), trunks: Vec::new() }
+        Self {
+            listen,
+            tcp: false,
+            prefix: Vec::new(),
+            accounts: Vec::new(),
+            trunks: Vec::new(),
+            realm: REALM.to_owned(),
+            algorithm: Algorithm::Md5,
+            nonces: Nonces::For(300),
+            size: (1, 32),
+        }
     }
 
     /// With this account.
@@ -75,6 +102,30 @@ impl Setup {
         self
     }
 
+    /// With challenges of this algorithm.
+    pub fn algorithm(mut self, algorithm: Algorithm) -> Self {
+        self.algorithm = algorithm;
+        self
+    }
+
+    /// With this realm.
+    pub fn realm(mut self, realm: &str) -> Self {
+        realm.clone_into(&mut self.realm);
+        self
+    }
+
+    /// With nonces that last so long.
+    pub fn nonces(mut self, nonces: Nonces) -> Self {
+        self.nonces = nonces;
+        self
+    }
+
+    /// With so many processes for UDP and so much shared memory, MB.
+    pub fn size(mut self, processes: u32, memory_mb: u32) -> Self {
+        self.size = (processes, memory_mb);
+        self
+    }
+
     /// Over TCP too.
     pub fn with_tcp(mut self) -> Self {
         self.tcp = true;
@@ -93,7 +144,9 @@ impl Kamailio {
     pub fn new(setup: Setup) -> Self {
         let dir = tempfile::Builder::new().prefix("kam").tempdir().expect("temporary directory");
         let kamailio = Self { setup, dir };
-        std::fs::create_dir_all(kamailio.work_dir().join("trunks")).expect("working directory");
+        for name in ["accounts", "trunks"] {
+            std::fs::create_dir_all(kamailio.work_dir().join(name)).expect("working directory");
+        }
         kamailio.write_work_dir();
         let fill = |text: &str| kamailio.fill(text);
         std::fs::write(kamailio.path("kamailio.cfg"), fill(include_str!("kamailio/kamailio.cfg"))).expect("config");
@@ -205,17 +258,43 @@ impl Kamailio {
         }
     }
 
+    /// From now on it treats every REGISTER so.
+    pub fn behave(&self, manner: Manner) {
+        let set = |verb: &str, params: Value| self.rpc(verb, &params).expect("kamailio runs");
+        set("htable.flush", json!(["manner"]));
+        match manner {
+            Manner::Serves => Value::Null,
+            Manner::Slow(late) => set("htable.seti", json!(["manner", "late_ms", late.as_millis()])),
+            Manner::Silent => set("htable.seti", json!(["manner", "code", 0])),
+            Manner::Refuses(code, header) => {
+                set("htable.sets", json!(["manner", "header", header]));
+                set("htable.seti", json!(["manner", "code", code]))
+            }
+        };
+    }
+
     /// The contacts that are registered for an account: what a provider would send calls to.
     pub fn contacts(&self, user: &str) -> Vec<String> {
-        match self.rpc("ul.lookup", &json!(["location", user])) {
-            Ok(found) => found["Contacts"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(|c| c["Contact"]["Address"].as_str().map(str::to_owned))
-                .collect(),
-            Err(_) => Vec::new(),
-        }
+        self.bindings(user).into_iter().map(|binding| binding.contact).collect()
+    }
+
+    /// What is registered for an account.
+    pub fn bindings(&self, user: &str) -> Vec<Binding> {
+        let found = self.rpc("ul.lookup", &json!(["location", user])).unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let binding = |contact: &Value| Binding {
+            contact: text(&contact["Address"]),
+            expires_s: contact["Expires"].as_i64().unwrap_or_default(),
+            user_agent: text(&contact["User-Agent"]),
+        };
+        found["Contacts"].as_array().into_iter().flatten().map(|c| binding(&c["Contact"])).collect()
+    }
+
+    /// Its processes that live: the main one and its children.
+    pub fn pids(&self) -> Vec<u32> {
+        let group = std::fs::read_to_string(self.path("pgid")).unwrap_or_default();
+        let out = Command::new("ps").args(["-o", "pid=", "-g", group.trim()]).output().expect("ps runs");
+        String::from_utf8_lossy(&out.stdout).split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
     }
 
     /// What it has logged.
@@ -230,16 +309,8 @@ impl Kamailio {
 
     fn write_work_dir(&self) {
         let work = self.work_dir();
-        let mut accounts = String::from("event_route[htable:mod-init] {\n");
-        for (user, password) in &self.setup.accounts {
-            let _ = writeln!(accounts, "  $sht(accounts=>{user}) = \"{password}\";");
-        }
-        if self.setup.accounts.is_empty() {
-            accounts.push_str("  return;\n");
-        }
-        accounts.push_str("}\n");
-        std::fs::write(work.join("accounts.cfg"), accounts).expect("accounts");
-        write_trunks(&work.join("trunks"), &self.setup.trunks);
+        write_accounts(&work.join("accounts"), &self.setup);
+        write_trunks(&work.join("trunks"), &self.setup);
     }
 
     fn fill(&self, text: &str) -> String {
@@ -253,6 +324,10 @@ impl Kamailio {
             .into_iter()
             .find(|dir| Path::new(dir).exists())
             .expect("kamailio is installed, so its modules are");
+        let (expire_s, once) = match self.setup.nonces {
+            Nonces::For(seconds) => (seconds, 0),
+            Nonces::Once => (300, 1),
+        };
         text.replace("@DIR@", &self.dir.path().display().to_string())
             .replace("@WORK@", &self.work_dir().display().to_string())
             .replace("@LISTEN@", &sockets)
@@ -261,6 +336,12 @@ impl Kamailio {
             .replace("@MODULES@", modules)
             .replace("@TRUNKS@", &names.join(" "))
             .replace("@PREFIX@", &self.setup.prefix.join(" "))
+            .replace("@REALM@", &self.setup.realm)
+            .replace("@ALGORITHM@", self.setup.algorithm.name())
+            .replace("@NONCE_EXPIRE@", &expire_s.to_string())
+            .replace("@NONCE_ONCE@", &once.to_string())
+            .replace("@CHILDREN@", &self.setup.size.0.to_string())
+            .replace("@MEMORY@", &self.setup.size.1.to_string())
     }
 }
 
@@ -270,21 +351,38 @@ impl Drop for Kamailio {
     }
 }
 
-/// The table `uacreg` of db_text: one line a row, `:` between columns.
-fn write_trunks(dir: &Path, trunks: &[Trunk]) {
-    let escape = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:");
+/// The table `htable` of db_text: one line a row, `:` between columns.
+fn write_accounts(dir: &Path, setup: &Setup) {
+    let head = "id(int,auto) key_name(string) key_type(int) value_type(int) key_value(string) expires(int) \n";
+    let row = |(id, (user, password)): (usize, &(String, String))| {
+        format!("{}:{}:0:0:{}:0\n", id + 1, escape(user), escape(password))
+    };
+    let rows = setup.accounts.iter().enumerate().map(row);
+    write_table(dir, "htable", 2, &std::iter::once(head.to_owned()).chain(rows).collect::<String>());
+}
+
+/// The table `uacreg`.
+fn write_trunks(dir: &Path, setup: &Setup) {
     let mut table = String::from(
         "id(int,auto) l_uuid(string) l_username(string) l_domain(string) r_username(string) r_domain(string) \
          realm(string) auth_username(string) auth_password(string) auth_ha1(string,null) auth_proxy(string) \
          expires(int) flags(int) reg_delay(int) contact_addr(string,null) socket(string,null) \n",
     );
-    for (id, trunk) in (1..).zip(trunks) {
+    for (id, trunk) in (1..).zip(&setup.trunks) {
         let Trunk { name, provider, user, password } = trunk;
         let (host, proxy) = (provider.ip(), escape(&format!("sip:{provider}")));
-        let password = escape(password);
-        let _ = writeln!(table, "{id}:{name}:{name}:{host}:{user}:{host}:{REALM}:{user}:{password}::{proxy}:300:0:0::");
+        let (password, realm) = (escape(password), escape(&setup.realm));
+        let _ = writeln!(table, "{id}:{name}:{name}:{host}:{user}:{host}:{realm}:{user}:{password}::{proxy}:300:0:0::");
     }
-    std::fs::write(dir.join("uacreg"), table).expect("trunks");
-    std::fs::write(dir.join("version"), "id(int,auto) table_name(string) table_version(int) \n1:uacreg:5\n")
-        .expect("table versions");
+    write_table(dir, "uacreg", 5, &table);
+}
+
+fn write_table(dir: &Path, name: &str, version: u32, text: &str) {
+    let versions = format!("id(int,auto) table_name(string) table_version(int) \n1:{name}:{version}\n");
+    std::fs::write(dir.join(name), text).expect("a table");
+    std::fs::write(dir.join("version"), versions).expect("table versions");
+}
+
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace(':', "\\:")
 }

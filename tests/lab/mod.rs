@@ -3,7 +3,10 @@
 //! Where a server is not installed a test skips loudly; under `CI` it fails instead.
 #![allow(dead_code)] // each test binary uses its own part of the rigs
 
+pub mod asterisk;
+pub mod baresip;
 pub mod corpus;
+pub mod crowd;
 pub mod dns;
 pub mod hosts;
 pub mod http;
@@ -14,8 +17,10 @@ pub mod netns;
 pub mod process;
 pub mod robot;
 pub mod scene;
+pub mod sip;
 pub mod sipp;
 pub mod small;
+pub mod suite;
 pub mod web;
 
 #[allow(unused_imports)] // each test binary uses its own part of the rigs

@@ -1,11 +1,14 @@
 //! Phones: sipp registers with digest, calls, and asks whether anybody answers REGISTER.
+//!
+//! Debian's own sipp knows MD5, UDP and TCP; [`Phone::modern`] is a newer one with SHA-256 and TLS.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Running;
+use super::suite::Suite;
 
 /// The programs that the rig needs, for [`super::have`].
 pub const PROGRAMS: [&str; 1] = ["sipp"];
@@ -24,8 +27,10 @@ pub struct Phone {
     pub password: String,
     /// Put before the program, to start it in a namespace: `Topology::exec`.
     pub prefix: Vec<String>,
-    /// Speaks TCP instead of UDP.
-    pub tcp: bool,
+    /// The program.
+    pub program: Vec<String>,
+    /// How it speaks, as sipp calls it: `u1`, `t1` or `l1`.
+    pub transport: &'static str,
     /// Where it takes calls: the port in its Contact.
     pub port: u16,
 }
@@ -38,7 +43,8 @@ impl Phone {
             user: user.to_owned(),
             password: password.to_owned(),
             prefix: Vec::new(),
-            tcp: false,
+            program: vec!["sipp".to_owned()],
+            transport: "u1",
             port: super::free_port(),
         }
     }
@@ -52,7 +58,25 @@ impl Phone {
 
     /// The same over TCP.
     pub fn over_tcp(mut self) -> Self {
-        self.tcp = true;
+        self.transport = "t1";
+        self
+    }
+
+    /// The same over TLS; for [`Phone::modern`] only. It trusts everybody.
+    pub fn over_tls(mut self) -> Self {
+        self.transport = "l1";
+        self
+    }
+
+    /// The same over IPv6 loopback.
+    pub fn over_ipv6(mut self) -> Self {
+        self.local = IpAddr::V6(Ipv6Addr::LOCALHOST);
+        self
+    }
+
+    /// The same by a newer sipp, which answers a challenge of SHA-256.
+    pub fn modern(mut self, suite: &Suite) -> Self {
+        self.program = suite.program("usr/bin/sipp");
         self
     }
 
@@ -61,7 +85,7 @@ impl Phone {
     /// # Errors
     /// What came instead of 401 and 200.
     pub fn register(&self, registrar: SocketAddr) -> Result<Duration, String> {
-        self.registration(registrar, 300)
+        self.send(registrar, &Wish::lasting(300)).map(|answer| answer.took)
     }
 
     /// Gives its registration up.
@@ -69,15 +93,38 @@ impl Phone {
     /// # Errors
     /// As [`Phone::register`].
     pub fn unregister(&self, registrar: SocketAddr) -> Result<Duration, String> {
-        self.registration(registrar, 0)
+        self.send(registrar, &Wish::lasting(0)).map(|answer| answer.took)
+    }
+
+    /// Sends a REGISTER with digest, and gives the last answer.
+    ///
+    /// # Errors
+    /// As [`Phone::register`].
+    pub fn send(&self, registrar: SocketAddr, wish: &Wish) -> Result<Answer, String> {
+        let digest = format!("[authentication username={} password={}]", self.user, self.password);
+        let first = self.request(1, wish, "");
+        let challenge = "<recv response=\"100\" optional=\"true\"/><recv response=\"401\" auth=\"true\"/>";
+        let accepted = "<recv response=\"100\" optional=\"true\"/><recv response=\"200\"/>";
+        let challenge = format!("{challenge}<pause milliseconds=\"{}\"/>", wish.after.as_millis());
+        let answers = (2..2 + wish.times).map(|number| self.request(number, wish, &digest) + accepted);
+        let scenario =
+            format!("<scenario name=\"register\">{first}{challenge}{}</scenario>", answers.collect::<String>());
+        let start = Instant::now();
+        let heard = self.sipp(registrar, &scenario, ANSWER_LIMIT);
+        match (heard.done, heard.codes().as_slice()) {
+            (true, _) => Ok(Answer { took: start.elapsed(), text: heard.last_answer() }),
+            (false, []) => Err(format!("{registrar} did not answer REGISTER: {}", heard.complaint)),
+            (false, codes) => Err(format!("{registrar} answered REGISTER with {codes:?}{}", heard.stale())),
+        }
     }
 
     /// Registers without credentials: the code of the answer, `None` when nobody answers for a second.
     pub fn knock(&self, registrar: SocketAddr) -> Option<u16> {
-        let scenario =
-            format!("<scenario name=\"knock\">{}<recv response=\"200\"/></scenario>", self.request(1, 0, ""));
-        let (_, codes, _) = self.sipp(registrar, &scenario, Duration::from_secs(1));
-        codes.first().copied()
+        let scenario = format!(
+            "<scenario name=\"knock\">{}<recv response=\"200\"/></scenario>",
+            self.request(1, &Wish::lasting(0), "")
+        );
+        self.sipp(registrar, &scenario, Duration::from_secs(1)).codes().first().copied()
     }
 
     /// Takes every call until it is dropped; [`Phone::register`] says where. UDP.
@@ -126,63 +173,59 @@ impl Phone {
 
     fn argv(&self, target: Option<SocketAddr>) -> Vec<String> {
         let mut argv = self.prefix.clone();
-        argv.push("sipp".to_owned());
+        argv.extend(self.program.iter().cloned());
         argv.extend(target.map(|target| target.to_string()));
         argv.extend(["-i", &self.local.to_string(), "-t", "u1", "-nostdin"].map(str::to_owned));
         argv
     }
 
-    fn registration(&self, registrar: SocketAddr, expires: u32) -> Result<Duration, String> {
-        let digest = format!("[authentication username={} password={}]\n", self.user, self.password);
-        let scenario = format!(
-            "<scenario name=\"register\">{}<recv response=\"100\" optional=\"true\"/>\
-             <recv response=\"401\" auth=\"true\"/>{}<recv response=\"100\" optional=\"true\"/>\
-             <recv response=\"200\"/></scenario>",
-            self.request(1, expires, ""),
-            self.request(2, expires, &digest),
-        );
-        let start = Instant::now();
-        let (done, codes, said) = self.sipp(registrar, &scenario, ANSWER_LIMIT);
-        match (done, codes.as_slice()) {
-            (true, _) => Ok(start.elapsed()),
-            (false, []) => Err(format!("{registrar} did not answer REGISTER: {said}")),
-            (false, codes) => Err(format!("{registrar} answered REGISTER with {codes:?}")),
-        }
-    }
-
-    fn request(&self, number: u32, expires: u32, digest: &str) -> String {
+    fn request(&self, number: u32, wish: &Wish, digest: &str) -> String {
         let Self { user, port, .. } = self;
-        format!(
-            "<send retrans=\"500\"><![CDATA[\n\
-             REGISTER sip:[remote_ip]:[remote_port] SIP/2.0\n\
-             Via: SIP/2.0/[transport] [local_ip]:[local_port];rport;branch=[branch]\n\
-             Max-Forwards: 70\n\
-             From: <sip:{user}@[remote_ip]>;tag=[pid]T[call_number]\n\
-             To: <sip:{user}@[remote_ip]>\n\
-             Call-ID: [call_id]\n\
-             CSeq: {number} REGISTER\n\
-             Contact: <sip:{user}@[local_ip]:{port}>\n\
-             {digest}Expires: {expires}\n\
-             User-Agent: sipp\n\
-             Content-Length: 0\n\n]]></send>"
-        )
+        let (via, from, to, call, contact, length) = match wish.form {
+            Form::Plain => ("Via", "From", "To", "Call-ID", "Contact", "Content-Length"),
+            Form::Odd => ("v", "f", "t", "i", "m", "l"),
+        };
+        let mut lines = vec![
+            "REGISTER sip:[remote_ip]:[remote_port] SIP/2.0".to_owned(),
+            format!("{via}: SIP/2.0/[transport] [local_ip]:[local_port];rport;branch=[branch]"),
+            "Max-Forwards: 70".to_owned(),
+            format!("{from}: <sip:{user}@[remote_ip]>;tag=[pid]T[call_number]"),
+            format!("{to}: <sip:{user}@[remote_ip]>"),
+            format!("{call}: [call_id]"),
+            format!("CSeq: {number} REGISTER"),
+        ];
+        let uri = format!("<sip:{user}@[local_ip]:{port}>");
+        lines.extend(match (wish.whose, wish.form) {
+            (Whose::Everybodys, _) => vec![format!("{contact}: *")],
+            (Whose::Mine, Form::Plain) => vec![format!("{contact}: {uri}")],
+            (Whose::Mine, Form::Odd) => vec![
+                format!("{contact}: \"Desk, \\\"upper\\\" floor\" {uri};reg-id=1"),
+                format!("[space];+sip.instance=\"{INSTANCE}\""),
+                format!("[tab];expires={} , <sip:{user}@[local_ip]:{port};transport=tcp>;q=0.5", wish.expires_s),
+                "k: path, outbound".to_owned(),
+            ],
+        });
+        lines.extend((!digest.is_empty()).then(|| digest.to_owned()));
+        lines.push(format!("Expires: {}", wish.expires_s));
+        lines.push("User-Agent: sipp".to_owned());
+        lines.push(format!("{length}: 0"));
+        format!("<send retrans=\"500\"><![CDATA[\n{}\n\n]]></send>", lines.join("\n"))
     }
 
-    /// Whether the scenario went through, the codes of all answers, and what sipp complained about.
-    fn sipp(&self, target: SocketAddr, scenario: &str, limit: Duration) -> (bool, Vec<u16>, String) {
+    fn sipp(&self, target: SocketAddr, scenario: &str, limit: Duration) -> Heard {
         let dir = tempfile::Builder::new().prefix("sipp").tempdir().expect("temporary directory");
         let path = |name: &str| dir.path().join(name).display().to_string();
         let text = format!("<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?>\n{scenario}\n");
         std::fs::write(path("scenario.xml"), text).expect("scenario");
         let limit_ms = limit.as_millis().to_string();
         let mut argv = self.prefix.clone();
-        argv.push("sipp".to_owned());
+        argv.extend(self.program.iter().cloned());
         argv.extend([target.to_string(), "-i".to_owned(), self.local.to_string()]);
         argv.extend(["-sf".to_owned(), path("scenario.xml"), "-message_file".to_owned(), path("messages")]);
         argv.extend(["-recv_timeout", &limit_ms, "-m", "1", "-nostdin", "-trace_msg"].map(str::to_owned));
-        argv.extend(
-            ["-p", &super::free_port().to_string(), "-t", if self.tcp { "t1" } else { "u1" }].map(str::to_owned),
-        );
+        argv.extend(["-p", &super::free_port().to_string(), "-t", self.transport].map(str::to_owned));
+        // sipp takes blanks away from the beginning of a line, but not these.
+        argv.extend(["-key", "space", " ", "-key", "tab", "\t"].map(str::to_owned));
         let out = Command::new(&argv[0])
             .args(&argv[1..])
             .current_dir(dir.path())
@@ -191,20 +234,113 @@ impl Phone {
             .unwrap_or_else(|e| panic!("cannot start {argv:?}: {e}"));
         let complaint = String::from_utf8_lossy(&out.stderr);
         let complaint = complaint.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("silence").to_owned();
-        (out.status.success(), codes(Path::new(&path("messages"))), complaint)
+        let trace = std::fs::read(path("messages")).unwrap_or_default();
+        Heard { done: out.status.success(), trace: String::from_utf8_lossy(&trace).into_owned(), complaint }
+    }
+}
+
+/// What a REGISTER asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    expires_s: u32,
+    whose: Whose,
+    form: Form,
+    times: u32,
+    after: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Whose {
+    Mine,
+    Everybodys,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    Plain,
+    Odd,
+}
+
+impl Wish {
+    /// To be registered for so long, seconds; 0 gives the registration up.
+    pub fn lasting(expires_s: u32) -> Self {
+        Self { expires_s, whose: Whose::Mine, form: Form::Plain, times: 1, after: Duration::ZERO }
+    }
+
+    /// To remove every contact of the account: `Contact: *`.
+    pub fn remove_all() -> Self {
+        Self { whose: Whose::Everybodys, ..Self::lasting(0) }
+    }
+
+    /// The same in the form that simple parsers choke on: compact header names, a folded Contact with a quoted name
+    /// that holds a comma and quotes, `+sip.instance` and `reg-id`, and a second contact in the same line.
+    pub fn oddly(mut self) -> Self {
+        self.form = Form::Odd;
+        self
+    }
+
+    /// The same so many times in one dialogue, each with the nonce of the first challenge.
+    pub fn times(mut self, times: u32) -> Self {
+        self.times = times;
+        self
+    }
+
+    /// The same, answering the challenge so late.
+    pub fn after(mut self, pause: Duration) -> Self {
+        self.after = pause;
+        self
+    }
+}
+
+/// The URN of a phone's `+sip.instance` (RFC 5626).
+pub const INSTANCE: &str = "<urn:uuid:00000000-0000-1000-8000-000A95A0E128>";
+
+/// The last answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// How long all took.
+    pub took: Duration,
+    /// The answer as it came.
+    pub text: String,
+}
+
+/// What a run of sipp brought.
+struct Heard {
+    /// Whether the scenario went through.
+    done: bool,
+    /// All messages.
+    trace: String,
+    /// What sipp complained about.
+    complaint: String,
+}
+
+impl Heard {
+    /// The status codes of all answers.
+    fn codes(&self) -> Vec<u16> {
+        self.answers().filter_map(|answer| answer.strip_prefix("SIP/2.0 ")?.split(' ').next()?.parse().ok()).collect()
+    }
+
+    /// Whether any answer says that only the nonce was too old.
+    fn stale(&self) -> &'static str {
+        if self.answers().any(|answer| answer.contains("stale=true")) { ", stale=true" } else { "" }
+    }
+
+    fn last_answer(&self) -> String {
+        self.answers().last().unwrap_or_default().to_owned()
+    }
+
+    /// All answers as they came: each follows a line such as `UDP message received [441] bytes:`. What sipp did not
+    /// expect stands in its trace a second time, under another line.
+    fn answers(&self) -> impl Iterator<Item = &str> {
+        let received = self.trace.split("message received [").skip(1);
+        received.filter_map(|rest| {
+            let answer = rest.split_once("\n\n")?.1;
+            Some(answer.split("\n-----").next().unwrap_or(answer).trim_end()).filter(|a| a.starts_with("SIP/2.0 "))
+        })
     }
 }
 
 fn start(argv: &[String], log: &Path) -> Running {
     let argv: Vec<_> = argv.iter().map(String::as_str).collect();
     Running::start(&argv, log)
-}
-
-/// The status codes of all answers in sipp's message trace.
-fn codes(trace: &Path) -> Vec<u16> {
-    let text = std::fs::read(trace).unwrap_or_default();
-    String::from_utf8_lossy(&text)
-        .lines()
-        .filter_map(|line| line.strip_prefix("SIP/2.0 ")?.split(' ').next()?.parse().ok())
-        .collect()
 }

@@ -8,4 +8,5 @@ mod deliveries;
 mod dns;
 mod epoch;
 mod pbx;
+mod registrars;
 mod zone;

@@ -40,14 +40,14 @@ stop() {
 }
 
 # Runs already, and with the data that lies in the working directory now?
-current() { answers && cmp -s "$WORK/accounts.cfg" "$DIR/loaded/accounts.cfg" && cmp -s "$WORK/trunks/uacreg" "$DIR/loaded/uacreg"; }
+current() { answers && cmp -s "$WORK/accounts/htable" "$DIR/loaded/htable" && cmp -s "$WORK/trunks/uacreg" "$DIR/loaded/uacreg"; }
 
 start() {
   if current; then echo "kamailio runs this directory already"; return 0; fi
   stop >/dev/null
   mkdir -p "$DIR/loaded"
-  cp "$WORK/accounts.cfg" "$WORK/trunks/uacreg" "$DIR/loaded/"
-  @PREFIX@ kamailio -f "$DIR/kamailio.cfg" -P "$DIR/pid" -G "$DIR/pgid" -Y "$DIR" -m 32 -M 4 -E >>"$DIR/kamailio.log" 2>&1 \
+  cp "$WORK/accounts/htable" "$WORK/trunks/uacreg" "$DIR/loaded/"
+  @PREFIX@ kamailio -f "$DIR/kamailio.cfg" -P "$DIR/pid" -G "$DIR/pgid" -Y "$DIR" -m @MEMORY@ -M 16 -E >>"$DIR/kamailio.log" 2>&1 \
     || { tail -n 1 "$DIR/kamailio.log"; exit 1; }
   until_true 5 answers || { echo "kamailio does not answer its control socket"; exit 1; }
   echo "kamailio started"

@@ -1,0 +1,147 @@
+//! A real softphone without screen and sound: baresip registers, keeps its registration alive, and says how it stands.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::{Running, free_port, wait_until};
+
+/// The programs that the rig needs, for [`super::have`].
+pub const PROGRAMS: [&str; 1] = ["baresip"];
+
+/// How long a phone may take to end, which is as long as it waits for the answer to its last REGISTER.
+const STOP_LIMIT: Duration = Duration::from_secs(40);
+
+/// How a phone reaches its registrar.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Over {
+    /// UDP.
+    Udp,
+    /// TCP.
+    Tcp,
+    /// TLS; it trusts everybody.
+    Tls,
+}
+
+/// A phone with its account.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// User name.
+    pub user: String,
+    /// Password.
+    pub password: String,
+    /// Its registrar: `ADDRESS:PORT` or a name.
+    pub registrar: String,
+    /// How it reaches it.
+    pub over: Over,
+    /// It registers for so long, and anew before the end, seconds.
+    pub interval_s: u32,
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Put before the program, to start it in a namespace.
+    pub prefix: Vec<String>,
+}
+
+impl Setup {
+    /// A phone on loopback over UDP that registers for a minute.
+    pub fn new(user: &str, password: &str, registrar: &str) -> Self {
+        Self {
+            user: user.to_owned(),
+            password: password.to_owned(),
+            registrar: registrar.to_owned(),
+            over: Over::Udp,
+            interval_s: 60,
+            listen: SocketAddr::from(([127, 0, 0, 1], free_port())),
+            prefix: Vec::new(),
+        }
+    }
+
+    /// Over another transport.
+    pub fn over(mut self, over: Over) -> Self {
+        self.over = over;
+        self
+    }
+
+    /// Registers for so long.
+    pub fn interval(mut self, seconds: u32) -> Self {
+        self.interval_s = seconds;
+        self
+    }
+
+    /// In a namespace, at that address.
+    pub fn inside(mut self, prefix: Vec<String>, address: IpAddr) -> Self {
+        self.prefix = prefix;
+        self.listen.set_ip(address);
+        self
+    }
+}
+
+/// A running phone; killed when dropped, so that its registration is left to expire.
+pub struct Baresip {
+    running: Running,
+    _dir: tempfile::TempDir,
+}
+
+impl Baresip {
+    /// Starts it; it registers at once.
+    pub fn started(setup: &Setup) -> Self {
+        let dir = tempfile::Builder::new().prefix("bs").tempdir().expect("temporary directory");
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("config");
+        let modules = ["/usr/lib/baresip/modules", "/usr/lib64/baresip/modules"];
+        let modules = modules.into_iter().find(|dir| std::path::Path::new(dir).exists());
+        let modules = modules.expect("baresip is installed, so its modules are");
+        let transport = match setup.over {
+            Over::Udp => "udp",
+            Over::Tcp => "tcp",
+            Over::Tls => "tls",
+        };
+        let Setup { user, password, registrar, interval_s, listen, .. } = setup;
+        write(
+            "config",
+            &format!(
+                "sip_listen {listen}\nmodule_path {modules}\nmodule g711.so\nmodule account.so\n\
+                 module menu.so\n"
+            ),
+        );
+        write(
+            "accounts",
+            &format!(
+                "<sip:{user}@{registrar};transport={transport}>;auth_user={user};auth_pass={password};\
+                 regint={interval_s}\n"
+            ),
+        );
+        write("contacts", "");
+        let mut argv = setup.prefix.clone();
+        argv.extend(["baresip", "-f", &dir.path().display().to_string()].map(str::to_owned));
+        let argv: Vec<_> = argv.iter().map(String::as_str).collect();
+        let running = Running::start(&argv, &dir.path().join("said"));
+        Self { running, _dir: dir }
+    }
+
+    /// The last thing that it heard from its registrar, `200 OK` among others, or why nothing came.
+    pub fn state(&self) -> Option<String> {
+        let said = self.running.said();
+        said.lines().rev().find_map(|line| {
+            // `100@192.0.2.9: {0/UDP/v4} 200 OK (server) [1 binding]`, or in red `reg: sip:100@192.0.2.9: 403 Forbidden ()`
+            let heard = line.split_once("} ").filter(|(before, _)| before.contains(": {")).map(|(_, code)| code);
+            let failed = line.split_once("reg: ").and_then(|(_, rest)| rest.split_once(": ")).map(|(_, why)| why);
+            heard.or(failed).map(str::to_owned)
+        })
+    }
+
+    /// Waits until it says that it is registered.
+    pub fn wait_registered(&self, limit: Duration) {
+        wait_until("the phone is registered", limit, || self.state().is_some_and(|state| state.starts_with("200 ")));
+    }
+
+    /// All that it has said.
+    pub fn said(&self) -> String {
+        self.running.said()
+    }
+
+    /// Ends it as its user does: it gives its registration up.
+    pub fn stop(mut self) -> String {
+        self.running.signal("TERM");
+        wait_until("the phone has ended", STOP_LIMIT, || self.running.exited().is_some());
+        self.running.said()
+    }
+}
