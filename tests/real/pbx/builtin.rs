@@ -239,7 +239,7 @@ async fn check_is_red_because_nobody_can_call_and_names_file_and_line_of_what_is
     own.write(&(phone("100", "pw100") + "[200]\ntype=endpoint\nauth=nobody\naors=200\n[200]\ntype=aor\nmax_contacts=1\n"));
     let found = pbx.findings().await;
     let warnings = texts(&found, "pbx accounts", Level::Warning);
-    assert!(warnings.iter().any(|text| text.starts_with(&format!("{path}:12: ")) && text.contains("nobody")), "{found:#?}");
+    assert!(warnings.iter().any(|text| text.starts_with(&format!("{path}:14: ")) && text.contains("nobody")), "{found:#?}");
     let problems = texts(&found, "pbx accounts", Level::Problem);
     assert!(problems.iter().any(|text| text.contains("the trunk carrier is required")), "{found:#?}");
 

@@ -99,7 +99,9 @@ async fn a_softphone_registers_over_udp_tcp_and_tls_keeps_itself_registered_and_
         return;
     }
     let papers = Authority::new().good(&["127.0.0.1"]);
-    let (own, tls) = Own::new(&phone("100", "pw100")).and_tls(&papers);
+    let (mut own, tls) = Own::new(&phone("100", "pw100")).and_tls(&papers);
+    // This softphone tries a wrong password fifteen times within milliseconds.
+    own.plan.grace = Duration::from_secs(300);
     let pbx = own.start().await;
     for (over, at) in [(Over::Udp, own.address()), (Over::Tcp, own.address()), (Over::Tls, tls)] {
         let before = pbx.handle().view().await.expect("it runs").counts;
@@ -157,7 +159,7 @@ async fn wrong_passwords_cost_their_source_ever_more_time_and_nobody_else_any() 
         assert!(elsewhere.register(at).is_ok(), "nobody else pays for it");
         seen(&pbx.handle(), "it is listened to again", |view| view.blocked == 0).await;
         let waited = begin.elapsed();
-        assert!(waited < delay && waited + Duration::from_millis(600) > delay, "{waited:?} of {delay:?}");
+        assert!(waited + Duration::from_millis(500) > delay, "{waited:?} of {delay:?}");
         wrong.register(at).expect_err("refused");
     }
     assert_eq!(wrong.knock(at), None, "silence, not even a challenge");
