@@ -66,10 +66,8 @@ impl Own {
             std::fs::write(&path, text).expect("a file");
             path
         };
-        let files = CertificateFiles {
-            certificate: write("pbx.pem", &papers.certificate),
-            key: write("pbx.key", &papers.key),
-        };
+        let files =
+            CertificateFiles { certificate: write("pbx.pem", &papers.certificate), key: write("pbx.key", &papers.key) };
         own.plan.settings.tls = Some(files);
         (own, address)
     }
@@ -179,7 +177,8 @@ async fn passive_means_that_no_port_is_open_and_no_connection_stays() {
         assert!(all_closed());
         for mut stream in open {
             stream.set_read_timeout(Some(Duration::from_secs(5))).expect("a time-out");
-            let ended = stream.read(&mut [0; 16]).map_or_else(|e| e.kind() != std::io::ErrorKind::WouldBlock, |n| n == 0);
+            let ended =
+                stream.read(&mut [0; 16]).map_or_else(|e| e.kind() != std::io::ErrorKind::WouldBlock, |n| n == 0);
             assert!(ended, "a connection is closed with the stop");
         }
     }
@@ -236,10 +235,15 @@ async fn check_is_red_because_nobody_can_call_and_names_file_and_line_of_what_is
     assert_eq!(found.len(), 3, "{found:#?}");
 
     // A phone whose auth is missing, and no trunk of the name that is required.
-    own.write(&(phone("100", "pw100") + "[200]\ntype=endpoint\nauth=nobody\naors=200\n[200]\ntype=aor\nmax_contacts=1\n"));
+    own.write(
+        &(phone("100", "pw100") + "[200]\ntype=endpoint\nauth=nobody\naors=200\n[200]\ntype=aor\nmax_contacts=1\n"),
+    );
     let found = pbx.findings().await;
     let warnings = texts(&found, "pbx accounts", Level::Warning);
-    assert!(warnings.iter().any(|text| text.starts_with(&format!("{path}:14: ")) && text.contains("nobody")), "{found:#?}");
+    assert!(
+        warnings.iter().any(|text| text.starts_with(&format!("{path}:14: ")) && text.contains("nobody")),
+        "{found:#?}"
+    );
     let problems = texts(&found, "pbx accounts", Level::Problem);
     assert!(problems.iter().any(|text| text.contains("the trunk carrier is required")), "{found:#?}");
 

@@ -16,9 +16,8 @@ fn of_two_servers_that_srv_names_the_second_is_asked_when_the_first_is_dead() {
     }
     let (hosts, dir) = (Topology::up(), tempfile::tempdir().expect("directory"));
     let inside = hosts.exec(Host::Inet);
-    let records = ["udp", "tcp"].map(|over| {
-        format!("_sip._{over} IN SRV 10 0 5060 dead.{ZONE}.\n_sip._{over} IN SRV 20 0 5060 alive.{ZONE}.")
-    });
+    let records = ["udp", "tcp"]
+        .map(|over| format!("_sip._{over} IN SRV 10 0 5060 dead.{ZONE}.\n_sip._{over} IN SRV 20 0 5060 alive.{ZONE}."));
     let names = ["dead IN A 10.77.1.3", "alive IN A 10.77.1.2"].map(str::to_owned);
     let options = Options {
         address: Host::Inet.address(),

@@ -31,7 +31,9 @@ async fn phones_register_with_md5_and_sha_256_over_udp_and_tcp_and_give_up() {
             assert_eq!(pbx.handle().contacts(&phone.user).await, [contact]);
         }
         over(Phone::new("300", "pw300").modern(&suite)).register(at).expect("by the better of two");
-        over(Phone::new("200", "pw200")).register(at).expect_err("one that knows only MD5 is not let in where it is not taken");
+        over(Phone::new("200", "pw200"))
+            .register(at)
+            .expect_err("one that knows only MD5 is not let in where it is not taken");
         for phone in [old, new] {
             phone.unregister(at).expect("it gives its registration up");
             assert_eq!(pbx.handle().contacts(&phone.user).await, Vec::<String>::new());
@@ -70,7 +72,8 @@ async fn phones_of_both_families_find_it_where_it_listens_at_every_address() {
         return;
     }
     // A phone of IPv4 has an account for IPv4 addresses, and is not taken for one of IPv6.
-    let only_v4 = phone_with("100", "pw100", "", THREE).replacen("auth=100", "deny=0.0.0.0/0\npermit=127.0.0.0/8\nauth=100", 1);
+    let only_v4 =
+        phone_with("100", "pw100", "", THREE).replacen("auth=100", "deny=0.0.0.0/0\npermit=127.0.0.0/8\nauth=100", 1);
     let mut own = Own::new(&(only_v4 + &phone("200", "pw200")));
     let port = own.address().port();
     let every = |address: IpAddr| SocketAddr::new(address, port);

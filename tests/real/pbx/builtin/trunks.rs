@@ -112,7 +112,12 @@ async fn a_wrong_password_is_tried_three_times_and_a_corrected_one_at_once() {
     let begin = Instant::now();
     for mode in [Mode::Act, Mode::Look, Mode::Act] {
         let StepOutcome::Refused(why) = pbx.register_trunks(mode).await else { panic!("not refused") };
-        assert!(why.starts_with("trunk carrier is refused by its provider (401): 401 Unauthorized: user name or password is wrong"), "{why}");
+        assert!(
+            why.starts_with(
+                "trunk carrier is refused by its provider (401): 401 Unauthorized: user name or password is wrong"
+            ),
+            "{why}"
+        );
     }
     assert!(begin.elapsed() < Duration::from_secs(5), "a refusal is told at once: {:?}", begin.elapsed());
     // Each attempt is two requests: one to be challenged, one with the password.
