@@ -26,6 +26,7 @@ use super::under_way::UnderWay;
 use super::watch::Standing;
 use super::world::World;
 use super::{messages, outbox, service, settings};
+use crate::config::Driver;
 
 /// What arrives at the loop.
 pub enum Input {
@@ -387,6 +388,9 @@ impl Turn {
     /// Where the robot stands at its end, for the last words.
     pub fn last_words(&self) -> String {
         match self.engine.state() {
+            State::Active if matches!(self.world.config.pbx.driver, Driver::Builtin(_)) => {
+                "the built-in PBX ends with the robot, and serves again at the next start".to_owned()
+            }
             State::Active => "the PBX on this node goes on serving".to_owned(),
             State::TakingOver | State::FailingBack => {
                 let kind = self.engine.plan_kind().map_or("plan", PlanKind::name);

@@ -37,6 +37,8 @@ pub struct Setup {
     pub interval_s: u32,
     /// Where it listens.
     pub listen: SocketAddr,
+    /// The name server that it asks, when not the system's.
+    pub dns: Option<SocketAddr>,
     /// Put before the program, to start it in a namespace.
     pub prefix: Vec<String>,
 }
@@ -51,6 +53,7 @@ impl Setup {
             over: Over::Udp,
             interval_s: 60,
             listen: SocketAddr::from(([127, 0, 0, 1], free_port())),
+            dns: None,
             prefix: Vec::new(),
         }
     }
@@ -64,6 +67,12 @@ impl Setup {
     /// Registers for so long.
     pub fn interval(mut self, seconds: u32) -> Self {
         self.interval_s = seconds;
+        self
+    }
+
+    /// Asks this name server.
+    pub fn dns(mut self, server: SocketAddr) -> Self {
+        self.dns = Some(server);
         self
     }
 
@@ -95,10 +104,11 @@ impl Baresip {
             Over::Tls => "tls",
         };
         let Setup { user, password, registrar, interval_s, listen, .. } = setup;
+        let dns = setup.dns.map(|server| format!("dns_server {server}\n")).unwrap_or_default();
         write(
             "config",
             &format!(
-                "sip_listen {listen}\nmodule_path {modules}\nmodule g711.so\nmodule account.so\n\
+                "{dns}sip_listen {listen}\nmodule_path {modules}\nmodule g711.so\nmodule account.so\n\
                  module menu.so\n"
             ),
         );

@@ -78,6 +78,7 @@ impl Scene {
             "carrier-user",
             "carrier-pw",
         ));
+        std::fs::write(pbx.work_dir().join("pjsip.conf"), pjsip(provider.address())).expect("accounts");
         let web = Site::on(loopback(free_port())).start();
         let receiver = Receiver::plain(&[Reply::Status(200)]);
         let internet = Receiver::plain(&[Reply::Status(200)]);
@@ -107,6 +108,29 @@ impl Scene {
     pub fn epoch(&self) -> Vec<String> {
         self.dns.query(dns::EPOCH, "TXT")
     }
+}
+
+/// The same with the PBX that is built into the robot, in place of the other and with its accounts: an edit.
+pub fn builtin(yaml: String) -> String {
+    let probe = yaml.lines().find_map(|line| line.trim().strip_prefix("probe: \"sip:")).expect("a probe");
+    let place = probe.trim_end_matches('"').to_owned();
+    let driver = format!(
+        "  driver: {{ builtin: {{ lab: true, listen: [\"udp://{place}\", \"tcp://{place}\"], min_expires: 5s }} }}"
+    );
+    let lines = yaml.lines().map(|line| if line.starts_with("  driver: ") { driver.as_str() } else { line });
+    lines.flat_map(|line| [line, "\n"]).collect()
+}
+
+/// The accounts of the backup's PBX, as Asterisk writes them.
+fn pjsip(provider: SocketAddr) -> String {
+    format!(
+        "[100]\ntype=endpoint\nauth=100\naors=100\n\
+         [100]\ntype=auth\nusername=100\npassword=pw100\n\
+         [100]\ntype=aor\nmax_contacts=1\nremove_existing=yes\n\
+         [carrier]\ntype=registration\noutbound_auth=carrier\nserver_uri=sip:{provider}\n\
+         client_uri=sip:carrier-user@{provider}\ncontact_user=carrier\n\
+         [carrier]\ntype=auth\nusername=carrier-user\npassword=carrier-pw\n"
+    )
 }
 
 struct Addresses<'a> {

@@ -1,5 +1,6 @@
 //! PBX drivers against real servers: one contract for all of them; what is particular to each lies below.
 
+mod builtin;
 mod command;
 mod rigs;
 mod systemd;
@@ -17,6 +18,7 @@ use pbx_failover::units::{Mode, NodeName, Serving, StepOutcome, TrunkKind, Trunk
 use crate::lab::kamailio::{self, Kamailio, Setup};
 use crate::lab::netns::{Cut, Host, Topology};
 use crate::lab::sipp::{self, Phone};
+use crate::lab::web::Authority;
 use crate::lab::{Running, free_port, have, wait_until};
 
 fn loopback() -> SocketAddr {

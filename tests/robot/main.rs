@@ -3,6 +3,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod builtin;
 mod crashes;
 mod cuts;
 mod dns_faults;

@@ -2,13 +2,13 @@
 
 use crate::lab::dns::{self, Kind};
 use crate::lab::robot::step;
-use crate::lab::scene::{BACKUP_NAMED, Scene, Wishes, possible};
+use crate::lab::scene::{self, BACKUP_NAMED, Scene, Wishes, possible};
 
-fn a_dead_primary_is_replaced(kind: Kind) {
+fn a_dead_primary_is_replaced(wishes: &Wishes) {
     if !possible() {
         return;
     }
-    let Some(mut scene) = Scene::armed(&Wishes::on(kind)) else { return };
+    let Some(mut scene) = Scene::armed(wishes) else { return };
     assert_eq!(scene.phone.knock(scene.pbx.address()), None, "the backup is passive before");
     scene.web.kill();
     let status = scene.robot.wait_served();
@@ -42,20 +42,25 @@ fn a_dead_primary_is_replaced(kind: Kind) {
 
 #[test]
 fn a_dead_primary_is_replaced_with_bind() {
-    a_dead_primary_is_replaced(Kind::Bind);
+    a_dead_primary_is_replaced(&Wishes::on(Kind::Bind));
 }
 
 #[test]
 fn a_dead_primary_is_replaced_with_knot() {
-    a_dead_primary_is_replaced(Kind::Knot);
+    a_dead_primary_is_replaced(&Wishes::on(Kind::Knot));
 }
 
 #[test]
 fn a_dead_primary_is_replaced_with_powerdns() {
-    a_dead_primary_is_replaced(Kind::PowerDns);
+    a_dead_primary_is_replaced(&Wishes::on(Kind::PowerDns));
 }
 
 #[test]
 fn a_dead_primary_is_replaced_with_the_demos_own_server() {
-    a_dead_primary_is_replaced(Kind::Demo);
+    a_dead_primary_is_replaced(&Wishes::on(Kind::Demo));
+}
+
+#[test]
+fn a_dead_primary_is_replaced_with_the_built_in_pbx() {
+    a_dead_primary_is_replaced(&Wishes { edit: scene::builtin, ..Wishes::on(Kind::Bind) });
 }

@@ -65,11 +65,13 @@ impl Incoming {
 /// Cuts messages out of a byte stream.
 pub struct Frames {
     parser: StreamParser,
+    /// Line ends since the last message: those of one ping may come in two pieces.
+    line_ends: usize,
 }
 
 impl Default for Frames {
     fn default() -> Self {
-        Self { parser: StreamParser::new(limits()) }
+        Self { parser: StreamParser::new(limits()), line_ends: 0 }
     }
 }
 
@@ -80,12 +82,20 @@ impl Frames {
     /// What is wrong with them; the stream cannot be read on, and must be closed.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Incoming>, String> {
         let messages = self.parser.push(bytes).map_err(|e| e.to_string())?;
+        if !messages.is_empty() {
+            self.line_ends = 0;
+        }
+        self.line_ends += self.parser.take_keepalives();
         Ok(messages.into_iter().map(Incoming::from_message).collect())
     }
 
     /// Whether a keep-alive (two line ends, RFC 5626 §4.4.1) came since this was asked last: it wants one line end.
     pub fn take_ping(&mut self) -> bool {
-        self.parser.take_keepalives() >= 2
+        let is_ping = self.line_ends >= 2;
+        if is_ping {
+            self.line_ends = 0;
+        }
+        is_ping
     }
 
     /// How many bytes wait for the rest of their message.

@@ -80,6 +80,7 @@ impl BuiltinPbx {
             accounts: directory.join(&builtin.accounts),
             keep: config.state_dir.join(KEEP_FILE),
             reachable: config.host(config.side).address(),
+            grace: switchboard::GRACE,
         };
         Self::with(site, plan, resident)
     }
@@ -273,7 +274,7 @@ impl Pbx for BuiltinPbx {
             )];
             self.accounts(&mut findings).await;
             if self.view().await.is_none() {
-                findings.push(match service::can_listen(&self.plan.settings).await {
+                findings.push(match service::can_listen(&self.plan.settings) {
                     Ok(()) => Finding::ok("pbx listen", format!("free: {}", self.listens())),
                     Err(why) => Finding::problem("pbx listen", why, "nobody else may listen there on this host"),
                 });

@@ -3,15 +3,18 @@
 //! It listens from [`Service::start`] to [`Service::stop`] and at no other time. Orders reach it through a channel; its
 //! thread is its own, so that neither the robot's decisions nor the phones wait for each other.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{LocalSet, spawn_blocking, spawn_local};
 use tokio::time::{Instant, sleep};
@@ -38,6 +41,8 @@ pub const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 /// Room for datagrams that wait: a storm of phones comes faster than it is served. The system may allow less.
 const SOCKET_BUFFER_BYTES: usize = 8 << 20;
+/// Connections that wait to be taken: phones come all at once. The system may allow less.
+const BACKLOG: u32 = 4096;
 
 /// What it needs to begin.
 #[derive(Debug, Clone)]
@@ -50,6 +55,8 @@ pub struct Plan {
     pub keep: PathBuf,
     /// The address that providers and phones know this host by.
     pub reachable: IpAddr,
+    /// How long after its start no failed password counts.
+    pub grace: Duration,
 }
 
 /// What it tells of itself.
@@ -214,8 +221,8 @@ impl Living {
         for listen in &plan.settings.listen {
             match listen.transport {
                 SipTransport::Udp => datagrams.push(udp(listen.address)?),
-                SipTransport::Tcp => listeners.push((tcp(listen.address).await?, None)),
-                SipTransport::Tls => listeners.push((tcp(listen.address).await?, tls.clone())),
+                SipTransport::Tcp => listeners.push((tcp(listen.address)?, None)),
+                SipTransport::Tls => listeners.push((tcp(listen.address)?, tls.clone())),
             }
         }
         let locals: Vec<SocketAddr> = datagrams.iter().filter_map(|socket| socket.local_addr().ok()).collect();
@@ -235,6 +242,7 @@ impl Living {
                 .collect(),
             datagrams: locals.into_iter().enumerate().collect(),
             seed: seed()?,
+            grace: plan.grace,
         };
         let mut board = Switchboard::new(setting, Arc::clone(&loaded), now.boot);
         board.registrar().bindings = bindings;
@@ -370,11 +378,11 @@ async fn release(exchange: Rc<Exchange>, answer: oneshot::Sender<Result<(), Stri
 ///
 /// # Errors
 /// One line: which is not, and what to do.
-pub async fn can_listen(settings: &Builtin) -> Result<(), String> {
+pub fn can_listen(settings: &Builtin) -> Result<(), String> {
     for listen in &settings.listen {
         match listen.transport {
             SipTransport::Udp => drop(udp(listen.address)?),
-            SipTransport::Tcp | SipTransport::Tls => drop(tcp(listen.address).await?),
+            SipTransport::Tcp | SipTransport::Tls => drop(tcp(listen.address)?),
         }
     }
     settings.tls.as_ref().map_or(Ok(()), |files| acceptor(files).map(drop))
@@ -397,17 +405,37 @@ fn trouble(what: &str, address: SocketAddr, error: &std::io::Error) -> String {
 
 fn udp(address: SocketAddr) -> Result<UdpSocket, String> {
     let bind = || {
-        let socket = std::net::UdpSocket::bind(address)?;
-        socket.set_nonblocking(true)?;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = rustix::net::socket_with(family, SocketType::DGRAM, flags, None)?;
+        keep_to_family(&socket, address)?;
+        rustix::net::bind(&socket, &address)?;
         // What the system does not give is not needed.
-        let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES);
-        UdpSocket::from_std(socket)
+        let _ = sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES);
+        UdpSocket::from_std(socket.into())
     };
-    bind().map_err(|error| trouble("udp", address, &error))
+    bind().map_err(|error: io::Error| trouble("udp", address, &error))
 }
 
-async fn tcp(address: SocketAddr) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| trouble("tcp", address, &error))
+fn tcp(address: SocketAddr) -> Result<TcpListener, String> {
+    let bind = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        keep_to_family(&socket, address)?;
+        // Connections of the time before a restart do not hold the port.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bind().map_err(|error: io::Error| trouble("tcp", address, &error))
+}
+
+/// `[::]` is every IPv6 address and no IPv4 address: both kinds can be listened at beside each other, and an IPv4 phone
+/// is known by its own address.
+fn keep_to_family(socket: impl AsFd, address: SocketAddr) -> io::Result<()> {
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(socket, true)?;
+    }
+    Ok(())
 }
 
 fn acceptor(files: &crate::config::CertificateFiles) -> Result<TlsAcceptor, String> {

@@ -23,6 +23,7 @@ use super::providers;
 use super::switchboard::{Line, Switchboard, Wish};
 use super::trunk::Server;
 use crate::config::SipTransport;
+use crate::host::tolerant::{UNKNOWN_ISSUER, trouble};
 use crate::host::{clock, tls};
 use crate::sip::message::{Frames, MESSAGE_BYTES_MAX};
 
@@ -61,9 +62,13 @@ pub struct Exchange {
 struct Stream {
     outbox: mpsc::Sender<Vec<u8>>,
     peer: SocketAddr,
-    /// The server that it was made to, for a trunk.
+    /// The server that it was made to, for trunks.
     server: Option<Server>,
+    /// The trunks that use it.
+    users: Users,
 }
+
+type Users = Rc<RefCell<Vec<Line>>>;
 
 impl Exchange {
     /// Carries for `board` over these sockets of datagrams, which it knows by their places.
@@ -183,7 +188,13 @@ impl Exchange {
             let streams = self.streams.borrow();
             let same =
                 |(_, stream): &(&u64, &Stream)| stream.server.as_ref() == Some(&server) && !stream.outbox.is_closed();
-            streams.iter().find(same).map(|(number, _)| *number)
+            let known = streams.iter().find(same);
+            if let Some((_, stream)) = known
+                && !stream.users.borrow().contains(&line)
+            {
+                stream.users.borrow_mut().push(line);
+            }
+            known.map(|(number, _)| *number)
         };
         match known {
             Some(number) => self.with(|board, now| ((), board.tell_trunk(line, Some(number), |t| t.connected(now)))),
@@ -192,28 +203,37 @@ impl Exchange {
     }
 
     async fn dial(self: Rc<Self>, line: Line, server: Server) {
+        let users: Users = Rc::new(RefCell::new(vec![line]));
+        let why = Rc::clone(&self).talk(line, &server, &users).await;
+        let users = users.take();
+        for line in users {
+            self.with(|board, now| ((), board.tell_trunk(line, None, |trunk| trunk.broke(&server, why.clone(), now))));
+        }
+    }
+
+    /// Connects to a provider and carries until that ends; says why it did.
+    async fn talk(self: Rc<Self>, line: Line, server: &Server, users: &Users) -> String {
         let address = server.address;
-        let broke = |why: String| {
-            self.with(|board, now| ((), board.tell_trunk(line, None, |trunk| trunk.broke(why, now))));
-        };
         let deadline = Instant::now() + HANDSHAKE_MAX;
         let stream = match timeout_at(deadline, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return broke(format!("{address}: {error}")),
-            Err(_) => return broke(format!("{address}: no connection within {HANDSHAKE_MAX:?}")),
+            Ok(Err(error)) => return format!("{address}: {error}"),
+            Err(_) => return format!("{address}: no connection within {HANDSHAKE_MAX:?}"),
         };
         let number = self.number();
-        let ready = || self.with(|board, now| ((), board.tell_trunk(line, Some(number), |trunk| trunk.connected(now))));
+        let this = Rc::clone(&self);
+        let ready = || this.with(|board, now| ((), board.tell_trunk(line, Some(number), |trunk| trunk.connected(now))));
+        let peer = Peer::Server(server.clone(), Rc::clone(users));
         let why = if server.transport == SipTransport::Tls {
             match timeout_at(deadline, secure(stream, &server.host)).await {
-                Ok(Ok(stream)) => Rc::clone(&self).carry(stream, number, Peer::Server(server), ready).await,
-                Ok(Err(why)) => format!("{address}: {why}"),
-                Err(_) => format!("{address}: no TLS within {HANDSHAKE_MAX:?}"),
+                Ok(Ok(stream)) => self.carry(stream, number, peer, ready).await,
+                Ok(Err(why)) => why,
+                Err(_) => format!("no TLS within {HANDSHAKE_MAX:?}"),
             }
         } else {
-            Rc::clone(&self).carry(stream, number, Peer::Server(server), ready).await
+            self.carry(stream, number, peer, ready).await
         };
-        broke(why);
+        format!("{address}: {why}")
     }
 
     fn number(&self) -> u64 {
@@ -260,13 +280,13 @@ impl Exchange {
         ready: impl FnOnce(),
     ) -> String {
         let (outbox, mut waiting) = mpsc::channel(OUTBOX_MAX);
-        let (address, transport, server) = match peer {
-            Peer::Phone(address, transport) => (address, transport, None),
-            Peer::Server(server) => (server.address, server.transport, Some(server)),
+        let (address, transport, server, users) = match peer {
+            Peer::Phone(address, transport) => (address, transport, None, Users::default()),
+            Peer::Server(server, users) => (server.address, server.transport, Some(server), users),
         };
         let mut is_proved = server.is_some();
         let origin = Origin { flow: Flow::Stream(number), peer: address, transport };
-        self.streams.borrow_mut().insert(number, Stream { outbox, peer: address, server });
+        self.streams.borrow_mut().insert(number, Stream { outbox, peer: address, server, users });
         ready();
         let (mut reader, mut writer) = tokio::io::split(stream);
         let mut frames = Frames::default();
@@ -326,12 +346,22 @@ impl Exchange {
 /// Who is at the other end of a connection.
 enum Peer {
     Phone(SocketAddr, SipTransport),
-    Server(Server),
+    Server(Server, Users),
 }
 
 /// TLS to a provider, whose certificate must be good.
 async fn secure(stream: TcpStream, host: &str) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
     let name = rustls::pki_types::ServerName::try_from(host.to_owned()).map_err(|e| format!("{host}: {e}"))?;
     let config = tls::client(None)?;
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|e| format!("no TLS: {e}"))
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| no_tls(&error))
+}
+
+fn no_tls(error: &io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(error @ rustls::Error::InvalidCertificate(_)) => match trouble(error) {
+            why if why == UNKNOWN_ISSUER => format!("{why}; give its authority to this host (update-ca-certificates)"),
+            why => why,
+        },
+        _ => format!("no TLS: {error}"),
+    }
 }

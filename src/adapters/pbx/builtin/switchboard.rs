@@ -63,6 +63,8 @@ pub struct Setting {
     pub datagrams: Vec<(usize, SocketAddr)>,
     /// Makes nonces, tags and spread times nobody else's.
     pub seed: [u8; 32],
+    /// How long from now no failed password counts.
+    pub grace: Duration,
 }
 
 /// Numbers for the status.
@@ -105,7 +107,7 @@ impl Switchboard {
         let registrar = Registrar::new(setting.limits, setting.realm.clone(), &setting.seed);
         let mut board = Self {
             registrar,
-            guard: Guard::new(now + GRACE),
+            guard: Guard::new(now + setting.grace),
             accounts: Arc::clone(&accounts),
             trunks: Vec::new(),
             lines: 0,

@@ -42,6 +42,7 @@ impl Rig {
             reachable: vec![(SipTransport::Udp, address("198.51.100.20:5060"))],
             datagrams: vec![(0, address("0.0.0.0:5060"))],
             seed: [7; 32],
+            grace: GRACE,
         };
         let now = Duration::from_secs(1_000);
         Self { board: Switchboard::new(setting, Arc::new(loaded), now), now }

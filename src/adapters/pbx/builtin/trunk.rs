@@ -252,7 +252,12 @@ impl Trunk {
             return Vec::new();
         }
         match servers {
-            Ok(servers) if !servers.is_empty() => {
+            Ok(found) if !found.is_empty() => {
+                let servers: Vec<_> = found.into_iter().filter(|server| self.can_ask(server)).collect();
+                if servers.is_empty() {
+                    let why = "no udp of the same kind of address (IPv4, IPv6) is in pbx.driver.builtin.listen";
+                    return self.failed(None, why.to_owned(), now);
+                }
                 (self.servers, self.at) = (servers, 0);
                 self.ask(now)
             }
@@ -266,11 +271,12 @@ impl Trunk {
         if matches!(self.state, State::Connecting { .. }) { self.send(now) } else { Vec::new() }
     }
 
-    /// A connection broke or could not be made, or a datagram was refused.
-    pub fn broke(&mut self, why: String, now: Duration) -> Vec<Ask> {
+    /// The connection to this server broke, or could not be made.
+    pub fn broke(&mut self, server: &Server, why: String, now: Duration) -> Vec<Ask> {
+        let is_asked = self.servers.get(self.at) == Some(server);
         match self.state {
-            State::Connecting { .. } | State::Asking(_) => self.next_server(None, why, now),
-            // The registration stands, and the next request makes a new connection.
+            State::Connecting { .. } | State::Asking(_) if is_asked => self.next_server(None, why, now),
+            // Another server is asked by now; or the registration stands, and the next request makes a new connection.
             _ => Vec::new(),
         }
     }
@@ -337,17 +343,18 @@ impl Trunk {
             let value = answer(&self.account.logins, &answered.challenge, uri, answered.count, &cnonce)?;
             Some((answered.code, value))
         });
+        let local = self.local(&server);
         let registration = Registration {
             registrar: &self.account.server_uri,
             record: &self.account.client_uri,
-            contact: &self.contact(server.transport),
+            contact: &self.contact(&server),
             expires_s,
             call_id: &self.call_id,
             tag: &self.tag,
             cseq: self.cseq,
             authorization: authorization.as_ref().map(|(code, value)| (*code, value.as_str())),
         };
-        let question = match registration.question(server.transport, self.local(server.transport)) {
+        let question = match registration.question(server.transport, local) {
             Ok(question) => question,
             Err(why) => return self.failed(None, why, now),
         };
@@ -361,31 +368,42 @@ impl Trunk {
         vec![Ask::Send { server, bytes }]
     }
 
-    /// Where the provider reaches us: by this transport if we listen there.
-    fn local(&self, transport: SipTransport) -> SocketAddr {
-        let same = self.reachable.iter().find(|(ours, _)| *ours == transport);
-        same.or(self.reachable.first()).map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 5060)), |(_, address)| *address)
+    /// Datagrams go out where we listen for them; a connection goes out anyhow.
+    fn can_ask(&self, server: &Server) -> bool {
+        let sends = |(transport, ours): &(SipTransport, SocketAddr)| {
+            *transport == SipTransport::Udp && ours.is_ipv4() == server.address.is_ipv4()
+        };
+        server.transport != SipTransport::Udp || self.reachable.iter().any(sends)
+    }
+
+    /// Where this server reaches us: by its transport and in its family of addresses, as far as we listen there.
+    fn local(&self, server: &Server) -> SocketAddr {
+        let unfit = |(transport, ours): &&(SipTransport, SocketAddr)| {
+            (*transport != server.transport, ours.is_ipv4() != server.address.is_ipv4())
+        };
+        let best = self.reachable.iter().min_by_key(unfit);
+        best.map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 5060)), |(_, address)| *address)
     }
 
     /// The URI that the provider sends our calls to.
-    fn contact(&self, transport: SipTransport) -> String {
-        let (_, parameter, _) = crate::sip::message::question::spelling(transport);
+    fn contact(&self, server: &Server) -> String {
+        let (_, parameter, _) = crate::sip::message::question::spelling(server.transport);
         let user = self.account.contact_user.as_deref().unwrap_or(&self.account.name);
-        format!("sip:{user}@{}{parameter}", crate::sip::message::answer::host_port(self.local(transport)))
+        format!("sip:{user}@{}{parameter}", crate::sip::message::answer::host_port(self.local(server)))
     }
 
     fn accepted(&mut self, reply: &Reply, now: Duration) -> Vec<Ask> {
         let sent = if let State::Asking(asking) = &self.state { Some(asking.wants) } else { None };
         (self.failures, self.refusals, self.not_before) = (0, 0, Duration::ZERO);
-        let transport = self.server().map_or(SipTransport::Udp, |server| server.transport);
-        let contact = self.contact(transport);
+        let contact = self.server().map(|server| self.contact(&server)).unwrap_or_default();
         let foreign =
             reply.contacts.iter().filter(|(uri, _)| !Contact::is_same_uri(uri, &contact)).map(|(uri, _)| uri.clone());
         let foreign: Vec<_> = foreign.take(FOREIGN_MAX).collect();
+        if sent.is_some_and(|sent| sent != self.wanted) {
+            // Meanwhile the opposite was ordered.
+            return self.ask(now);
+        }
         if self.wanted == Wanted::Released {
-            if sent == Some(Wanted::Registered) {
-                return self.ask(now);
-            }
             self.bound_until = Duration::ZERO;
             self.state = State::Off;
             "given up".clone_into(&mut self.said);
@@ -442,7 +460,11 @@ impl Trunk {
         }
         self.refusals += 1;
         self.answered = None;
-        let pause = if self.refusals >= REFUSALS_MAX { PAUSE_REFUSED } else { PAUSE_FIRST * self.refusals };
+        let mut pause = PAUSE_FIRST * self.refusals;
+        if self.refusals >= REFUSALS_MAX {
+            pause = PAUSE_REFUSED;
+            let _ = write!(self.said, "; the next attempt comes in {} minutes", pause.as_secs() / 60);
+        }
         self.rest(pause, now)
     }
 
