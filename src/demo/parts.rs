@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 use tokio::process::{Child, Command};
 
+use crate::adapters::pbx::builtin::switchboard::GRACE;
 use crate::adapters::pbx::builtin::{Plan, Service};
 use crate::config::{Builtin, Listen, SipTransport};
 use crate::daemon;
@@ -116,7 +117,7 @@ pub fn plan(sip: SocketAddr, accounts: PathBuf, keep: PathBuf) -> Plan {
         max_expires: Duration::from_secs(300),
         tls: None,
     };
-    Plan { settings, accounts, keep, reachable: sip.ip() }
+    Plan { settings, accounts, keep, reachable: sip.ip(), grace: GRACE }
 }
 
 /// Rings at the demo, which starts the primary and answers once it serves.

@@ -338,7 +338,7 @@ impl<'a> Stage<'a> {
     }
 
     async fn of_trunk(&mut self) -> Option<Told> {
-        let trunk = self.provider.contacts(TRUNK_USER).await;
+        let trunk = self.provider.bound(TRUNK_USER).await;
         if std::mem::replace(&mut self.seen.trunk, trunk) == self.seen.trunk {
             return None;
         }

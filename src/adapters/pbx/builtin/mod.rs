@@ -237,12 +237,20 @@ impl Pbx for BuiltinPbx {
     fn status(&self) -> Answer<'_, PbxStatus> {
         Box::pin(async {
             let Some(view) = self.view().await else { return PbxStatus::serving(Serving::No) };
+            let blocked = (view.blocked > 0).then(|| {
+                let who = if view.blocked == 1 {
+                    "1 address is".to_owned()
+                } else {
+                    format!("{} addresses are", view.blocked)
+                };
+                format!("{who} not listened to after wrong passwords: the log names them")
+            });
             PbxStatus {
                 serving: Serving::Yes,
                 registrations: u32::try_from(view.registrations).ok(),
                 calls: Some(0),
                 trunks: view.trunks.into_iter().map(|(trunk, _)| trunk).collect(),
-                trouble: view.trouble,
+                trouble: view.trouble.or(blocked),
             }
         })
     }

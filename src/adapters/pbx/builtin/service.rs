@@ -81,7 +81,7 @@ enum Order {
     View(oneshot::Sender<View>),
     RegisterTrunks,
     ReleaseTrunks(oneshot::Sender<Result<(), String>>),
-    Contacts(String, oneshot::Sender<Vec<(String, String)>>),
+    Bound(String, oneshot::Sender<Vec<(String, String)>>),
     Stop,
 }
 
@@ -134,10 +134,15 @@ impl Handle {
         view.await.ok()
     }
 
+    /// The contacts of an address of record.
+    pub async fn contacts(&self, record: &str) -> Vec<String> {
+        self.bound(record).await.into_iter().map(|(contact, _)| contact).collect()
+    }
+
     /// The contacts of an address of record, each with the Call-ID of the registration that bound it.
-    pub async fn contacts(&self, record: &str) -> Vec<(String, String)> {
+    pub async fn bound(&self, record: &str) -> Vec<(String, String)> {
         let (answer, contacts) = oneshot::channel();
-        let _ = self.orders.send(Order::Contacts(record.to_owned(), answer)).await;
+        let _ = self.orders.send(Order::Bound(record.to_owned(), answer)).await;
         contacts.await.unwrap_or_default()
     }
 
@@ -265,7 +270,7 @@ impl Living {
                 order = orders.recv() => match order {
                     Some(Order::View(answer)) => drop(answer.send(self.view())),
                     Some(Order::RegisterTrunks) => self.exchange.with(|board, now| ((), board.register_trunks(now))),
-                    Some(Order::Contacts(record, answer)) => drop(answer.send(self.contacts(&record))),
+                    Some(Order::Bound(record, answer)) => drop(answer.send(self.bound(&record))),
                     Some(Order::ReleaseTrunks(answer)) => drop(spawn_local(release(Rc::clone(&self.exchange), answer))),
                     Some(Order::Stop) | None => break,
                 },
@@ -283,7 +288,7 @@ impl Living {
         tracing::info!("the built-in PBX no longer listens");
     }
 
-    fn contacts(&self, record: &str) -> Vec<(String, String)> {
+    fn bound(&self, record: &str) -> Vec<(String, String)> {
         self.exchange.with(|board, now| {
             let bound = board.registrar().bindings.of(record, now);
             let contacts = bound.map(|binding| (binding.uri.to_string(), binding.call_id.to_string())).collect();
