@@ -37,6 +37,9 @@ const FAILBACK_MAX: Duration = Duration::from_secs(10);
 /// How much of the robot's log is shown when something did not happen.
 const LOG_LINES: usize = 15;
 
+/// What a takeover is for, in the order of the summary.
+const MOMENTS: [&str; 7] = ["verdict", "serving", "DNS", "ActionURL", "trunk", "first phone", "last phone"];
+
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -126,6 +129,8 @@ struct Seen {
     old_registrations: Vec<String>,
     received: Vec<String>,
     killed_at: Option<Instant>,
+    /// How long after the kill each of the [`MOMENTS`] was.
+    reached: [Option<Duration>; MOMENTS.len()],
 }
 
 impl<'a> Stage<'a> {
@@ -234,7 +239,7 @@ impl<'a> Stage<'a> {
         })
         .await?;
         self.steps_are_good(PlanKind::Takeover)?;
-        let outage = self.outage(backup)?;
+        let outage = self.outage()?;
 
         self.say("demo", Mood::Chapter, "a person gives the service back: pbx-failover failback")?;
         let command = Command::Failback { wait: false, cut_calls: false, undo: false };
@@ -262,9 +267,9 @@ impl<'a> Stage<'a> {
         let home = self.last_phone().saturating_duration_since(asked);
 
         self.say("demo", Mood::Chapter, "summary")?;
-        self.say("demo", Mood::Good, outage)?;
+        self.say("demo", Mood::Good, format!("takeover: {outage}"))?;
         self.say("demo", Mood::Good, format!("failback: last phone at home {} after it was asked for", seconds(home)))?;
-        self.say("demo", Mood::Good, "trunk, DNS and ActionURL followed both ways; each step was proved")
+        self.say("demo", Mood::Good, "DNS, ActionURL and trunk followed both ways; each step was proved")
     }
 
     /// Goes on telling, for whoever tries the other commands.
@@ -301,6 +306,7 @@ impl<'a> Stage<'a> {
         let deadline = Instant::now() + limit;
         loop {
             self.look().await?;
+            self.note_reached();
             if is_so(self) {
                 return Ok(());
             }
@@ -445,20 +451,36 @@ impl<'a> Stage<'a> {
         self.phones.known().iter().filter_map(|phone| phone.since).max().unwrap_or(self.began)
     }
 
-    /// The outage as the phones saw it: from the kill until each was told that it is registered again.
-    fn outage(&self, backup: IpAddr) -> Result<String, String> {
-        let killed_at = self.seen.killed_at.ok_or("nobody was killed")?;
-        let known = self.phones.known();
-        let mut back: Vec<Duration> = known
-            .iter()
-            .filter(|phone| phone.at == Some(backup))
-            .filter_map(|phone| Some(phone.since?.saturating_duration_since(killed_at)))
-            .collect();
-        back.sort();
-        let (Some(first), Some(last)) = (back.first(), back.last()) else {
-            return Err("no phone came back".to_owned());
-        };
-        Ok(format!("takeover: first phone back {} after the kill, last {}", seconds(*first), seconds(*last)))
+    /// Notes when each thing that a takeover is for was seen first.
+    fn note_reached(&mut self) {
+        let (Some(killed_at), backup) = (self.seen.killed_at, self.scene.backup.ip()) else { return };
+        let phones = self.seen.phones.iter().filter(|at| **at == Some(backup)).count();
+        let is_dead = self.watch.pair.as_ref().is_some_and(|pair| pair.verdict == Verdict::PrimaryDead);
+        let is_so = [
+            is_dead,
+            self.state() == Some(State::Active),
+            self.dns_says(backup),
+            self.was_told("/update?", &backup.to_string()),
+            self.trunk_is_at(backup),
+            phones > 0,
+            phones == PHONES.len(),
+        ];
+        for (reached, is_so) in self.seen.reached.iter_mut().zip(is_so) {
+            if is_so && reached.is_none() {
+                *reached = Some(killed_at.elapsed());
+            }
+        }
+    }
+
+    /// The outage as the phones saw it, and what led to its end.
+    fn outage(&self) -> Result<String, String> {
+        let mut told = Vec::new();
+        for (what, reached) in MOMENTS.iter().zip(self.seen.reached) {
+            let after = reached.ok_or_else(|| format!("it was not seen when it came to this: {what}"))?;
+            told.push(format!("{what} {}", seconds(after)));
+        }
+        let last = self.seen.reached.last().copied().flatten().unwrap_or_default();
+        Ok(format!("without telephone for {}; after the kill: {}", seconds(last), told.join(", ")))
     }
 }
 
