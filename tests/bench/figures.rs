@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What was measured again and again, in milliseconds.
+/// What was measured again and again, in milliseconds unless another unit is said.
 #[derive(Debug, Clone, Default)]
 pub struct Samples(Vec<f64>);
 
@@ -12,7 +12,7 @@ impl Samples {
         self.push_ms(took.as_secs_f64() * 1e3);
     }
 
-    /// One more, in milliseconds.
+    /// One more, in milliseconds or whatever unit all of them have.
     pub fn push_ms(&mut self, ms: f64) {
         self.0.push(ms);
         self.0.sort_by(f64::total_cmp);

@@ -8,6 +8,8 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+#[path = "registrar/builtin.rs"]
+mod builtin;
 #[path = "registrar/cap.rs"]
 mod cap;
 #[allow(dead_code)] // nothing has a goal here yet
@@ -19,7 +21,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use cap::Cap;
-use figures::head;
+use figures::{Samples, head};
 use lab::crowd::{Crowd, Outcome, accounts};
 use lab::sip::Algorithm;
 use lab::suite::Suite;
@@ -56,10 +58,13 @@ const PRECISION: f64 = 1.1;
 fn main() -> ExitCode {
     // cargo adds `--bench`.
     let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    if arguments.first().is_some_and(|first| first == builtin::WORD) {
+        return builtin::serve(&arguments[1..]);
+    }
     let named = |name: &str| arguments.iter().any(|argument| argument == name);
     let kinds: Vec<_> = Kind::ALL.into_iter().filter(|kind| named(kind.word())).collect();
     let kinds = if kinds.is_empty() { Kind::USUAL.to_vec() } else { kinds };
-    let parts = ["steady", "capped", "storm"];
+    let parts = ["steady", "capped", "storm", "alone"];
     let wanted = |part: &str| named(part) || !parts.iter().any(|part| named(part));
     let suite = Suite::forky().filter(|_| kinds.iter().all(|kind| kind.installed()));
     let Some(suite) = suite else {
@@ -67,9 +72,14 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     };
     let algorithm = if named("sha-256") { Algorithm::Sha256 } else { Algorithm::Md5 };
-    let bench = Bench { kinds, algorithm, suite };
+    let rounds = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(1);
+    let bench = Bench { kinds, rounds, algorithm, suite };
     figures::machine();
     println!("REGISTER with digest {} over UDP on loopback", algorithm.name());
+    if named("alone") {
+        let each = builtin::without_sockets(&accounts(ACCOUNTS), algorithm);
+        println!("The built-in one without sockets: {:.1} µs a registration", each.as_secs_f64() * 1e6);
+    }
     if wanted("steady") {
         bench.steady();
     }
@@ -87,6 +97,8 @@ type Try = (u32, Outcome);
 
 struct Bench {
     kinds: Vec<Kind>,
+    /// How often each is measured, in turns.
+    rounds: usize,
     algorithm: Algorithm,
     suite: Suite,
 }
@@ -96,37 +108,36 @@ impl Bench {
     fn steady(&self) {
         let accounts = accounts(ACCOUNTS);
         println!("\n## {ACCOUNTS} phones, {STEADY_RATE} a second\n");
-        head(&[
-            "server",
-            "",
-            "registered",
-            "failed",
-            "sent again",
-            "p50",
-            "p99",
-            "CPU each",
-            "memory (PSS)",
-            "each binding",
-        ]);
-        for kind in &self.kinds {
-            let server = kind.start(&accounts, self.algorithm, &self.suite);
-            let empty = server.memory();
-            for what in ["first", "refresh"] {
-                let cpu = server.cpu();
-                let outcome = self.crowd(&accounts).at_rate(STEADY_RATE).register(server.address(), PATIENCE);
-                let each = (server.cpu().saturating_sub(cpu)).as_secs_f64() * 1e6 / count(outcome.registered);
-                let memory = server.memory();
+        println!("Medians of {} rounds (least to most), and the ratio to {}.\n", self.rounds, self.kinds[0].name());
+        head(&["server", "", "failed", "sent again", "p50", "p99", "CPU each", "each binding", "memory (PSS)"]);
+        let mut measured: Vec<[Steady; 2]> = self.kinds.iter().map(|_| Default::default()).collect();
+        for round in 1..=self.rounds {
+            for (kind, steady) in self.kinds.iter().zip(&mut measured) {
+                let server = kind.start(&accounts, self.algorithm, &self.suite);
+                let crowd = self.crowd(&accounts).at_rate(STEADY_RATE);
+                let empty = server.memory();
+                for steady in steady {
+                    let cpu = server.cpu();
+                    let outcome = crowd.register(server.address(), PATIENCE);
+                    steady.add(&outcome, server.cpu().saturating_sub(cpu), server.memory(), empty);
+                }
+                eprintln!("round {round}, {}: {}", kind.word(), server.counts());
+            }
+        }
+        for (kind, steady) in self.kinds.iter().zip(&measured) {
+            for (what, steady, first) in
+                [("first", &steady[0], &measured[0][0]), ("refresh", &steady[1], &measured[0][1])]
+            {
                 println!(
-                    "| {} | {what} | {} | {} | {} | {:.0} ms | {:.0} ms | {each:.0} µs | {:.1} MB, empty {:.1} MB | {:.0} bytes |",
-                    server.name(),
-                    outcome.registered,
-                    outcome.failed,
-                    outcome.retransmissions,
-                    outcome.wait_ms(500),
-                    outcome.wait_ms(990),
-                    memory / 1e6,
-                    empty / 1e6,
-                    (memory - empty) / count(outcome.registered),
+                    "| {} | {what} | {} | {} | {:.0} ms | {:.0} ms | {} | {} | {:.1} MB |",
+                    kind.name(),
+                    steady.failed,
+                    steady.sent_again,
+                    steady.p50.median(),
+                    steady.p99.median(),
+                    beside(&steady.cpu_us, &first.cpu_us, "µs"),
+                    beside(&steady.bytes, &first.bytes, "bytes"),
+                    steady.memory.median() / 1e6,
                 );
             }
         }
@@ -198,13 +209,14 @@ impl Bench {
             "p99",
             "CPU each",
             "memory (PSS)",
+            "says",
         ]);
         for kind in self.kinds.iter().filter(|kind| kind.loads_storm()) {
             let server = kind.start(&accounts, self.algorithm, &self.suite);
             let cpu = server.cpu();
             let outcome = self.crowd(&accounts).at_rate(STORM_RATE).register(server.address(), PATIENCE);
             println!(
-                "| {} | {} | {} | {} | {} | {:.0} s | {:.0} ms | {:.0} ms | {:.0} µs | {:.1} MB |",
+                "| {} | {} | {} | {} | {} | {:.0} s | {:.0} ms | {:.0} ms | {:.0} µs | {:.1} MB | {} |",
                 server.name(),
                 outcome.registered,
                 outcome.failed,
@@ -215,6 +227,7 @@ impl Bench {
                 outcome.wait_ms(990),
                 server.cpu().saturating_sub(cpu).as_secs_f64() * 1e6 / count(outcome.registered),
                 server.memory() / 1e6,
+                server.counts(),
             );
         }
     }
@@ -223,6 +236,36 @@ impl Bench {
         // The newer sipp knows SHA-256, and its clock steps by 1 ms where the older one's steps by 4.
         Crowd::new(accounts).modern(&self.suite)
     }
+}
+
+/// What one server needed for so many registrations, round by round.
+#[derive(Default)]
+struct Steady {
+    failed: u64,
+    sent_again: u64,
+    p50: Samples,
+    p99: Samples,
+    cpu_us: Samples,
+    bytes: Samples,
+    memory: Samples,
+}
+
+impl Steady {
+    fn add(&mut self, outcome: &Outcome, cpu: Duration, memory: f64, empty: f64) {
+        self.failed += outcome.failed;
+        self.sent_again += outcome.retransmissions;
+        self.p50.push_ms(outcome.wait_ms(500));
+        self.p99.push_ms(outcome.wait_ms(990));
+        self.cpu_us.push_ms(cpu.as_secs_f64() * 1e6 / count(outcome.registered));
+        self.bytes.push_ms((memory - empty) / count(outcome.registered));
+        self.memory.push_ms(memory);
+    }
+}
+
+/// A median, its range, and how many times that of the first server it is.
+fn beside(samples: &Samples, first: &Samples, unit: &str) -> String {
+    let (median, least, most) = (samples.median(), samples.least(), samples.most());
+    format!("{median:.0} {unit} ({least:.0} to {most:.0}), ×{:.2}", median / first.median())
 }
 
 fn count(registered: u64) -> f64 {

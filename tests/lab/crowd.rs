@@ -3,7 +3,7 @@
 //! Retransmissions follow RFC 3261 (500 ms, doubled). One phone is in [`super::sipp`].
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -18,18 +18,18 @@ pub fn accounts(count: usize) -> Vec<(String, String)> {
 pub struct Crowd<'a> {
     accounts: &'a [(String, String)],
     program: Vec<String>,
-    local: IpAddr,
+    local: SocketAddr,
     rate: u32,
     registrations: usize,
 }
 
 impl<'a> Crowd<'a> {
-    /// One phone for each account, a hundred a second.
+    /// One phone for each account, a hundred a second. They have one address, and keep it when they register again.
     pub fn new(accounts: &'a [(String, String)]) -> Self {
         Self {
             accounts,
             program: vec!["sipp".to_owned()],
-            local: IpAddr::from([127, 0, 0, 1]),
+            local: SocketAddr::from(([127, 0, 0, 1], super::free_port())),
             rate: 100,
             registrations: accounts.len(),
         }
@@ -69,8 +69,8 @@ impl<'a> Crowd<'a> {
         for (option, value) in [
             ("-sf", path("scenario.xml")),
             ("-inf", path("accounts.csv")),
-            ("-i", self.local.to_string()),
-            ("-p", super::free_port().to_string()),
+            ("-i", self.local.ip().to_string()),
+            ("-p", self.local.port().to_string()),
             ("-t", "u1".to_owned()),
             ("-m", self.registrations.to_string()),
             ("-r", self.rate.to_string()),

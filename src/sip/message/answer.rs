@@ -4,7 +4,8 @@
 //! cannot be understood can be answered; only the neighbour's hop gets what we know of him.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
 
 use sipx_sip::{HeaderName, Headers, Via};
 
@@ -17,17 +18,39 @@ const HOPS_MAX: usize = 70;
 #[derive(Debug, Clone, Default)]
 pub struct Echo {
     via: Vec<Vec<u8>>,
+    /// The neighbour's hop, where it can be read.
+    hop: Option<Hop>,
     from: Vec<u8>,
     to: Vec<u8>,
     call_id: Vec<u8>,
     cseq: Vec<u8>,
 }
 
+/// What the neighbour says of himself.
+#[derive(Debug, Clone, Copy)]
+struct Hop {
+    /// His address, unless he gives a name.
+    address: Option<IpAddr>,
+    port: Option<u16>,
+    asks_port: bool,
+}
+
+impl Hop {
+    fn read(via: &[Vec<u8>]) -> Option<Self> {
+        let via = Via::parse_one(first_hop(via.first()?)).ok()?;
+        let address = via.host.to_string().trim_matches(['[', ']']).parse().ok();
+        Some(Self { address, port: via.port, asks_port: via.rport().is_some() })
+    }
+}
+
 impl Echo {
     pub(super) fn of_headers(headers: &Headers) -> Self {
         let one = |name| headers.value(&name).map(|value| value.trim_ascii().to_vec()).unwrap_or_default();
+        let via: Vec<_> =
+            headers.get_all(&HeaderName::Via).map(|header| header.value().trim_ascii().to_vec()).collect();
         Self {
-            via: headers.get_all(&HeaderName::Via).map(|header| header.value().trim_ascii().to_vec()).collect(),
+            hop: Hop::read(&via),
+            via,
             from: one(HeaderName::From),
             to: one(HeaderName::To),
             call_id: one(HeaderName::CallId),
@@ -57,7 +80,8 @@ impl Echo {
         let lines = echo.via.iter().chain([&echo.from, &echo.to, &echo.call_id, &echo.cseq]);
         // What breaks a line for one reader and not for another must not go out again.
         let is_clean = lines.flatten().all(|byte| *byte == b'\t' || !byte.is_ascii_control());
-        let whole = is_clean && echo.is_whole() && echo.hop().is_some();
+        echo.hop = Hop::read(&echo.via);
+        let whole = is_clean && echo.is_whole() && echo.has_hop();
         whole.then_some(echo)
     }
 
@@ -66,8 +90,9 @@ impl Echo {
             && [&self.from, &self.to, &self.call_id, &self.cseq].iter().all(|line| !line.is_empty())
     }
 
-    fn hop(&self) -> Option<Via> {
-        Via::parse_one(first_hop(self.via.first()?)).ok()
+    /// Whether the neighbour's hop can be read.
+    pub(super) fn has_hop(&self) -> bool {
+        self.hop.is_some()
     }
 
     /// Where a datagram with the answer goes (RFC 3261 §18.2.2, RFC 3581 §4).
@@ -75,10 +100,10 @@ impl Echo {
     /// To the port it came from if `rport` asks for that, and also when a NAT stands between (as Asterisk does by
     /// default): the port in Via is then of another address.
     pub fn return_address(&self, source: SocketAddr) -> SocketAddr {
-        let Some(via) = self.hop() else { return source };
-        let is_own = via.host.to_string().trim_matches(['[', ']']) == source.ip().to_string();
-        match (via.rport(), is_own) {
-            (None, true) => SocketAddr::new(source.ip(), via.port.unwrap_or(5060)),
+        match self.hop {
+            Some(Hop { address, port, asks_port: false }) if address == Some(source.ip()) => {
+                SocketAddr::new(source.ip(), port.unwrap_or(5060))
+            }
             _ => source,
         }
     }
@@ -99,12 +124,15 @@ impl Answer {
             return None;
         }
         let mut text = Vec::with_capacity(600);
-        text.extend_from_slice(format!("SIP/2.0 {code} {reason}\r\n").as_bytes());
+        let _ = write!(text, "SIP/2.0 {code} {reason}\r\n");
         for (index, via) in echo.via.iter().enumerate() {
             text.extend_from_slice(b"Via: ");
             if index == 0 {
                 let first = first_hop(via);
-                text.extend_from_slice(&stamped(first, source));
+                match echo.hop {
+                    Some(hop) => stamp(&mut text, first, hop, source),
+                    None => text.extend_from_slice(first),
+                }
                 text.extend_from_slice(&via[first.len()..]);
             } else {
                 text.extend_from_slice(via);
@@ -116,7 +144,7 @@ impl Answer {
         answer.text.extend_from_slice(b"To: ");
         answer.text.extend_from_slice(&echo.to);
         if !has_tag(&echo.to) {
-            answer.text.extend_from_slice(format!(";tag={tag}").as_bytes());
+            let _ = write!(answer.text, ";tag={tag}");
         }
         answer.text.extend_from_slice(b"\r\n");
         answer.line("Call-ID", &echo.call_id);
@@ -134,8 +162,12 @@ impl Answer {
     /// Adds a header. A value that came from outside cannot break its line: what is no printable text is left out.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        let value: String = value.chars().filter(|c| !c.is_control()).collect();
-        self.line(name, value.as_bytes());
+        if value.chars().any(char::is_control) {
+            let value: String = value.chars().filter(|c| !c.is_control()).collect();
+            self.line(name, value.as_bytes());
+        } else {
+            self.line(name, value.as_bytes());
+        }
         self
     }
 
@@ -148,29 +180,23 @@ impl Answer {
 }
 
 /// The neighbour's hop with where it really came from: `received` (RFC 3261 §18.2.1) and `rport` (RFC 3581 §4).
-fn stamped(hop: &[u8], source: SocketAddr) -> Vec<u8> {
-    let Ok(via) = Via::parse_one(hop) else { return hop.to_vec() };
-    let mut text = String::new();
-    let mut asks = false;
+fn stamp(text: &mut Vec<u8>, via: &[u8], hop: Hop, source: SocketAddr) {
     // The parameters are cut at their semicolons; ours are replaced, whatever the sender wrote into them.
-    let mut parts = split_outside_quotes(hop);
-    let head = parts.remove(0);
-    for part in parts {
+    for (index, part) in split_outside_quotes(via).into_iter().map(<[u8]>::trim_ascii).enumerate() {
         let name = part.split(|&b| b == b'=').next().unwrap_or_default().trim_ascii();
-        if name.eq_ignore_ascii_case(b"rport") {
-            asks = true;
-        } else if !name.eq_ignore_ascii_case(b"received") {
-            let _ = write!(text, ";{}", String::from_utf8_lossy(part.trim_ascii()));
+        if index == 0 {
+            text.extend_from_slice(part);
+        } else if !name.eq_ignore_ascii_case(b"rport") && !name.eq_ignore_ascii_case(b"received") {
+            text.push(b';');
+            text.extend_from_slice(part);
         }
     }
-    let is_own = via.host.to_string().trim_matches(['[', ']']) == source.ip().to_string();
-    if asks || !is_own {
+    if hop.asks_port || hop.address != Some(source.ip()) {
         let _ = write!(text, ";received={}", source.ip());
     }
-    if asks {
+    if hop.asks_port {
         let _ = write!(text, ";rport={}", source.port());
     }
-    [head.trim_ascii(), text.as_bytes()].concat()
 }
 
 fn split_outside_quotes(text: &[u8]) -> Vec<&[u8]> {
@@ -193,7 +219,9 @@ fn split_outside_quotes(text: &[u8]) -> Vec<&[u8]> {
 
 /// Whether the value of To has a tag: a parameter behind the URI, not a part of it.
 fn has_tag(to: &[u8]) -> bool {
-    sipx_sip::Address::parse(to, "To").is_ok_and(|address| address.tag().is_some())
+    // Most have none, and need not be read once more for that.
+    let may = to.windows(3).any(|word| word.eq_ignore_ascii_case(b"tag"));
+    may && sipx_sip::Address::parse(to, "To").is_ok_and(|address| address.tag().is_some())
 }
 
 /// A contact as it stands in the answer to a REGISTER (RFC 3261 §10.3, 8).

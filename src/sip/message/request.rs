@@ -4,7 +4,7 @@
 //! is read when they ask.
 
 use sipx_sip::error::ParseError;
-use sipx_sip::{Address, Header, HeaderName, Headers, Method as Verb, Via};
+use sipx_sip::{Address, Header, HeaderName, Headers, Method as Verb};
 
 use super::answer::Echo;
 use super::{call_id, cseq, first_hop, header_number, leading_number, one_line};
@@ -82,8 +82,12 @@ impl Request {
                 return Err(bad(reason));
             }
         }
-        let via = headers.get(&HeaderName::Via).map(Header::value).ok_or_else(|| bad("Missing Via"))?;
-        Via::parse_one(first_hop(&via)).map_err(|_| bad("Malformed Via"))?;
+        if headers.get(&HeaderName::Via).is_none() {
+            return Err(bad("Missing Via"));
+        }
+        if !echo.has_hop() {
+            return Err(bad("Malformed Via"));
+        }
         let to = headers.value(&HeaderName::To).ok_or_else(|| bad("Missing To"))?;
         let to = Address::parse(&to, "To").map_err(|_| bad("Malformed To"))?;
         let from = headers.value(&HeaderName::From).ok_or_else(|| bad("Missing From"))?;
@@ -106,7 +110,7 @@ impl Request {
             return Err(bad("To Is No SIP URI"));
         }
         let to_user = to.uri.decoded_user().map(|user| super::text(&user)).unwrap_or_default();
-        drop((via, from));
+        drop(from);
         Ok(Self { to_user, cseq: cseq.sequence, call_id, echo, inner })
     }
 

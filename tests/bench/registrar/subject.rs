@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::builtin::Builtin;
 use crate::lab::asterisk::{self, Asterisk};
 use crate::lab::free_port;
 use crate::lab::kamailio::{self, Kamailio};
@@ -16,6 +17,8 @@ const KAMAILIO_SIZE: (u32, u32) = (2, 256);
 /// A registrar that can be measured.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
+    /// The one inside the robot.
+    Builtin,
     /// Kamailio.
     Kamailio,
     /// Asterisk 22.
@@ -24,14 +27,15 @@ pub enum Kind {
 
 impl Kind {
     /// All.
-    pub const ALL: [Self; 2] = [Self::Kamailio, Self::Asterisk];
+    pub const ALL: [Self; 3] = [Self::Kamailio, Self::Builtin, Self::Asterisk];
 
     /// Those that are measured unless the command line names others.
-    pub const USUAL: &[Self] = &[Self::Kamailio];
+    pub const USUAL: &[Self] = &[Self::Kamailio, Self::Builtin];
 
     /// As the command line calls it.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Builtin => "builtin",
             Self::Kamailio => "kamailio",
             Self::Asterisk => "asterisk",
         }
@@ -40,6 +44,7 @@ impl Kind {
     /// As the tables call it.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Builtin => "built-in",
             Self::Kamailio => "Kamailio",
             Self::Asterisk => "Asterisk",
         }
@@ -49,7 +54,7 @@ impl Kind {
     pub fn installed(self) -> bool {
         match self {
             Self::Kamailio => crate::lab::have(&kamailio::PROGRAMS),
-            Self::Asterisk => true, // it lies beside sipp
+            Self::Builtin | Self::Asterisk => true, // the latter lies beside sipp
         }
     }
 
@@ -62,6 +67,7 @@ impl Kind {
     pub fn start(self, accounts: &[(String, String)], algorithm: Algorithm, suite: &Suite) -> Box<dyn Subject> {
         let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
         match self {
+            Self::Builtin => Box::new(Builtin::started(listen, accounts, algorithm)),
             Self::Kamailio => {
                 let (processes, memory_mb) = KAMAILIO_SIZE;
                 let setup = kamailio::Setup::at(listen).algorithm(algorithm).size(processes, memory_mb);
@@ -86,6 +92,11 @@ pub trait Subject {
 
     /// All its processes.
     fn pids(&self) -> Vec<u32>;
+
+    /// What it says of those whom it does not serve; nothing when it does not say.
+    fn counts(&self) -> String {
+        String::new()
+    }
 
     /// Processor time of all threads of all its processes so far, from the scheduler, which counts nanoseconds.
     fn cpu(&self) -> Duration {

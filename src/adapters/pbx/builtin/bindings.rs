@@ -61,7 +61,8 @@ pub struct Bindings {
 
 #[derive(Debug, Default)]
 struct Record {
-    bindings: Vec<Binding>,
+    /// Boxed: a vector of one would have room for four.
+    bindings: Box<[Binding]>,
     looked_at: Option<u64>,
 }
 
@@ -73,13 +74,13 @@ impl Bindings {
 
     /// The contacts of an address of record, as long as they have not expired.
     pub fn of(&self, record: &str, now: Duration) -> impl Iterator<Item = &Binding> {
-        let all = self.records.get(record).map(|record| record.bindings.as_slice()).unwrap_or_default();
+        let all = self.records.get(record).map(|record| &*record.bindings).unwrap_or_default();
         all.iter().filter(move |binding| binding.expires_at > now)
     }
 
     /// Every record and its contacts.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[Binding])> {
-        self.records.iter().map(|(name, record)| (&**name, record.bindings.as_slice()))
+        self.records.iter().map(|(name, record)| (&**name, &*record.bindings))
     }
 
     /// Replaces all contacts of an address of record.
@@ -104,7 +105,7 @@ impl Bindings {
                 }
             }
         }
-        entry.bindings = bindings;
+        entry.bindings = bindings.into_boxed_slice();
         let second = first.as_secs() + 1;
         // A record that is renewed stays where it stands; it is moved on when its second comes.
         if entry.looked_at.is_none_or(|at| at > second) {
@@ -126,7 +127,7 @@ impl Bindings {
             for name in entry.remove() {
                 let Some(record) = self.records.get_mut(&name) else { continue };
                 record.looked_at = None;
-                let mut bindings = std::mem::take(&mut record.bindings);
+                let mut bindings = std::mem::take(&mut record.bindings).into_vec();
                 let before = bindings.len();
                 bindings.retain(|binding| binding.expires_at > now);
                 let lost = before - bindings.len();

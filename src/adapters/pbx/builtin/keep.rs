@@ -4,6 +4,7 @@
 //! appended to once a second and written anew when most of it is history. It is not synced to the disk: after a power
 //! cut the phones come back by themselves, and nothing else hangs on it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -28,22 +29,22 @@ const HISTORY_MIN: usize = 10_000;
 
 /// One line.
 #[derive(Debug, Serialize, Deserialize)]
-struct Line {
-    record: String,
-    contacts: Vec<Kept>,
+struct Line<'a> {
+    record: Cow<'a, str>,
+    contacts: Vec<Kept<'a>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Kept {
-    uri: String,
-    call_id: String,
+struct Kept<'a> {
+    uri: Cow<'a, str>,
+    call_id: Cow<'a, str>,
     cseq: u32,
     expires: Timestamp,
     peer: SocketAddr,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    phone: Option<(String, u32)>,
+    phone: Option<(Cow<'a, str>, u32)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    path: Vec<String>,
+    path: Vec<Cow<'a, str>>,
     udp: bool,
 }
 
@@ -75,7 +76,7 @@ impl Keeper {
         (keeper, bindings)
     }
 
-    fn read(&mut self) -> io::Result<HashMap<String, Vec<Kept>>> {
+    fn read(&mut self) -> io::Result<HashMap<String, Vec<Kept<'static>>>> {
         let file = File::open(&self.path)?;
         if file.metadata()?.len() > FILE_BYTES_MAX {
             return Err(io::Error::other("it is longer than it can be"));
@@ -85,7 +86,7 @@ impl Keeper {
             self.lines += 1;
             // The last line may be cut where the robot was killed.
             let Ok(Line { record, contacts }) = serde_json::from_str(&line?) else { continue };
-            lines.insert(record, contacts);
+            lines.insert(record.into_owned(), contacts);
         }
         Ok(lines)
     }
@@ -108,7 +109,7 @@ impl Keeper {
     }
 
     fn line<'a>(&mut self, text: &mut Vec<u8>, record: &str, contacts: impl Iterator<Item = &'a Binding>, now: Now) {
-        let line = Line { record: record.to_owned(), contacts: contacts.map(|b| Kept::of(b, now)).collect() };
+        let line = Line { record: record.into(), contacts: contacts.map(|b| Kept::of(b, now)).collect() };
         if serde_json::to_writer(&mut *text, &line).is_ok() {
             text.push(b'\n');
             self.lines += 1;
@@ -147,17 +148,17 @@ fn open(path: &Path, how: &mut OpenOptions) -> io::Result<File> {
     how.mode(0o600).open(path)
 }
 
-impl Kept {
-    fn of(binding: &Binding, now: Now) -> Self {
+impl<'a> Kept<'a> {
+    fn of(binding: &'a Binding, now: Now) -> Self {
         let left = SignedDuration::try_from(binding.expires_at.saturating_sub(now.boot)).unwrap_or_default();
         Self {
-            uri: binding.uri.to_string(),
-            call_id: binding.call_id.to_string(),
+            uri: (&*binding.uri).into(),
+            call_id: (&*binding.call_id).into(),
             cseq: binding.cseq,
             expires: now.wall.checked_add(left).unwrap_or(now.wall),
             peer: binding.origin.peer,
-            phone: binding.outbound.as_ref().map(|phone| (phone.instance.to_string(), phone.reg_id)),
-            path: binding.path.iter().map(ToString::to_string).collect(),
+            phone: binding.outbound.as_ref().map(|phone| ((&*phone.instance).into(), phone.reg_id)),
+            path: binding.path.iter().map(|hop| (&**hop).into()).collect(),
             udp: binding.origin.transport == SipTransport::Udp,
         }
     }
@@ -172,7 +173,7 @@ impl Kept {
             cseq: self.cseq,
             expires_at: now.boot + left,
             outbound: self.phone.map(|(instance, reg_id)| Outbound { instance: instance.into(), reg_id }),
-            path: self.path.into_iter().map(String::into_boxed_str).collect(),
+            path: self.path.into_iter().map(Into::into).collect(),
             origin: Origin { flow, peer: self.peer, transport: SipTransport::Udp },
         })
     }

@@ -3,7 +3,6 @@
 //! RFC 7616 §5.4 and §5.9: a server should see a nonce's age and refuse a count that was used before. A table of all
 //! that were handed out would grow with every stranger; so only an account whose password was proved remembers.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
@@ -62,16 +61,20 @@ impl Nonces {
         if !ours.as_ref().starts_with(&mark.to_be_bytes()) {
             return Nonce::Stale;
         }
-        let made = Duration::from_secs(id >> 32);
-        if now.saturating_sub(made) > AGE_MAX { Nonce::Stale } else { Nonce::Ours(id) }
+        if now.saturating_sub(made(id)) > AGE_MAX { Nonce::Stale } else { Nonce::Ours(id) }
     }
+}
+
+/// When a nonce was made, by its number.
+fn made(id: u64) -> Duration {
+    Duration::from_secs(id >> 32)
 }
 
 /// Which nonces an account has used, and how often.
 #[derive(Debug, Default)]
 pub struct Uses {
-    /// By age, the oldest first.
-    seen: VecDeque<Use>,
+    /// By age, the oldest first; with no room to spare, as every account has such a list.
+    seen: Vec<Use>,
     /// Nonces up to this number are forgotten, and so never admitted again.
     forgotten: u64,
 }
@@ -105,11 +108,15 @@ impl Uses {
             Ok(at) => at,
             Err(_) if id <= self.forgotten => return Admission::Used,
             Err(at) => {
+                self.seen.reserve_exact(1);
                 self.seen.insert(at, Use { id, top: count, window: 1, mark });
-                if self.seen.len() > REMEMBERED_MAX
-                    && let Some(oldest) = self.seen.pop_front()
+                // What is so much older than this one is stale by now.
+                let is_stale = |used: &Use| made(id).saturating_sub(made(used.id)) > AGE_MAX;
+                while let Some(oldest) = self.seen.first()
+                    && (self.seen.len() > REMEMBERED_MAX || is_stale(oldest))
                 {
                     self.forgotten = self.forgotten.max(oldest.id);
+                    self.seen.remove(0);
                 }
                 return Admission::New;
             }

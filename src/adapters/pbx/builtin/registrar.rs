@@ -100,17 +100,17 @@ impl Registrar {
         self.dice.u64(..)
     }
 
-    /// Answers a REGISTER; `mark` is a hash of the whole message and its source, by which a repeated one is known.
+    /// Answers a REGISTER; `message` is the bytes that it came in, by which a repeated one is known.
     pub fn register(
         &mut self,
         request: &Request,
         accounts: &Accounts,
         origin: &Origin,
-        mark: u64,
+        message: &[u8],
         now: Duration,
     ) -> (Option<Vec<u8>>, Outcome) {
         let tag = self.tag(&request.call_id);
-        let (text, outcome) = match self.decide(request, accounts, origin, mark, now) {
+        let (text, outcome) = match self.decide(request, accounts, origin, message, now) {
             Ok((answer_of, outcome)) => (self.accepted(request, answer_of, origin, &tag, now), outcome),
             Err(refusal) => {
                 let answer = Answer::new(request.echo(), origin.peer, refusal.code, refusal.reason, &tag);
@@ -126,17 +126,12 @@ impl Registrar {
         format!("{:016x}", self.hasher.hash_one(call_id))
     }
 
-    /// A hash that nobody else can aim at.
-    pub fn mark(&self, message: &[u8], origin: &Origin) -> u64 {
-        self.hasher.hash_one((message, origin.peer))
-    }
-
     fn decide<'a>(
         &mut self,
         request: &'a Request,
         accounts: &'a Accounts,
         origin: &Origin,
-        mark: u64,
+        message: &[u8],
         now: Duration,
     ) -> Result<(&'a str, Outcome), Refusal> {
         let missing = request.unknown_requirements(&EXTENSIONS);
@@ -146,7 +141,7 @@ impl Registrar {
         let contacts = request.contacts().map_err(|reason| Refusal::new(400, reason))?;
         let known: Vec<_> = accounts.by_aor(&request.to_user).collect();
         let address = origin.peer.ip();
-        let (account, aor) = self.authenticate(request, &known, accounts, mark, now)?;
+        let (account, aor) = self.authenticate(request, &known, accounts, origin, message, now)?;
         if !accounts.admits(address) || !account.admits(address) {
             return Err(Refusal::new(403, "Not From This Address"));
         }
@@ -167,7 +162,8 @@ impl Registrar {
         request: &Request,
         known: &[(&'a Account, &'a Aor)],
         accounts: &Accounts,
-        mark: u64,
+        origin: &Origin,
+        message: &[u8],
         now: Duration,
     ) -> Result<(&'a Account, &'a Aor), Refusal> {
         let logins = || known.iter().flat_map(|(account, aor)| account.logins.iter().map(move |l| (*account, *aor, l)));
@@ -201,6 +197,7 @@ impl Registrar {
             Some(uses) => uses,
             None => self.uses.entry(account.name.as_str().into()).or_default(),
         };
+        let mark = self.hasher.hash_one((message, origin.peer));
         match uses.admit(nonce, given.count.unwrap_or(1), mark) {
             Admission::New | Admission::Again => Ok((account, aor)),
             Admission::Used => Err(self.challenge(logins().map(|(.., login)| login), &default_realm, true, now)),

@@ -112,18 +112,25 @@ impl Exchange {
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
+            // When nothing is left, the next wait gives the others their turn.
+            let mut is_quiet = false;
             for _ in 0..BATCH {
                 match socket.try_recv_from(&mut datagram) {
                     Ok((length, peer)) => {
                         let origin = Origin { flow: Flow::Udp(number), peer, transport: SipTransport::Udp };
                         self.with(|board, now| ((), board.datagram(&datagram[..length], &origin, now)));
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        is_quiet = true;
+                        break;
+                    }
                     // An ICMP error of an earlier sending is reported here.
                     Err(_) => {}
                 }
             }
-            tokio::task::yield_now().await;
+            if !is_quiet {
+                tokio::task::yield_now().await;
+            }
         }
     }
 

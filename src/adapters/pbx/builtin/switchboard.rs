@@ -308,8 +308,7 @@ impl Switchboard {
         if !request.is_register() {
             return back(request.echo(), origin, self.other(request, origin));
         }
-        let mark = self.registrar.mark(bytes, origin);
-        let (answer, outcome) = self.registrar.register(request, &self.accounts.accounts, origin, mark, now);
+        let (answer, outcome) = self.registrar.register(request, &self.accounts.accounts, origin, bytes, now);
         let mut wishes = back(request.echo(), origin, answer);
         match outcome {
             Outcome::Answered => {}
