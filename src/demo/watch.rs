@@ -24,7 +24,7 @@ use crate::units::snapshot::{Pair, PlanStep, Status};
 use crate::units::{PlanId, Step, StepState, Verdict};
 
 /// As much of a proof as fits a line.
-const PROOF_CHARS_MAX: usize = 110;
+const PROOF_CHARS_MAX: usize = 160;
 
 /// What was told so far.
 pub struct Watch {

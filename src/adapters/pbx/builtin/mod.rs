@@ -120,7 +120,7 @@ impl BuiltinPbx {
             return Err(StepOutcome::failed("the built-in PBX runs, but its stop was begun"));
         }
         let phones = view.phones;
-        Ok(StepOutcome::Done(format!("{phones} phones from {}, at {}", self.plan.accounts.display(), self.listens())))
+        Ok(StepOutcome::Done(format!("{phones} phones at {}, of {}", self.listens(), self.plan.accounts.display())))
     }
 
     async fn start(&self, load: Load) -> Result<StepOutcome, StepOutcome> {
