@@ -8,6 +8,7 @@ use crate::failback::{primary_returns, quick, serving};
 use crate::lab::baresip::{self, Baresip};
 use crate::lab::dns::Kind;
 use crate::lab::kamailio::{Kamailio, Setup};
+use crate::lab::robot::Robot;
 use crate::lab::scene::{self, BACKUP_NAMED, PRIMARY_NAMED, Scene, Wishes, possible};
 use crate::lab::{have, wait_until};
 
@@ -82,8 +83,8 @@ fn a_daemon_that_is_killed_or_stopped_serves_the_same_phones_and_trunks_again_an
     scene.robot.wait("the phone is seen", |status| status["pbx"]["registrations"] == 1);
     let trunk = scene.provider.contacts("carrier-user");
     assert_eq!(trunk, [format!("sip:carrier@{at}")]);
-    for end in [Scene::kill as fn(&mut Scene), Scene::stop] {
-        end(&mut scene);
+    for end in [Robot::kill, Robot::stop] {
+        end(&mut scene.robot);
         assert_eq!(phone.knock(at), None, "it lives in the daemon, and ends with it");
         scene.robot.start();
         let status = scene.robot.wait("it has proved that the PBX serves", |status| {
@@ -102,14 +103,4 @@ fn a_daemon_that_is_killed_or_stopped_serves_the_same_phones_and_trunks_again_an
     scene.robot.wait_state("standby");
     assert_eq!(phone.knock(at), None, "nobody answers phones at the backup");
     assert_eq!(scene.provider.contacts("carrier-user"), Vec::<String>::new(), "the trunk is given up");
-}
-
-impl Scene {
-    fn kill(&mut self) {
-        self.robot.kill();
-    }
-
-    fn stop(&mut self) {
-        self.robot.stop();
-    }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use pbx_failover::adapters::pbx::builtin::accounts;
 use pbx_failover::adapters::pbx::builtin::flow::{Flow, Origin};
 use pbx_failover::adapters::pbx::builtin::registrar::Limits;
-use pbx_failover::adapters::pbx::builtin::switchboard::{Setting, Switchboard, Wish};
+use pbx_failover::adapters::pbx::builtin::switchboard::{GRACE, Setting, Switchboard, Wish};
 use pbx_failover::config::SipTransport;
 
 use crate::corpus::{Kind, samples, seeds};
@@ -43,6 +43,7 @@ impl Rig {
             reachable: Vec::new(),
             datagrams: Vec::new(),
             seed: [3; 32],
+            grace: GRACE,
         };
         let now = Duration::from_secs(10_000);
         Self { board: Switchboard::new(setting, Arc::new(loaded), now), now }
