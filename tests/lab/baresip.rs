@@ -39,6 +39,8 @@ pub struct Setup {
     pub listen: SocketAddr,
     /// The name server that it asks, when not the system's.
     pub dns: Option<SocketAddr>,
+    /// Whether it says every message that comes and goes.
+    pub traced: bool,
     /// Put before the program, to start it in a namespace.
     pub prefix: Vec<String>,
 }
@@ -54,6 +56,7 @@ impl Setup {
             interval_s: 60,
             listen: SocketAddr::from(([127, 0, 0, 1], free_port())),
             dns: None,
+            traced: false,
             prefix: Vec::new(),
         }
     }
@@ -73,6 +76,12 @@ impl Setup {
     /// Asks this name server.
     pub fn dns(mut self, server: SocketAddr) -> Self {
         self.dns = Some(server);
+        self
+    }
+
+    /// Says every message, for [`Baresip::was_taken_by`].
+    pub fn traced(mut self) -> Self {
+        self.traced = true;
         self
     }
 
@@ -122,6 +131,7 @@ impl Baresip {
         write("contacts", "");
         let mut argv = setup.prefix.clone();
         argv.extend(["baresip", "-f", &dir.path().display().to_string()].map(str::to_owned));
+        argv.extend(setup.traced.then(|| "-s".to_owned()));
         let argv: Vec<_> = argv.iter().map(String::as_str).collect();
         let running = Running::start(&argv, &dir.path().join("said"));
         Self { running, _dir: dir }
@@ -141,6 +151,13 @@ impl Baresip {
     /// Waits until it says that it is registered.
     pub fn wait_registered(&self, limit: Duration) {
         wait_until("the phone is registered", limit, || self.state().is_some_and(|state| state.starts_with("200 ")));
+    }
+
+    /// Whether a registrar that calls itself so has ever answered it with 200.
+    pub fn was_taken_by(&self, server: &str) -> bool {
+        let said = self.running.said();
+        let answers = said.split("SIP/2.0 200 ").skip(1).filter_map(|rest| rest.split("\r\n\r\n").next());
+        answers.flat_map(str::lines).any(|line| line.starts_with("Server: ") && line.contains(server))
     }
 
     /// All that it has said.

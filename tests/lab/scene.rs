@@ -110,15 +110,17 @@ impl Scene {
     }
 }
 
-/// The same with the PBX that is built into the robot, in place of the other and with its accounts: an edit.
-pub fn builtin(yaml: String) -> String {
-    let probe = yaml.lines().find_map(|line| line.trim().strip_prefix("probe: \"sip:")).expect("a probe");
-    let place = probe.trim_end_matches('"').to_owned();
-    let driver = format!(
-        "  driver: {{ builtin: {{ lab: true, listen: [\"udp://{place}\", \"tcp://{place}\"], min_expires: 5s }} }}"
-    );
-    let lines = yaml.lines().map(|line| if line.starts_with("  driver: ") { driver.as_str() } else { line });
-    lines.flat_map(|line| [line, "\n"]).collect()
+/// An edit: the PBX that is built into the robot, in place of the other and with its accounts.
+pub fn builtin(mut yaml: String) -> String {
+    let place = |name: &str| {
+        let from = yaml.find(&format!("\n  {name}: ")).expect("a line of that name") + 1;
+        from..from + yaml[from..].find('\n').expect("its end")
+    };
+    let (driver, probe) = (place("driver"), place("probe"));
+    let address = yaml[probe].split("sip:").nth(1).expect("an address").trim_end_matches('"');
+    let listen = format!("[\"udp://{address}\", \"tcp://{address}\"]");
+    yaml.replace_range(driver, &format!("  driver: {{ builtin: {{ lab: true, listen: {listen}, min_expires: 5s }} }}"));
+    yaml
 }
 
 /// The accounts of the backup's PBX, as Asterisk writes them.

@@ -116,3 +116,17 @@ fn a_stream_gives_each_answer_once_however_it_is_cut() {
         assert_eq!(codes, [503, 200], "pieces of {size}");
     }
 }
+
+#[test]
+fn a_ping_is_two_line_ends_however_they_are_cut_and_a_pong_is_one() {
+    let pings = |pieces: &[&[u8]]| {
+        let mut frames = Frames::default();
+        let is_ping = |piece: &&&[u8]| frames.push(piece).is_ok() && frames.take_ping();
+        pieces.iter().filter(is_ping).count()
+    };
+    assert_eq!(pings(&[b"\r\n\r\n"]), 1);
+    assert_eq!(pings(&[b"\r\n", b"\r\n", b"\r", b"\n\r", b"\n"]), 2);
+    assert_eq!(pings(&[b"\r\n"]), 0);
+    assert_eq!(pings(&[b"\r\n", KAMAILIO_200, b"\r\n"]), 0, "a line end before a message and one after it");
+    assert_eq!(pings(&[&[b"\r\n\r\n", KAMAILIO_200].concat()]), 1);
+}

@@ -263,8 +263,15 @@ impl Exchange {
                 match tls {
                     None => drop(this.carry(stream, number, Peer::Phone(peer, SipTransport::Tcp), || ()).await),
                     Some(tls) => {
-                        if let Ok(Ok(stream)) = timeout(HANDSHAKE_MAX, tls.accept(stream)).await {
-                            this.carry(stream, number, Peer::Phone(peer, SipTransport::Tls), || ()).await;
+                        // A handshake under way counts as a connection, so that nobody has more of them than of those.
+                        let (outbox, _) = mpsc::channel(1);
+                        let waiting = Stream { outbox, peer, server: None, users: Users::default() };
+                        this.streams.borrow_mut().insert(number, waiting);
+                        match timeout(HANDSHAKE_MAX, tls.accept(stream)).await {
+                            Ok(Ok(stream)) => {
+                                this.carry(stream, number, Peer::Phone(peer, SipTransport::Tls), || ()).await;
+                            }
+                            _ => drop(this.streams.borrow_mut().remove(&number)),
                         }
                     }
                 }

@@ -8,7 +8,7 @@ use super::accounts;
 use super::flow::{Flow, Origin};
 use super::registrar::Limits;
 use super::switchboard::{GRACE, Setting, Switchboard, Wish};
-use super::trunk::Server;
+use super::trunk::{Ask, Server, Trunk};
 use crate::config::SipTransport;
 use crate::sip::digest::{Algorithm, Challenge, Key, Login};
 use crate::sip::message::{Incoming, Reply};
@@ -445,6 +445,70 @@ fn a_trunk_registers_renews_in_time_and_is_given_up() {
     assert_eq!(rig.board.trunks().next().expect("one").released(rig.now), None);
     rig.send(&provider(&gone, "200 OK", ""), "192.0.2.99:5060");
     assert_eq!(rig.board.trunks().next().expect("one").released(rig.now), Some(Ok(())));
+}
+
+#[test]
+fn what_is_ordered_while_the_opposite_is_under_way_is_done_after_it() {
+    let mut rig = Rig::new();
+    let first = rig.registered_trunk();
+    rig.send(&provider(&first, "200 OK", ""), "192.0.2.99:5060");
+    let wishes = rig.board.release_trunks(rig.now);
+    let gone = rig.out(wishes, &[]).expect("a REGISTER");
+    let wishes = rig.board.register_trunks(rig.now);
+    assert_eq!(rig.out(wishes, &[]), None, "one request at a time");
+    let again = rig.send(&provider(&gone, "200 OK", ""), "192.0.2.99:5060").expect("a REGISTER");
+    assert!(again.contains("\r\nExpires: 3600\r\n"), "{again}");
+    assert_ne!(rig.trunk().0, TrunkState::Up, "the provider holds nothing yet");
+    rig.send(&provider(&again, "200 OK", ""), "192.0.2.99:5060");
+    assert_eq!(rig.trunk().0, TrunkState::Up);
+}
+
+/// The rig's trunk by itself.
+fn lone_trunk() -> Trunk {
+    let account = Rig::new().board.trunks().next().expect("one").account().clone();
+    let reachable = ["198.51.100.20:5060", "[2001:db8::20]:5060"].map(|ours| (SipTransport::Udp, address(ours)));
+    Trunk::new(account, reachable.to_vec(), 7)
+}
+
+fn server(at: &str, transport: SipTransport) -> Server {
+    Server { address: address(at), transport, host: "carrier".to_owned() }
+}
+
+#[test]
+fn a_server_is_asked_from_where_it_can_answer() {
+    let now = Duration::from_secs(1_000);
+    let sent = |asks: Vec<Ask>| match asks.into_iter().next() {
+        Some(Ask::Send { server, bytes }) => (server.address, String::from_utf8(bytes).expect("text")),
+        other => panic!("nothing is sent: {other:?}"),
+    };
+    let mut trunk = lone_trunk();
+    trunk.register(now);
+    let (to, text) = sent(trunk.resolved(Ok(vec![server("[2001:db8::99]:5060", SipTransport::Udp)]), now));
+    assert_eq!(to, address("[2001:db8::99]:5060"));
+    assert!(text.contains("\r\nContact: <sip:carrier@[2001:db8::20]:5060>\r\n"), "{text}");
+    // Without a listener of IPv6 such a server is passed over, and its absence is said where it is the only one.
+    let mut trunk = Trunk::new(trunk.account().clone(), vec![(SipTransport::Udp, address("198.51.100.20:5060"))], 7);
+    trunk.register(now);
+    let both = ["[2001:db8::99]:5060", "192.0.2.99:5060"].map(|at| server(at, SipTransport::Udp));
+    assert_eq!(sent(trunk.resolved(Ok(both.to_vec()), now)).0, address("192.0.2.99:5060"));
+    let mut trunk = Trunk::new(trunk.account().clone(), vec![(SipTransport::Tcp, address("198.51.100.20:5060"))], 7);
+    trunk.register(now);
+    assert!(trunk.resolved(Ok(both.to_vec()), now).is_empty());
+    assert!(trunk.said().contains("pbx.driver.builtin.listen"), "{}", trunk.said());
+}
+
+#[test]
+fn a_connection_that_breaks_says_nothing_of_another_server() {
+    let now = Duration::from_secs(1_000);
+    let servers = ["192.0.2.98:5060", "192.0.2.99:5060"].map(|at| server(at, SipTransport::Tcp));
+    let mut trunk = lone_trunk();
+    trunk.register(now);
+    trunk.resolved(Ok(servers.to_vec()), now);
+    let asks = trunk.broke(&servers[0], "refused".to_owned(), now);
+    assert!(matches!(asks.first(), Some(Ask::Connect(next)) if *next == servers[1]), "{asks:?}");
+    assert!(trunk.broke(&servers[0], "closed".to_owned(), now).is_empty());
+    assert_eq!(trunk.status(now).state, TrunkState::Trying);
+    assert!(matches!(trunk.connected(now).first(), Some(Ask::Send { .. })), "the second is still asked");
 }
 
 #[test]

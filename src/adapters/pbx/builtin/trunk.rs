@@ -399,12 +399,14 @@ impl Trunk {
         let foreign =
             reply.contacts.iter().filter(|(uri, _)| !Contact::is_same_uri(uri, &contact)).map(|(uri, _)| uri.clone());
         let foreign: Vec<_> = foreign.take(FOREIGN_MAX).collect();
+        if sent == Some(Wanted::Released) {
+            self.bound_until = Duration::ZERO;
+        }
         if sent.is_some_and(|sent| sent != self.wanted) {
             // Meanwhile the opposite was ordered.
             return self.ask(now);
         }
         if self.wanted == Wanted::Released {
-            self.bound_until = Duration::ZERO;
             self.state = State::Off;
             "given up".clone_into(&mut self.said);
             return Vec::new();
