@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use pbx_failover::adapters::pbx::builtin::flow::{Flow, Origin};
 use pbx_failover::adapters::pbx::builtin::registrar::Limits;
-use pbx_failover::adapters::pbx::builtin::switchboard::{Setting, Switchboard, Wish};
+use pbx_failover::adapters::pbx::builtin::switchboard::{GRACE, Setting, Switchboard, Wish};
 use pbx_failover::adapters::pbx::builtin::{Plan, Service, accounts};
 use pbx_failover::config::{Builtin as Settings, Listen, SipTransport};
 use pbx_failover::sip::digest::{Challenge, Key, Login};
@@ -39,6 +39,7 @@ pub fn serve(arguments: &[String]) -> ExitCode {
         accounts: Path::new(dir).join("pjsip.conf"),
         keep: Path::new(dir).join("builtin-bindings"),
         reachable: [127, 0, 0, 1].into(),
+        grace: GRACE,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let service = runtime.block_on(Service::start(plan)).expect("the built-in PBX starts");
@@ -63,6 +64,7 @@ pub fn without_sockets(accounts: &[(String, String)], algorithm: Algorithm) -> D
         reachable: Vec::new(),
         datagrams: Vec::new(),
         seed: [3; 32],
+        grace: GRACE,
     };
     let mut now = Duration::from_secs(1000);
     let mut board = Switchboard::new(setting, Arc::new(loaded), now);
