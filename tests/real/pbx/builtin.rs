@@ -303,3 +303,30 @@ async fn a_ping_over_a_connection_is_answered_with_a_pong() {
     }
     pbx.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_opens_connections_without_end_takes_them_from_nobody_else() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    if !have(&sipp::PROGRAMS) {
+        return;
+    }
+    // Both ends of every connection are in this process.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("as many as may be");
+    let (own, tls) = Own::new(&phone("100", "pw100")).and_tls(&Authority::new().good(&["127.0.0.1"]));
+    let pbx = own.start().await;
+    // One address may have 1024.
+    let greedy: Vec<_> = (0..1_100).map(|_| TcpStream::connect(tls).expect("the system takes it")).collect();
+    let is_closed = |mut stream: &TcpStream| {
+        stream.set_nonblocking(true).expect("it is there");
+        !stream.read(&mut [0; 1]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    };
+    wait_until("what is too many is closed", SOON, || greedy[1_030..].iter().all(is_closed));
+    assert!(!greedy[..1_000].iter().any(is_closed), "handshakes have some seconds");
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from(([127, 0, 0, 2], 0))).expect("another address");
+    let other = socket.connect(tls).await.expect("it listens").into_std().expect("a stream");
+    Phone::new("100", "pw100").register(own.address()).expect("datagrams need no connection");
+    assert!(!is_closed(&other));
+    pbx.stop().await;
+}
