@@ -2,7 +2,7 @@
 //!
 //! It registers phones and trunks from the accounts that the working directory already holds. It connects no calls yet.
 //! [`switchboard`] and what it stands on (`registrar`, `trunk`, `guard`, `nonces`, `bindings`) take messages and the
-//! time and have no sockets; [`sockets`] carries bytes; [`service`] is the running thing. This file is the driver: it
+//! time and have no sockets; `sockets` carries bytes; `service` is the running thing. This file is the driver: it
 //! starts and stops that, and proves it from outside.
 
 pub mod accounts;

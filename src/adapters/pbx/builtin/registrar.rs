@@ -1,7 +1,7 @@
 //! The registrar (RFC 3261 §10.3): who may bind what, for how long, and what is answered.
 //!
 //! It takes a request with the time, and gives an answer: no socket, no clock, no file. Whether a source is listened to
-//! at all is decided before ([`super::guard`]).
+//! at all is decided before (`guard`).
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};

@@ -1,7 +1,7 @@
 //! The whole survival PBX without sockets: a message and the time go in, messages and wishes come out.
 //!
-//! It hands each message to whom it concerns ([`super::registrar`], a [`super::trunk`]), after [`super::guard`] has let
-//! it pass. It reads no clock and no file; [`super::sockets`] carries bytes, [`super::service`] owns both.
+//! It hands each message to whom it concerns ([`super::registrar`], a `trunk`), after `guard` has let
+//! it pass. It reads no clock and no file; `sockets` carries bytes, `service` owns both.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
