@@ -236,7 +236,7 @@ impl Pbx for BuiltinPbx {
 
     fn status(&self) -> Answer<'_, PbxStatus> {
         Box::pin(async {
-            let Some(view) = self.view().await else { return PbxStatus::serving(Serving::No) };
+            let Some(view) = self.view().await else { return PbxStatus::serving(self.elsewhere().await) };
             let blocked = (view.blocked > 0).then(|| {
                 let who = if view.blocked == 1 {
                     "1 address is".to_owned()
@@ -281,7 +281,9 @@ impl Pbx for BuiltinPbx {
                 "use another driver wherever people must be able to telephone",
             )];
             self.accounts(&mut findings).await;
-            if self.view().await.is_none() {
+            if self.site.begun() == Ok(true) {
+                findings.push(Finding::ok("pbx listen", "not tried: this node serves"));
+            } else if self.view().await.is_none() {
                 findings.push(match service::can_listen(&self.plan.settings) {
                     Ok(()) => Finding::ok("pbx listen", format!("free: {}", self.listens())),
                     Err(why) => Finding::problem("pbx listen", why, "nobody else may listen there on this host"),
@@ -293,6 +295,15 @@ impl Pbx for BuiltinPbx {
 }
 
 impl BuiltinPbx {
+    /// It does not run in this process. `check` is another process than the robot, and must not call a PBX passive that
+    /// serves there.
+    async fn elsewhere(&self) -> Serving {
+        match (self.site.begun(), self.site.registrar.ask().await) {
+            (Ok(true), Heard::Serves(answer)) => Serving::Unknown(format!("not in this process, but {answer}")),
+            _ => Serving::No,
+        }
+    }
+
     async fn gone(&self) -> Option<String> {
         self.view().await.is_none().then(|| "the built-in PBX has ended".to_owned())
     }
