@@ -258,22 +258,20 @@ impl Exchange {
             if self.is_full(peer.ip()) {
                 continue;
             }
+            // It counts from now on, its handshake too: many are taken before the first task of one runs.
+            let (outbox, _) = mpsc::channel(1);
+            let begun = Stream { outbox, peer, server: None, users: Users::default() };
+            self.streams.borrow_mut().insert(number, begun);
             let (this, tls) = (Rc::clone(&self), tls.clone());
             spawn_local(async move {
                 match tls {
                     None => drop(this.carry(stream, number, Peer::Phone(peer, SipTransport::Tcp), || ()).await),
-                    Some(tls) => {
-                        // A handshake under way counts as a connection, so that nobody has more of them than of those.
-                        let (outbox, _) = mpsc::channel(1);
-                        let waiting = Stream { outbox, peer, server: None, users: Users::default() };
-                        this.streams.borrow_mut().insert(number, waiting);
-                        match timeout(HANDSHAKE_MAX, tls.accept(stream)).await {
-                            Ok(Ok(stream)) => {
-                                this.carry(stream, number, Peer::Phone(peer, SipTransport::Tls), || ()).await;
-                            }
-                            _ => drop(this.streams.borrow_mut().remove(&number)),
+                    Some(tls) => match timeout(HANDSHAKE_MAX, tls.accept(stream)).await {
+                        Ok(Ok(stream)) => {
+                            this.carry(stream, number, Peer::Phone(peer, SipTransport::Tls), || ()).await;
                         }
-                    }
+                        _ => drop(this.streams.borrow_mut().remove(&number)),
+                    },
                 }
             });
         }
