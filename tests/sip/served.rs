@@ -51,7 +51,7 @@ impl Rig {
 
     /// The answer to a datagram; `None` is silence.
     fn answer(&mut self, datagram: &[u8], from: SocketAddr) -> Option<Vec<u8>> {
-        let origin = Origin { flow: Flow::Udp(0), peer: from, transport: SipTransport::Udp };
+        let origin = Origin { flow: Flow::Udp(0), peer: from, ours: None, transport: SipTransport::Udp };
         let wishes = self.board.datagram(datagram, &origin, self.now);
         wishes.into_iter().find_map(|wish| if let Wish::Send(message) = wish { Some(message.bytes) } else { None })
     }

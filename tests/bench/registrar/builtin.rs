@@ -68,7 +68,8 @@ pub fn without_sockets(accounts: &[(String, String)], algorithm: Algorithm) -> D
     };
     let mut now = Duration::from_secs(1000);
     let mut board = Switchboard::new(setting, Arc::new(loaded), now);
-    let origin = Origin { flow: Flow::Udp(0), peer: ([127, 0, 0, 1], 5070).into(), transport: SipTransport::Udp };
+    let origin =
+        Origin { flow: Flow::Udp(0), peer: ([127, 0, 0, 1], 5070).into(), ours: None, transport: SipTransport::Udp };
     let mut took = Duration::ZERO;
     for (number, (user, password)) in accounts.iter().enumerate() {
         let mut ask = |cseq: u32, digest: &str| {

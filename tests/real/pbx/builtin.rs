@@ -332,3 +332,30 @@ async fn whoever_opens_connections_without_end_takes_them_from_nobody_else() {
     assert!(!is_closed(&other));
     pbx.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_comes_from_the_address_that_was_asked_also_where_it_listens_at_every_one() {
+    let mut own = Own::new(&phone("100", "pw100"));
+    let port = own.address().port();
+    let listen = |address: &str| Listen {
+        transport: SipTransport::Udp,
+        address: SocketAddr::new(address.parse().expect("an address"), port),
+    };
+    own.plan.settings.listen = vec![listen("0.0.0.0"), listen("::")];
+    let pbx = own.start().await;
+    for (asked, at) in [("127.0.0.12", "127.0.0.1:0"), ("127.9.8.7", "127.0.0.1:0"), ("::1", "[::1]:0")] {
+        let phone = UdpSocket::bind(at).expect("a socket");
+        phone.set_read_timeout(Some(SOON)).expect("a limit");
+        let host = if asked.contains(':') { format!("[{asked}]") } else { asked.to_owned() };
+        let question = format!(
+            "OPTIONS sip:{host} SIP/2.0\r\nVia: SIP/2.0/UDP {};rport;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n\
+             To: <sip:{host}>\r\nCall-ID: c\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\n\r\n",
+            phone.local_addr().expect("an address")
+        );
+        let target: SocketAddr = format!("{host}:{port}").parse().expect("an address");
+        phone.send_to(question.as_bytes(), target).expect("sent");
+        let (length, from) = phone.recv_from(&mut [0; 4096]).expect("an answer");
+        assert!(length > 100 && from == target, "{asked} was asked, {from} answered");
+    }
+    pbx.stop().await;
+}

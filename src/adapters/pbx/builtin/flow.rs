@@ -1,6 +1,6 @@
 //! Ways between a peer and us, as the part without sockets sees them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::config::SipTransport;
 
@@ -20,6 +20,8 @@ pub struct Origin {
     pub flow: Flow,
     /// The peer as our socket sees it.
     pub peer: SocketAddr,
+    /// Which address of ours it spoke to, where the socket tells: an answer from another one is not taken.
+    pub ours: Option<IpAddr>,
     /// The transport.
     pub transport: SipTransport,
 }
@@ -31,6 +33,8 @@ pub struct Outgoing {
     pub flow: Flow,
     /// The receiver; of a connection it is the peer.
     pub to: SocketAddr,
+    /// The address of ours that a datagram leaves from; else the system chooses.
+    pub from: Option<IpAddr>,
     /// The message.
     pub bytes: Vec<u8>,
 }

@@ -174,7 +174,7 @@ impl<'a> Kept<'a> {
             expires_at: now.boot + left,
             outbound: self.phone.map(|(instance, reg_id)| Outbound { instance: instance.into(), reg_id }),
             path: self.path.into_iter().map(Into::into).collect(),
-            origin: Origin { flow, peer: self.peer, transport: SipTransport::Udp },
+            origin: Origin { flow, peer: self.peer, ours: None, transport: SipTransport::Udp },
         })
     }
 }
@@ -198,7 +198,7 @@ mod tests {
             expires_at: Duration::from_secs(expires_s),
             outbound: Some(Outbound { instance: "<urn:uuid:0>".into(), reg_id: 1 }),
             path: Box::new(["<sip:edge.example.com;lr>".into()]),
-            origin: Origin { flow, peer, transport },
+            origin: Origin { flow, peer, ours: None, transport },
         }
     }
 

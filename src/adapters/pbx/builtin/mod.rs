@@ -281,7 +281,7 @@ impl Pbx for BuiltinPbx {
                 "use another driver wherever people must be able to telephone",
             )];
             self.accounts(&mut findings).await;
-            if self.site.begun() == Ok(true) {
+            if self.started() {
                 findings.push(Finding::ok("pbx listen", "not tried: this node serves"));
             } else if self.view().await.is_none() {
                 findings.push(match service::can_listen(&self.plan.settings) {
@@ -295,11 +295,15 @@ impl Pbx for BuiltinPbx {
 }
 
 impl BuiltinPbx {
+    fn started(&self) -> bool {
+        self.site.phase() == Ok(Some(Phase::Started))
+    }
+
     /// It does not run in this process. `check` is another process than the robot, and must not call a PBX passive that
     /// serves there.
     async fn elsewhere(&self) -> Serving {
-        match (self.site.begun(), self.site.registrar.ask().await) {
-            (Ok(true), Heard::Serves(answer)) => Serving::Unknown(format!("not in this process, but {answer}")),
+        match (self.started(), self.site.registrar.ask().await) {
+            (true, Heard::Serves(answer)) => Serving::Unknown(format!("not in this process, but {answer}")),
             _ => Serving::No,
         }
     }

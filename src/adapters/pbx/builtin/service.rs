@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use super::accounts::{self, Broken, Loaded};
 use super::keep::Keeper;
 use super::registrar::Limits;
-use super::sockets::Exchange;
+use super::sockets::{Datagrams, Exchange};
 use super::switchboard::{Counts, Setting, Switchboard};
 use crate::config::{Builtin, SipTransport};
 use crate::host::{clock, tls};
@@ -408,7 +408,7 @@ fn trouble(what: &str, address: SocketAddr, error: &std::io::Error) -> String {
     format!("cannot listen at {what}://{address}: {error}; {advice}")
 }
 
-fn udp(address: SocketAddr) -> Result<UdpSocket, String> {
+fn udp(address: SocketAddr) -> Result<Datagrams, String> {
     let bind = || {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
@@ -417,7 +417,7 @@ fn udp(address: SocketAddr) -> Result<UdpSocket, String> {
         rustix::net::bind(&socket, &address)?;
         // What the system does not give is not needed.
         let _ = sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES);
-        UdpSocket::from_std(socket.into())
+        Datagrams::new(UdpSocket::from_std(socket.into())?)
     };
     bind().map_err(|error: io::Error| trouble("udp", address, &error))
 }

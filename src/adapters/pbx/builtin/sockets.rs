@@ -11,7 +11,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use quinn_udp::{RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::spawn_local;
@@ -51,7 +53,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The switchboard with its sockets.
 pub struct Exchange {
     board: RefCell<Switchboard>,
-    datagrams: Vec<UdpSocket>,
+    datagrams: Vec<Datagrams>,
     streams: RefCell<HashMap<u64, Stream>>,
     next: Cell<u64>,
     changed: RefCell<HashSet<Arc<str>>>,
@@ -70,9 +72,59 @@ struct Stream {
 
 type Users = Rc<RefCell<Vec<Line>>>;
 
+/// A socket that takes and sends datagrams, and knows which address of ours each was for.
+///
+/// A socket at 0.0.0.0 would else answer from the address of the route, which a NAT, or a careful phone, does not take.
+pub struct Datagrams {
+    socket: UdpSocket,
+    state: UdpSocketState,
+}
+
+impl Datagrams {
+    /// Prepares a bound socket.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new(socket: UdpSocket) -> io::Result<Self> {
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        // The library is made for QUIC, which must not be broken into fragments. A long SIP answer must be allowed to.
+        if socket.local_addr()?.is_ipv4() {
+            sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::WANT)?;
+        } else {
+            sockopt::set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::WANT)?;
+        }
+        Ok(Self { socket, state })
+    }
+
+    /// Where it is bound.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    fn receive(&self, into: &mut [u8]) -> io::Result<RecvMeta> {
+        let mut got = [RecvMeta::default()];
+        self.socket.try_io(Interest::READABLE, || {
+            self.state.recv(UdpSockRef::from(&self.socket), &mut [io::IoSliceMut::new(into)], &mut got)
+        })?;
+        Ok(got[0])
+    }
+
+    fn send(&self, message: &Outgoing) {
+        let transmit = Transmit {
+            destination: message.to,
+            ecn: None,
+            contents: &message.bytes,
+            segment_size: None,
+            src_ip: message.from,
+        };
+        let sent = || self.state.try_send(UdpSockRef::from(&self.socket), &transmit);
+        let _ = self.socket.try_io(Interest::WRITABLE, sent);
+    }
+}
+
 impl Exchange {
     /// Carries for `board` over these sockets of datagrams, which it knows by their places.
-    pub fn new(board: Switchboard, datagrams: Vec<UdpSocket>) -> Rc<Self> {
+    pub fn new(board: Switchboard, datagrams: Vec<Datagrams>) -> Rc<Self> {
         Rc::new(Self {
             board: RefCell::new(board),
             datagrams,
@@ -108,17 +160,21 @@ impl Exchange {
         let socket = &self.datagrams[number];
         let mut datagram = vec![0; MESSAGE_BYTES_MAX];
         loop {
-            if socket.readable().await.is_err() {
+            if socket.socket.readable().await.is_err() {
                 sleep(ACCEPT_PAUSE).await;
                 continue;
             }
             // When nothing is left, the next wait gives the others their turn.
             let mut is_quiet = false;
             for _ in 0..BATCH {
-                match socket.try_recv_from(&mut datagram) {
-                    Ok((length, peer)) => {
-                        let origin = Origin { flow: Flow::Udp(number), peer, transport: SipTransport::Udp };
-                        self.with(|board, now| ((), board.datagram(&datagram[..length], &origin, now)));
+                match socket.receive(&mut datagram) {
+                    Ok(got) => {
+                        let (peer, ours) = (got.addr, got.dst_ip);
+                        let origin = Origin { flow: Flow::Udp(number), peer, ours, transport: SipTransport::Udp };
+                        // The system may hand over several of one peer at once.
+                        for datagram in datagram[..got.len].chunks(got.stride.max(1)) {
+                            self.with(|board, now| ((), board.datagram(datagram, &origin, now)));
+                        }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         is_quiet = true;
@@ -171,7 +227,7 @@ impl Exchange {
             // A full buffer loses the datagram, as the network may: whoever waits for it asks again.
             Flow::Udp(number) => {
                 if let Some(socket) = self.datagrams.get(number) {
-                    let _ = socket.try_send_to(&message.bytes, message.to);
+                    socket.send(&message);
                 }
             }
             Flow::Stream(number) => {
@@ -297,7 +353,7 @@ impl Exchange {
             Peer::Server(server, users) => (server.address, server.transport, Some(server), users),
         };
         let mut is_proved = server.is_some();
-        let origin = Origin { flow: Flow::Stream(number), peer: address, transport };
+        let origin = Origin { flow: Flow::Stream(number), peer: address, ours: None, transport };
         self.streams.borrow_mut().insert(number, Stream { outbox, peer: address, server, users });
         ready();
         let (mut reader, mut writer) = tokio::io::split(stream);
@@ -335,7 +391,7 @@ impl Exchange {
                         is_proved |= bound;
                     }
                     if frames.take_ping() {
-                        self.send(Outgoing { flow: origin.flow, to: address, bytes: b"\r\n".to_vec() });
+                        self.send(Outgoing { flow: origin.flow, to: address, from: None, bytes: b"\r\n".to_vec() });
                     }
                 }
                 message = waiting.recv() => {

@@ -218,7 +218,7 @@ impl Switchboard {
                     (_, Some(stream)) => Flow::Stream(stream),
                     (_, None) => return None,
                 };
-                Some(Wish::Send(Outgoing { flow, to: server.address, bytes }))
+                Some(Wish::Send(Outgoing { flow, to: server.address, from: None, bytes }))
             }
         };
         asks.into_iter().filter_map(wish).collect()
@@ -259,7 +259,7 @@ impl Switchboard {
             return Vec::new();
         }
         if let Some(bytes) = stun::answer(bytes, origin.peer) {
-            return vec![Wish::Send(Outgoing { flow: origin.flow, to: origin.peer, bytes })];
+            return vec![Wish::Send(Outgoing { flow: origin.flow, to: origin.peer, from: origin.ours, bytes })];
         }
         if let Ok(message) = Incoming::from_datagram(bytes) {
             return self.message(message, bytes, origin, now);
@@ -351,5 +351,5 @@ impl Switchboard {
 
 fn back(echo: &Echo, origin: &Origin, answer: Option<Vec<u8>>) -> Vec<Wish> {
     let to = if let Flow::Udp(_) = origin.flow { echo.return_address(origin.peer) } else { origin.peer };
-    answer.map(|bytes| Wish::Send(Outgoing { flow: origin.flow, to, bytes })).into_iter().collect()
+    answer.map(|bytes| Wish::Send(Outgoing { flow: origin.flow, to, from: origin.ours, bytes })).into_iter().collect()
 }

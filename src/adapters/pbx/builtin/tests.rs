@@ -56,7 +56,7 @@ impl Rig {
     }
 
     fn send(&mut self, text: &str, from: &str) -> Option<String> {
-        let origin = Origin { flow: Flow::Udp(0), peer: address(from), transport: SipTransport::Udp };
+        let origin = Origin { flow: Flow::Udp(0), peer: address(from), ours: None, transport: SipTransport::Udp };
         let wishes = self.board.datagram(text.as_bytes(), &origin, self.now);
         let mut sent = wishes.into_iter().filter_map(|wish| match wish {
             Wish::Send(message) => Some(String::from_utf8(message.bytes).expect("text")),
@@ -360,7 +360,7 @@ fn answers_go_back_the_way_the_request_came() {
     let mut rig = Rig::new();
     let to = |rig: &mut Rig, via: &str, from: &str| {
         let text = request("OPTIONS", "").replace(&format!("{PHONE};branch=z9hG4bKx"), via);
-        let origin = Origin { flow: Flow::Udp(0), peer: address(from), transport: SipTransport::Udp };
+        let origin = Origin { flow: Flow::Udp(0), peer: address(from), ours: None, transport: SipTransport::Udp };
         match rig.board.datagram(text.as_bytes(), &origin, rig.now).pop() {
             Some(Wish::Send(message)) => message.to.to_string(),
             other => panic!("no answer: {other:?}"),
