@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
-use sipx_sip::{HeaderName, Headers, Via};
+use sipx_sip::{HeaderName, Headers, Host, Via};
 
 use super::{bracketed, first_hop};
 
@@ -38,7 +38,7 @@ struct Hop {
 impl Hop {
     fn read(via: &[Vec<u8>]) -> Option<Self> {
         let via = Via::parse_one(first_hop(via.first()?)).ok()?;
-        let address = via.host.to_string().trim_matches(['[', ']']).parse().ok();
+        let address = if let Host::Ip(address) = via.host { Some(address) } else { None };
         Some(Self { address, port: via.port, asks_port: via.rport().is_some() })
     }
 }

@@ -51,8 +51,10 @@ pub fn serve(arguments: &[String]) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What a registration costs without sockets, clock and file: the mean of so many. For callgrind, too:
-/// `valgrind --tool=callgrind --toggle-collect='*Switchboard*datagram*'` counts what is measured here.
+/// What a registration costs without sockets, clock and file: the mean of so many.
+///
+/// For callgrind, too, which needs names: build with `CARGO_PROFILE_BENCH_STRIP=none`, and start it under
+/// `valgrind --tool=callgrind --toggle-collect='*Switchboard*datagram*'`.
 pub fn without_sockets(accounts: &[(String, String)], algorithm: Algorithm) -> Duration {
     let dir = tempfile::tempdir().expect("temporary directory");
     let path = dir.path().join("pjsip.conf");
