@@ -204,7 +204,9 @@ impl Exchange {
             known.map(|(number, _)| *number)
         };
         match known {
-            Some(number) => self.with(|board, now| ((), board.tell_trunk(line, Some(number), |t| t.connected(now)))),
+            Some(number) => {
+                self.with(|board, now| ((), board.tell_trunk(line, Some(number), |t| t.connected(&server, now))))
+            }
             None => drop(spawn_local(Rc::clone(self).dial(line, server))),
         }
     }
@@ -229,7 +231,7 @@ impl Exchange {
         };
         let number = self.number();
         let this = Rc::clone(&self);
-        let ready = || this.with(|board, now| ((), board.tell_trunk(line, Some(number), |trunk| trunk.connected(now))));
+        let ready = || this.with(|board, now| ((), board.tell_trunk(line, Some(number), |t| t.connected(server, now))));
         let peer = Peer::Server(server.clone(), Rc::clone(users));
         let why = if server.transport == SipTransport::Tls {
             match timeout_at(deadline, secure(stream, &server.host)).await {

@@ -463,6 +463,19 @@ fn what_is_ordered_while_the_opposite_is_under_way_is_done_after_it() {
     assert_eq!(rig.trunk().0, TrunkState::Up);
 }
 
+#[test]
+fn what_a_provider_granted_after_the_release_was_ordered_is_not_taken_for_given_up() {
+    let mut rig = Rig::new();
+    let first = rig.registered_trunk();
+    let wishes = rig.board.release_trunks(rig.now);
+    assert_eq!(rig.out(wishes, &[]), None, "one request at a time");
+    let gone = rig.send(&provider(&first, "200 OK", ""), "192.0.2.99:5060").expect("a REGISTER");
+    assert!(gone.contains("\r\nExpires: 0\r\n"), "{gone}");
+    rig.send(&provider(&gone, "403 Forbidden", ""), "192.0.2.99:5060");
+    let released = rig.board.trunks().next().expect("one").released(rig.now);
+    assert_eq!(released, Some(Err("403 Forbidden".to_owned())), "the provider still holds it");
+}
+
 /// The rig's trunk by itself.
 fn lone_trunk() -> Trunk {
     let account = Rig::new().board.trunks().next().expect("one").account().clone();
@@ -508,7 +521,9 @@ fn a_connection_that_breaks_says_nothing_of_another_server() {
     assert!(matches!(asks.first(), Some(Ask::Connect(next)) if *next == servers[1]), "{asks:?}");
     assert!(trunk.broke(&servers[0], "closed".to_owned(), now).is_empty());
     assert_eq!(trunk.status(now).state, TrunkState::Trying);
-    assert!(matches!(trunk.connected(now).first(), Some(Ask::Send { .. })), "the second is still asked");
+    assert!(trunk.connected(&servers[0], now).is_empty(), "a request does not go to another server's connection");
+    let asks = trunk.connected(&servers[1], now);
+    assert!(matches!(asks.first(), Some(Ask::Send { .. })), "the second is still asked");
 }
 
 #[test]
