@@ -233,7 +233,7 @@ impl Living {
         let locals: Vec<SocketAddr> = datagrams.iter().filter_map(|socket| socket.local_addr().ok()).collect();
         let now = clock::now();
         let of_family = |peer: SocketAddr| locals.iter().position(|local| local.is_ipv4() == peer.is_ipv4());
-        let (keeper, bindings) = Keeper::open(plan.keep.clone(), now, of_family);
+        let (keeper, bindings) = Keeper::open(plan.keep.clone(), now, plan.settings.max_expires, of_family);
         let setting = Setting {
             limits: Limits { min: plan.settings.min_expires, max: plan.settings.max_expires },
             realm: plan.settings.realm.clone(),
