@@ -389,7 +389,7 @@ impl Trunk {
     /// The URI that the provider sends our calls to.
     fn contact(&self, server: &Server) -> String {
         let (_, parameter, _) = crate::sip::message::question::spelling(server.transport);
-        let user = self.account.contact_user.as_deref().unwrap_or(&self.account.name);
+        let user = self.account.user();
         format!("sip:{user}@{}{parameter}", crate::sip::message::answer::host_port(self.local(server)))
     }
 
