@@ -24,6 +24,13 @@ const ACCOUNTS: &str = "\
 
 const PHONE: &str = "192.0.2.7:5062";
 
+fn loaded(text: &str) -> Arc<accounts::Loaded> {
+    let dir = tempfile::tempdir().expect("directory");
+    let path = dir.path().join("pjsip.conf");
+    std::fs::write(&path, text).expect("written");
+    Arc::new(accounts::load(&path, None).expect("good accounts"))
+}
+
 /// A switchboard with its clock.
 struct Rig {
     board: Switchboard,
@@ -32,10 +39,6 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let dir = tempfile::tempdir().expect("directory");
-        let path = dir.path().join("pjsip.conf");
-        std::fs::write(&path, ACCOUNTS).expect("written");
-        let loaded = accounts::load(&path, None).expect("good accounts");
         let setting = Setting {
             limits: Limits { min: Duration::from_secs(60), max: Duration::from_secs(300) },
             realm: String::new(),
@@ -45,7 +48,7 @@ impl Rig {
             grace: GRACE,
         };
         let now = Duration::from_secs(1_000);
-        Self { board: Switchboard::new(setting, Arc::new(loaded), now), now }
+        Self { board: Switchboard::new(setting, loaded(ACCOUNTS), now), now }
     }
 
     /// Past the grace time after its start.
@@ -223,6 +226,19 @@ fn a_nonce_that_is_old_or_of_the_primary_is_stale_and_no_wrong_password() {
         assert!(reply(&answer).challenges[0].stale, "{answer}");
     }
     assert_eq!(rig.board.counts().wrong, 0);
+}
+
+#[test]
+fn nobody_can_have_another_source_banned_with_a_nonce_of_his_own() {
+    let mut rig = Rig::later();
+    let forged = Phone::new("100", "wrong");
+    let challenge = rig.send(&forged.request(1, None), "203.0.113.66:5060").expect("a challenge");
+    for count in 1..=20 {
+        let answer = rig.send(&forged.request(2, Some(&forged.answer(&challenge, count))), PHONE).expect("an answer");
+        assert!(reply(&answer).challenges[0].stale, "{answer}");
+    }
+    assert_eq!((rig.board.counts().wrong, rig.board.blocked(rig.now)), (0, 0));
+    assert_eq!(code(&rig.register(&Phone::new("100", "pw100"))), 200);
 }
 
 #[test]
@@ -474,6 +490,33 @@ fn what_a_provider_granted_after_the_release_was_ordered_is_not_taken_for_given_
     rig.send(&provider(&gone, "403 Forbidden", ""), "192.0.2.99:5060");
     let released = rig.board.trunks().next().expect("one").released(rig.now);
     assert_eq!(released, Some(Err("403 Forbidden".to_owned())), "the provider still holds it");
+}
+
+#[test]
+fn a_trunk_whose_section_changed_registers_anew_and_gives_up_nothing_that_it_still_wants() {
+    let mut rig = Rig::new();
+    let first = rig.registered_trunk();
+    rig.send(&provider(&first, "200 OK", ""), "192.0.2.99:5060");
+    let mut expires_after = |account: &str, changed: &str| {
+        let wishes = rig.board.load(loaded(&ACCOUNTS.replace(account, changed)), rig.now);
+        let sent = wishes.into_iter().filter_map(|wish| rig.out(vec![wish], &["192.0.2.99:5060"]));
+        let lines = sent.filter_map(|text| text.lines().find(|line| line.starts_with("Expires")).map(str::to_owned));
+        lines.collect::<Vec<_>>()
+    };
+    let longer = "outbound_auth=carrier\nexpiration=600";
+    assert_eq!(expires_after("outbound_auth=carrier", longer), ["Expires: 600"], "the same contact, so no Expires: 0");
+}
+
+#[test]
+fn a_trunk_whose_section_is_gone_is_given_up() {
+    let mut rig = Rig::new();
+    let first = rig.registered_trunk();
+    rig.send(&provider(&first, "200 OK", ""), "192.0.2.99:5060");
+    let other = ACCOUNTS.replace("client_uri=sip:trunk1@", "client_uri=sip:trunk2@");
+    let wishes = rig.board.load(loaded(&other), rig.now);
+    let sent: Vec<_> = wishes.into_iter().filter_map(|wish| rig.out(vec![wish], &["192.0.2.99:5060"])).collect();
+    assert!(sent[0].contains("trunk1@") && sent[0].contains("\r\nExpires: 0\r\n"), "{sent:?}");
+    assert!(sent[1].contains("trunk2@") && sent[1].contains("\r\nExpires: 3600\r\n"), "{sent:?}");
 }
 
 /// The rig's trunk by itself.
