@@ -155,8 +155,8 @@ impl Registrar {
 
     /// Who asks, proved (RFC 3261 §22, RFC 7616, RFC 8760).
     ///
-    /// Somebody unknown is challenged like everybody else and then fails like a wrong password, so that nobody learns
-    /// which accounts exist.
+    /// Somebody unknown is challenged like an account of the default realm with MD5, as most are, and then fails like a
+    /// wrong password. Only accounts with a realm or algorithms of their own show by their challenge that they exist.
     fn authenticate<'a>(
         &mut self,
         request: &Request,

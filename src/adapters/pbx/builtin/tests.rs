@@ -191,7 +191,7 @@ fn the_algorithms_are_those_of_the_account_in_its_order() {
     };
     assert_eq!(offered(&mut rig, "100"), [Algorithm::Md5]);
     assert_eq!(offered(&mut rig, "200"), [Algorithm::Sha256, Algorithm::Md5]);
-    assert_eq!(offered(&mut rig, "nobody"), [Algorithm::Md5], "nobody learns who exists");
+    assert_eq!(offered(&mut rig, "nobody"), [Algorithm::Md5], "like most accounts");
     for algorithm in [Algorithm::Md5, Algorithm::Sha256] {
         assert_eq!(code(&rig.register(&Phone { algorithm, ..Phone::new("200", "pw200") })), 200, "{algorithm:?}");
     }
@@ -366,6 +366,7 @@ fn scanners_get_no_answer_and_what_is_badly_written_is_refused() {
     assert_eq!(rig.code(&request("OPTIONS", "").replace("OPTIONS sip:100@pbx.test", "OPTIONS other:100")), 416);
     assert_eq!(rig.code(&request("OPTIONS", "").replace("CSeq: 1 OPTIONS", "CSeq: 1 INVITE")), 400);
     assert_eq!(rig.code("OPTIONS sip:100@pbx.test SIP/2.0\r\n\r\n"), 0, "nobody to answer");
+    assert_eq!(rig.code(&request("ACK", "").replace("CSeq: 1 ACK", "CSeq: 1 INVITE")), 0, "an ACK has no answer");
     for nothing in ["", "\r\n\r\n", "\0\0\0\0", "hello"] {
         assert_eq!(rig.code(nothing), 0, "{nothing:?}");
     }
