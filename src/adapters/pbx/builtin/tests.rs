@@ -520,6 +520,11 @@ fn a_trunk_whose_section_is_gone_is_given_up() {
     assert!(sent[1].contains("trunk2@") && sent[1].contains("\r\nExpires: 3600\r\n"), "{sent:?}");
 }
 
+/// A switchboard for those who test what carries for it.
+pub fn board() -> Switchboard {
+    Rig::new().board
+}
+
 /// The rig's trunk by itself.
 fn lone_trunk() -> Trunk {
     let account = Rig::new().board.trunks().next().expect("one").account().clone();
