@@ -65,7 +65,9 @@ impl Request {
     pub(super) fn new(inner: sipx_sip::Request) -> Result<Self, Box<Fault>> {
         let headers = &inner.headers;
         let echo = Echo::of_headers(headers);
-        let fault = |code, reason| Box::new(Fault { code, reason, echo: echo.clone() });
+        // An ACK is never answered, however it is written (RFC 3261 §17.1.1.3): without what an answer repeats, none is.
+        let heard = if inner.method == Verb::Ack { Echo::default() } else { echo.clone() };
+        let fault = |code, reason| Box::new(Fault { code, reason, echo: heard.clone() });
         let bad = |reason| fault(400, reason);
         if !inner.version.is_supported() {
             return Err(fault(505, "Version Not Supported"));

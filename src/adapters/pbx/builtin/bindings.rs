@@ -88,6 +88,7 @@ impl Bindings {
         let Some(first) = bindings.iter().map(|binding| binding.expires_at).min() else {
             if let Some(gone) = self.records.remove(record) {
                 self.count -= gone.bindings.len();
+                self.forget_look(gone.looked_at, record);
             }
             return;
         };
@@ -109,12 +110,21 @@ impl Bindings {
         let second = first.as_secs() + 1;
         // A record that is renewed stays where it stands; it is moved on when its second comes.
         if entry.looked_at.is_none_or(|at| at > second) {
-            if let Some(at) = entry.looked_at.replace(second)
-                && let Some(names) = self.due.get_mut(&at)
-            {
-                names.retain(|other| *other != name);
-            }
+            let earlier = entry.looked_at.replace(second);
+            self.forget_look(earlier, record);
             self.due.entry(second).or_default().push(name);
+        }
+    }
+
+    /// Takes a record out of the second at which it was to be looked at.
+    fn forget_look(&mut self, looked_at: Option<u64>, record: &str) {
+        if let Some(at) = looked_at
+            && let Some(names) = self.due.get_mut(&at)
+        {
+            names.retain(|other| **other != *record);
+            if names.is_empty() {
+                self.due.remove(&at);
+            }
         }
     }
 
@@ -151,5 +161,33 @@ impl Bindings {
             self.set(name, left);
         }
         names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::SipTransport;
+
+    #[test]
+    fn a_record_that_comes_and_goes_waits_to_expire_once() {
+        let origin = Origin { flow: Flow::Udp(0), peer: ([192, 0, 2, 1], 5060).into(), transport: SipTransport::Udp };
+        let mut bindings = Bindings::default();
+        for second in 0..100 {
+            let binding = Binding {
+                uri: "sip:100@192.0.2.1".into(),
+                call_id: "a".into(),
+                cseq: 1,
+                expires_at: Duration::from_secs(1000 + second),
+                outbound: None,
+                path: Box::default(),
+                origin,
+            };
+            bindings.set("100", Vec::new());
+            bindings.set("100", vec![binding]);
+        }
+        assert_eq!(bindings.due.values().map(Vec::len).sum::<usize>(), 1);
+        assert_eq!(bindings.expire(Duration::from_secs(1100)).len(), 1);
+        assert_eq!((bindings.count(), bindings.due.len()), (0, 0));
     }
 }

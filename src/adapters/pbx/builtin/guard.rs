@@ -113,7 +113,7 @@ impl Guard {
 }
 
 /// One source: an IPv4 address, or an IPv6 network of 64 bits, of which one host has as many addresses as it likes.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
         v4 @ IpAddr::V4(_) => v4,

@@ -26,6 +26,8 @@ use crate::units::Now;
 const FILE_BYTES_MAX: u64 = 1 << 30;
 /// So many lines of history are kept beside as many as there are records.
 const HISTORY_MIN: usize = 10_000;
+/// More lines than any file has.
+const TO_BE_WRITTEN_ANEW: usize = usize::MAX;
 
 /// One line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,18 +60,28 @@ pub struct Keeper {
 impl Keeper {
     /// Reads what was kept; `udp` finds the listener of a phone. What has expired, or lived on a connection, is left out.
     ///
-    /// A file that cannot be read is begun anew: the phones come back by themselves.
-    pub fn open(path: PathBuf, now: Now, udp: impl Fn(SocketAddr) -> Option<usize>) -> (Self, Bindings) {
+    /// Nothing lasts longer than `longest` from now, wherever the clock of the day stood when it was written. A file that
+    /// cannot be read is begun anew: the phones come back by themselves.
+    pub fn open(
+        path: PathBuf,
+        now: Now,
+        longest: Duration,
+        udp: impl Fn(SocketAddr) -> Option<usize>,
+    ) -> (Self, Bindings) {
         let mut bindings = Bindings::default();
         let mut keeper = Self { path, lines: 0 };
         match keeper.read() {
             Ok(lines) => {
                 for (record, contacts) in lines {
-                    bindings.set(&record, contacts.into_iter().filter_map(|kept| kept.binding(now, &udp)).collect());
+                    bindings.set(
+                        &record,
+                        contacts.into_iter().filter_map(|kept| kept.binding(now, longest, &udp)).collect(),
+                    );
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
+                keeper.lines = TO_BE_WRITTEN_ANEW;
                 tracing::warn!(%error, "where phones were registered cannot be read; they come back by themselves");
             }
         }
@@ -82,11 +94,17 @@ impl Keeper {
             return Err(io::Error::other("it is longer than it can be"));
         }
         let mut lines = HashMap::new();
+        let mut is_damaged = false;
         for line in BufReader::new(file).lines() {
             self.lines += 1;
-            // The last line may be cut where the robot was killed.
-            let Ok(Line { record, contacts }) = serde_json::from_str(&line?) else { continue };
-            lines.insert(record.into_owned(), contacts);
+            match serde_json::from_str(&line?) {
+                Ok(Line { record, contacts }) => drop(lines.insert(record.into_owned(), contacts)),
+                Err(_) => is_damaged = true,
+            }
+        }
+        if is_damaged {
+            // The last line was cut where the robot was killed: what is appended would become a part of it.
+            self.lines = TO_BE_WRITTEN_ANEW;
         }
         Ok(lines)
     }
@@ -163,7 +181,7 @@ impl<'a> Kept<'a> {
         }
     }
 
-    fn binding(self, now: Now, udp: impl Fn(SocketAddr) -> Option<usize>) -> Option<Binding> {
+    fn binding(self, now: Now, longest: Duration, udp: impl Fn(SocketAddr) -> Option<usize>) -> Option<Binding> {
         let left = Duration::try_from(self.expires.duration_since(now.wall)).ok().filter(|left| !left.is_zero())?;
         // A connection has ended with the process that had it.
         let flow = Flow::Udp(self.udp.then(|| udp(self.peer)).flatten()?);
@@ -171,7 +189,7 @@ impl<'a> Kept<'a> {
             uri: self.uri.into(),
             call_id: self.call_id.into(),
             cseq: self.cseq,
-            expires_at: now.boot + left,
+            expires_at: now.boot + left.min(longest),
             outbound: self.phone.map(|(instance, reg_id)| Outbound { instance: instance.into(), reg_id }),
             path: self.path.into_iter().map(Into::into).collect(),
             origin: Origin { flow, peer: self.peer, ours: None, transport: SipTransport::Udp },
@@ -182,6 +200,8 @@ impl<'a> Kept<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
 
     fn now(boot_s: u64) -> Now {
         let wall = Timestamp::from_second(1_800_000_000 + i64::try_from(boot_s).expect("small")).expect("a time");
@@ -206,7 +226,7 @@ mod tests {
     fn what_was_kept_comes_back_after_a_reboot_unless_it_expired_or_lived_on_a_connection() {
         let dir = tempfile::tempdir().expect("directory");
         let path = dir.path().join("bindings");
-        let (mut keeper, mut bindings) = Keeper::open(path.clone(), now(100), |_| Some(0));
+        let (mut keeper, mut bindings) = Keeper::open(path.clone(), now(100), HOUR, |_| Some(0));
         bindings.set("1", vec![binding(1, 200, SipTransport::Udp)]);
         bindings.set("2", vec![binding(2, 110, SipTransport::Udp), binding(3, 300, SipTransport::Tcp)]);
         bindings.set("gone", vec![binding(4, 300, SipTransport::Udp)]);
@@ -218,18 +238,22 @@ mod tests {
             .expect("cut");
 
         let rebooted = Now { boot: Duration::from_secs(5), wall: now(120).wall };
-        let (_, read) = Keeper::open(path, rebooted, |_| Some(7));
+        let (_, read) = Keeper::open(path.clone(), rebooted, HOUR, |_| Some(7));
         let found: Vec<_> = read.iter().collect();
         let mut expected = binding(1, 85, SipTransport::Udp);
         expected.origin.flow = Flow::Udp(7);
         assert_eq!(found, [("1", &[expected][..])]);
+        let without_a_clock = Now { boot: Duration::from_secs(5), wall: Timestamp::UNIX_EPOCH };
+        let (_, read) = Keeper::open(path, without_a_clock, HOUR, |_| Some(7));
+        let latest = read.iter().flat_map(|(_, bindings)| bindings).map(|binding| binding.expires_at).max();
+        assert_eq!(latest, Some(Duration::from_secs(5) + HOUR));
     }
 
     #[test]
     fn the_file_does_not_grow_with_history() {
         let dir = tempfile::tempdir().expect("directory");
         let path = dir.path().join("bindings");
-        let (mut keeper, mut bindings) = Keeper::open(path.clone(), now(0), |_| Some(0));
+        let (mut keeper, mut bindings) = Keeper::open(path.clone(), now(0), HOUR, |_| Some(0));
         bindings.set("1", vec![binding(1, 1000, SipTransport::Udp)]);
         let mut longest = 0;
         for second in 0..10 {
@@ -238,8 +262,22 @@ mod tests {
             longest = longest.max(fs::read_to_string(&path).expect("there").lines().count());
         }
         assert!((10_001..=20_000).contains(&longest), "{longest}");
-        let (_, read) = Keeper::open(path, now(10), |_| Some(0));
+        let (_, read) = Keeper::open(path, now(10), HOUR, |_| Some(0));
         assert_eq!(read.count(), 1);
+    }
+
+    #[test]
+    fn what_is_written_after_a_cut_or_odd_file_can_be_read_again() {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("bindings");
+        for damaged in [&b"{\"record\":\"1\",\"cont"[..], b"\xff\xfe\n", b"[]\n{}\n"] {
+            fs::write(&path, damaged).expect("written");
+            let (mut keeper, mut bindings) = Keeper::open(path.clone(), now(0), HOUR, |_| Some(0));
+            bindings.set("2", vec![binding(2, 100, SipTransport::Udp)]);
+            keeper.changes(&bindings, [Arc::from("2")], now(0)).write().expect("written");
+            let (_, read) = Keeper::open(path.clone(), now(1), HOUR, |_| Some(0));
+            assert_eq!(read.count(), 1, "{}", String::from_utf8_lossy(damaged));
+        }
     }
 
     #[test]
@@ -247,7 +285,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let path = dir.path().join("bindings");
         fs::write(&path, b"\xff\xfe\n[]\n{}\n").expect("written");
-        let (mut keeper, bindings) = Keeper::open(path, now(0), |_| Some(0));
+        let (mut keeper, bindings) = Keeper::open(path, now(0), HOUR, |_| Some(0));
         assert!(bindings.count() == 0);
         keeper.changes(&bindings, [Arc::from("1")], now(0)).write().expect("written");
     }

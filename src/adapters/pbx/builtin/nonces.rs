@@ -1,11 +1,15 @@
-//! Nonces that need no table: each carries its age and our key's mark; what was used is remembered per account.
+//! Nonces that need no table: each carries its age and our key's mark, which is of the source that asked for it; what
+//! was used is remembered per account.
 //!
 //! RFC 7616 §5.4 and §5.9: a server should see a nonce's age and refuse a count that was used before. A table of all
 //! that were handed out would grow with every stranger; so only an account whose password was proved remembers.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
+
+use super::guard::network;
 
 /// How long a nonce may be used: long enough for a renewal, short enough that a copied one is soon worthless.
 pub const AGE_MAX: Duration = Duration::from_secs(600);
@@ -30,7 +34,7 @@ pub struct Nonces {
 pub enum Nonce {
     /// Ours, young enough: its number, which rises with time.
     Ours(u64),
-    /// Ours and too old, or another server's (of the primary, or of ourselves before a restart).
+    /// Ours and too old or of another source, or another server's (of the primary, or of ourselves before a restart).
     Stale,
 }
 
@@ -40,24 +44,34 @@ impl Nonces {
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, key), serial: 0 }
     }
 
-    /// A new one, made now (boot clock): 32 hex digits.
-    pub fn make(&mut self, now: Duration) -> String {
+    /// A new one for this source, made now (boot clock): 32 hex digits.
+    ///
+    /// Elsewhere it is stale: else a stranger could answer it wrongly under a forged address until the guard bans that.
+    pub fn make(&mut self, source: IpAddr, now: Duration) -> String {
         self.serial = self.serial.wrapping_add(1);
         let seconds = u32::try_from(now.as_secs()).unwrap_or(u32::MAX);
         let id = (u64::from(seconds) << 32) | u64::from(self.serial);
-        let mark = hmac::sign(&self.key, &id.to_be_bytes());
+        let mark = self.sign(id, source);
         let mark = mark.as_ref().iter().take(MARK_BYTES).fold(0_u64, |mark, byte| (mark << 8) | u64::from(*byte));
         format!("{id:016x}{mark:016x}")
     }
 
-    /// What this text is.
-    pub fn read(&self, text: &[u8], now: Duration) -> Nonce {
+    fn sign(&self, id: u64, source: IpAddr) -> hmac::Tag {
+        let source = match network(source) {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        hmac::sign(&self.key, &[&id.to_be_bytes()[..], &source.octets()].concat())
+    }
+
+    /// What this text is, when it comes from this source.
+    pub fn read(&self, text: &[u8], source: IpAddr, now: Duration) -> Nonce {
         let parsed = || {
             let (id, mark) = std::str::from_utf8(text).ok()?.split_at_checked(16)?;
             Some((u64::from_str_radix(id, 16).ok()?, u64::from_str_radix(mark, 16).ok().filter(|_| mark.len() == 16)?))
         };
         let Some((id, mark)) = parsed() else { return Nonce::Stale };
-        let ours = hmac::sign(&self.key, &id.to_be_bytes());
+        let ours = self.sign(id, source);
         if !ours.as_ref().starts_with(&mark.to_be_bytes()) {
             return Nonce::Stale;
         }
@@ -144,23 +158,25 @@ impl Uses {
 mod tests {
     use super::*;
 
+    const OFFICE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const MINUTE: Duration = Duration::from_secs(60);
 
     #[test]
     fn a_nonce_is_known_until_it_is_too_old_and_only_by_who_made_it() {
         let mut ours = Nonces::new(&[1; 32]);
-        let (first, second) = (ours.make(MINUTE), ours.make(MINUTE));
+        let (first, second) = (ours.make(OFFICE, MINUTE), ours.make(OFFICE, MINUTE));
         assert_ne!(first, second);
-        assert!(matches!(ours.read(first.as_bytes(), MINUTE + AGE_MAX), Nonce::Ours(_)));
-        assert_eq!(ours.read(first.as_bytes(), 2 * MINUTE + AGE_MAX), Nonce::Stale);
-        assert_eq!(Nonces::new(&[2; 32]).read(first.as_bytes(), MINUTE), Nonce::Stale);
+        assert!(matches!(ours.read(first.as_bytes(), OFFICE, MINUTE + AGE_MAX), Nonce::Ours(_)));
+        assert_eq!(ours.read(first.as_bytes(), OFFICE, 2 * MINUTE + AGE_MAX), Nonce::Stale);
+        assert_eq!(Nonces::new(&[2; 32]).read(first.as_bytes(), OFFICE, MINUTE), Nonce::Stale);
+        assert_eq!(ours.read(first.as_bytes(), [192, 0, 2, 2].into(), MINUTE), Nonce::Stale, "another source");
         for at in 0..first.len() {
             let mut forged = first.clone().into_bytes();
             forged[at] = if forged[at] == b'0' { b'1' } else { b'0' };
-            assert_eq!(ours.read(&forged, MINUTE), Nonce::Stale, "digit {at}");
+            assert_eq!(ours.read(&forged, OFFICE, MINUTE), Nonce::Stale, "digit {at}");
         }
         for odd in ["", "abc", "é", &first[..31], &format!("{first}0"), &first.replace(&first[..1], "+")] {
-            assert_eq!(ours.read(odd.as_bytes(), MINUTE), Nonce::Stale, "{odd}");
+            assert_eq!(ours.read(odd.as_bytes(), OFFICE, MINUTE), Nonce::Stale, "{odd}");
         }
     }
 

@@ -155,8 +155,8 @@ impl Registrar {
 
     /// Who asks, proved (RFC 3261 §22, RFC 7616, RFC 8760).
     ///
-    /// Somebody unknown is challenged like everybody else and then fails like a wrong password, so that nobody learns
-    /// which accounts exist.
+    /// Somebody unknown is challenged like an account of the default realm with MD5, as most are, and then fails like a
+    /// wrong password. Only accounts with a realm or algorithms of their own show by their challenge that they exist.
     fn authenticate<'a>(
         &mut self,
         request: &Request,
@@ -176,11 +176,11 @@ impl Registrar {
         let values: Vec<_> = request.authorizations().collect();
         let given = values.iter().filter_map(|value| Credentials::read(value)).find(|given| is_ours(given.realm));
         let Some(given) = given else {
-            return Err(self.challenge(logins().map(|(.., login)| login), &default_realm, false, now));
+            return Err(self.challenge(logins().map(|(.., login)| login), &default_realm, false, origin, now));
         };
-        let Nonce::Ours(nonce) = self.nonces.read(given.nonce, now) else {
-            // The primary's, or too old: the password is asked for anew, and not doubted.
-            return Err(self.challenge(logins().map(|(.., login)| login), &default_realm, true, now));
+        let Nonce::Ours(nonce) = self.nonces.read(given.nonce, origin.peer.ip(), now) else {
+            // The primary's, too old, or of another source: the password is asked for anew, and not doubted.
+            return Err(self.challenge(logins().map(|(.., login)| login), &default_realm, true, origin, now));
         };
         let proved = logins().find(|(_, _, login)| {
             let realm = realm_of(login).unwrap_or(&default_realm);
@@ -190,7 +190,7 @@ impl Registrar {
                 && ha1(login, given.algorithm, realm).is_some_and(|ha1| given.prove(request.method(), &ha1))
         });
         let Some((account, aor, _)) = proved else {
-            let refusal = self.challenge(logins().map(|(.., login)| login), &default_realm, false, now);
+            let refusal = self.challenge(logins().map(|(.., login)| login), &default_realm, false, origin, now);
             return Err(Refusal { outcome: Outcome::WrongPassword, ..refusal });
         };
         let uses = match self.uses.get_mut(account.name.as_str()) {
@@ -200,7 +200,9 @@ impl Registrar {
         let mark = self.hasher.hash_one((message, origin.peer));
         match uses.admit(nonce, given.count.unwrap_or(1), mark) {
             Admission::New | Admission::Again => Ok((account, aor)),
-            Admission::Used => Err(self.challenge(logins().map(|(.., login)| login), &default_realm, true, now)),
+            Admission::Used => {
+                Err(self.challenge(logins().map(|(.., login)| login), &default_realm, true, origin, now))
+            }
         }
     }
 
@@ -210,9 +212,10 @@ impl Registrar {
         logins: impl Iterator<Item = &'a Login>,
         default_realm: &str,
         stale: bool,
+        origin: &Origin,
         now: Duration,
     ) -> Refusal {
-        let nonce = self.nonces.make(now);
+        let nonce = self.nonces.make(origin.peer.ip(), now);
         let mut asked: Vec<(&str, Algorithm)> = Vec::new();
         for login in logins {
             for algorithm in login.algorithms.iter() {

@@ -16,7 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{LocalSet, spawn_blocking, spawn_local};
+use tokio::task::{JoinSet, LocalSet, spawn_blocking, spawn_local};
 use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsAcceptor;
 
@@ -158,7 +158,7 @@ impl Handle {
     pub async fn release_trunks(&self) -> Result<(), String> {
         let (answer, outcome) = oneshot::channel();
         let _ = self.orders.send(Order::ReleaseTrunks(answer)).await;
-        outcome.await.unwrap_or(Ok(()))
+        outcome.await.unwrap_or_else(|_| Err("the built-in PBX ended meanwhile".to_owned()))
     }
 }
 
@@ -179,6 +179,9 @@ fn live(plan: Plan, started: oneshot::Sender<Result<(), String>>, orders: mpsc::
             Err(why) => drop(started.send(Err(why))),
         }
     });
+    // The sockets first; then a name that is still looked up is not waited for: the system may take half a minute.
+    drop(local);
+    runtime.shutdown_background();
 }
 
 struct Living {
@@ -190,6 +193,8 @@ struct Living {
     read: Vec<accounts::Watched>,
     trouble: Option<String>,
     changing: Changing,
+    /// Each reads a socket or keeps time, for ever.
+    tasks: JoinSet<()>,
 }
 
 /// Whether a change of the files was seen that may not be over.
@@ -233,7 +238,7 @@ impl Living {
         let locals: Vec<SocketAddr> = datagrams.iter().filter_map(|socket| socket.local_addr().ok()).collect();
         let now = clock::now();
         let of_family = |peer: SocketAddr| locals.iter().position(|local| local.is_ipv4() == peer.is_ipv4());
-        let (keeper, bindings) = Keeper::open(plan.keep.clone(), now, of_family);
+        let (keeper, bindings) = Keeper::open(plan.keep.clone(), now, plan.settings.max_expires, of_family);
         let setting = Setting {
             limits: Limits { min: plan.settings.min_expires, max: plan.settings.max_expires },
             realm: plan.settings.realm.clone(),
@@ -252,14 +257,15 @@ impl Living {
         let mut board = Switchboard::new(setting, Arc::clone(&loaded), now.boot);
         board.registrar().bindings = bindings;
         let exchange = Exchange::new(board, datagrams);
-        exchange.read_datagrams();
-        spawn_local(Rc::clone(&exchange).keep_time());
+        let mut tasks = JoinSet::new();
+        exchange.read_datagrams(&mut tasks);
+        tasks.spawn_local(Rc::clone(&exchange).keep_time());
         for (listener, tls) in listeners {
-            spawn_local(Rc::clone(&exchange).accept(listener, tls));
+            tasks.spawn_local(Rc::clone(&exchange).accept(listener, tls));
         }
         tracing::info!(phones = loaded.accounts.phones().len(), "the built-in PBX listens");
         let read = loaded.files.clone();
-        Ok(Self { plan, exchange, keeper, loaded, read, trouble, changing: Changing::No })
+        Ok(Self { plan, exchange, keeper, loaded, read, trouble, changing: Changing::No, tasks })
     }
 
     async fn serve(mut self, mut orders: mpsc::Receiver<Order>) {
@@ -274,6 +280,11 @@ impl Living {
                     Some(Order::ReleaseTrunks(answer)) => drop(spawn_local(release(Rc::clone(&self.exchange), answer))),
                     Some(Order::Stop) | None => break,
                 },
+                Some(_) = self.tasks.join_next() => {
+                    // Better nobody than somebody who looks alive and hears only half of the phones.
+                    tracing::error!("a part of the built-in PBX ended by a mistake of ours; all of it ends");
+                    break;
+                }
                 () = tokio::time::sleep_until(look_at) => {
                     self.look().await;
                     look_at = Instant::now() + LOOK_EVERY;

@@ -16,11 +16,12 @@ use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Notify, mpsc};
-use tokio::task::spawn_local;
+use tokio::task::{JoinSet, spawn_local};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::flow::{Flow, Origin, Outgoing};
+use super::guard::network;
 use super::providers;
 use super::switchboard::{Line, Switchboard, Wish};
 use super::trunk::Server;
@@ -33,11 +34,12 @@ use crate::sip::message::{Frames, MESSAGE_BYTES_MAX};
 const BATCH: usize = 64;
 /// Connections at once: what a process may open by default, less what the robot needs.
 const CONNECTIONS_MAX: usize = 4096;
-/// Connections of one address: an office behind one NAT.
+/// Connections of one source: an office behind one NAT.
 const CONNECTIONS_OF_ONE_MAX: usize = 1024;
 /// A connection over which nobody has registered may stay so long.
 const UNPROVED_MAX: Duration = Duration::from_secs(30);
-/// One over which somebody has may be silent so long: longer than any registration lasts, or its keep-alives.
+/// One over which somebody has may be silent so long: longer than a registration lasts, unless `max_expires` was raised;
+/// then a phone keeps its connection by keep-alives (RFC 5626 §4.4.1).
 const SILENT_MAX: Duration = Duration::from_secs(600);
 /// A message that has begun must end within.
 const REST_MAX: Duration = Duration::from_secs(10);
@@ -149,10 +151,10 @@ impl Exchange {
         self.changed.take()
     }
 
-    /// Begins to read the datagrams.
-    pub fn read_datagrams(self: &Rc<Self>) {
+    /// Begins to read the datagrams, for ever.
+    pub fn read_datagrams(self: &Rc<Self>, tasks: &mut JoinSet<()>) {
         for number in 0..self.datagrams.len() {
-            spawn_local(Rc::clone(self).datagrams(number));
+            tasks.spawn_local(Rc::clone(self).datagrams(number));
         }
     }
 
@@ -260,7 +262,9 @@ impl Exchange {
             known.map(|(number, _)| *number)
         };
         match known {
-            Some(number) => self.with(|board, now| ((), board.tell_trunk(line, Some(number), |t| t.connected(now)))),
+            Some(number) => {
+                self.with(|board, now| ((), board.tell_trunk(line, Some(number), |t| t.connected(&server, now))))
+            }
             None => drop(spawn_local(Rc::clone(self).dial(line, server))),
         }
     }
@@ -285,7 +289,7 @@ impl Exchange {
         };
         let number = self.number();
         let this = Rc::clone(&self);
-        let ready = || this.with(|board, now| ((), board.tell_trunk(line, Some(number), |trunk| trunk.connected(now))));
+        let ready = || this.with(|board, now| ((), board.tell_trunk(line, Some(number), |t| t.connected(server, now))));
         let peer = Peer::Server(server.clone(), Rc::clone(users));
         let why = if server.transport == SipTransport::Tls {
             match timeout_at(deadline, secure(stream, &server.host)).await {
@@ -335,7 +339,7 @@ impl Exchange {
 
     fn is_full(&self, address: IpAddr) -> bool {
         let streams = self.streams.borrow();
-        let of_one = || streams.values().filter(|stream| stream.peer.ip() == address).count();
+        let of_one = || streams.values().filter(|stream| network(stream.peer.ip()) == network(address)).count();
         streams.len() >= CONNECTIONS_MAX || of_one() >= CONNECTIONS_OF_ONE_MAX
     }
 
@@ -360,13 +364,11 @@ impl Exchange {
         let mut frames = Frames::default();
         let mut bytes = vec![0; 8192];
         let began = Instant::now();
+        // When the message that is under way began, or the last one ended.
         let mut heard_at = began;
         let why = loop {
-            let until = match (frames.pending(), is_proved) {
-                (0, false) => began + UNPROVED_MAX,
-                (0, true) => heard_at + SILENT_MAX,
-                _ => heard_at + REST_MAX,
-            };
+            let until = heard_at + if frames.pending() == 0 { SILENT_MAX } else { REST_MAX };
+            let until = if is_proved { until } else { until.min(began + UNPROVED_MAX) };
             tokio::select! {
                 read = timeout_at(until, reader.read(&mut bytes)) => {
                     let length = match read {
@@ -383,6 +385,9 @@ impl Exchange {
                         Ok(messages) => messages,
                         Err(why) => break why,
                     };
+                    if !messages.is_empty() {
+                        heard_at = Instant::now();
+                    }
                     for message in messages {
                         let bound = self.with(|board, now| {
                             let wishes = board.message(message, &bytes[..length], &origin, now);
@@ -431,5 +436,50 @@ fn no_tls(error: &io::Error) -> String {
             why => why,
         },
         _ => format!("no TLS: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::duplex;
+    use tokio::task::LocalSet;
+
+    use super::super::tests::board;
+    use super::*;
+
+    const OPTIONS: &[u8] = b"OPTIONS sip:pbx.test SIP/2.0\r\nContent-Length: 0\r\n\r\n";
+    const STEP: Duration = Duration::from_secs(5);
+    const STEPS: usize = 20;
+
+    /// How long a peer is listened to that sends every few seconds the end of one message and the beginning of the next.
+    async fn carried(peer: Peer) -> Duration {
+        let (mut theirs, ours) = duplex(1024);
+        let carry = Exchange::new(board(), Vec::new()).carry(ours, 1, peer, || ());
+        let speak = async {
+            let messages = OPTIONS.repeat(STEPS);
+            let (begun, rest) = messages.split_at(9);
+            theirs.write_all(begun).await.expect("taken");
+            for part in rest.chunks(OPTIONS.len()) {
+                sleep(STEP).await;
+                theirs.write_all(part).await.expect("taken");
+            }
+        };
+        let began = Instant::now();
+        let over = async {
+            tokio::select! {
+                _ = carry => {}
+                () = speak => {}
+            }
+        };
+        LocalSet::new().run_until(over).await;
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_always_has_a_message_begun_is_heard_as_long_as_who_has_not() {
+        let (address, transport) = (SocketAddr::from(([192, 0, 2, 7], 5060)), SipTransport::Tcp);
+        let server = Server { address, transport, host: "carrier".to_owned() };
+        assert!(carried(Peer::Server(server, Users::default())).await >= STEP * 20, "each message ended in time");
+        assert_eq!(carried(Peer::Phone(address, transport)).await.as_secs(), UNPROVED_MAX.as_secs(), "a stranger");
     }
 }

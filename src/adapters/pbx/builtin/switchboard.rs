@@ -152,6 +152,13 @@ impl Switchboard {
         for placed in &mut self.trunks {
             placed.leaves = !accounts.accounts.trunks().contains(placed.trunk.account());
         }
+        if self.wanted {
+            // The contact that is registered anew takes the place of the old one at the provider; if the old one were
+            // given up meanwhile, the later of both requests could take it away.
+            let news = accounts.accounts.trunks();
+            let is_replaced = |old: &Placed| old.leaves && news.iter().any(|new| new.binds_like(old.trunk.account()));
+            self.trunks.retain(|placed| !is_replaced(placed));
+        }
         for account in accounts.accounts.trunks() {
             if !self.trunks.iter().any(|placed| !placed.leaves && placed.trunk.account() == account) {
                 self.lines += 1;

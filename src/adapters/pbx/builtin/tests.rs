@@ -24,6 +24,13 @@ const ACCOUNTS: &str = "\
 
 const PHONE: &str = "192.0.2.7:5062";
 
+fn loaded(text: &str) -> Arc<accounts::Loaded> {
+    let dir = tempfile::tempdir().expect("directory");
+    let path = dir.path().join("pjsip.conf");
+    std::fs::write(&path, text).expect("written");
+    Arc::new(accounts::load(&path, None).expect("good accounts"))
+}
+
 /// A switchboard with its clock.
 struct Rig {
     board: Switchboard,
@@ -32,10 +39,6 @@ struct Rig {
 
 impl Rig {
     fn new() -> Self {
-        let dir = tempfile::tempdir().expect("directory");
-        let path = dir.path().join("pjsip.conf");
-        std::fs::write(&path, ACCOUNTS).expect("written");
-        let loaded = accounts::load(&path, None).expect("good accounts");
         let setting = Setting {
             limits: Limits { min: Duration::from_secs(60), max: Duration::from_secs(300) },
             realm: String::new(),
@@ -45,7 +48,7 @@ impl Rig {
             grace: GRACE,
         };
         let now = Duration::from_secs(1_000);
-        Self { board: Switchboard::new(setting, Arc::new(loaded), now), now }
+        Self { board: Switchboard::new(setting, loaded(ACCOUNTS), now), now }
     }
 
     /// Past the grace time after its start.
@@ -188,7 +191,7 @@ fn the_algorithms_are_those_of_the_account_in_its_order() {
     };
     assert_eq!(offered(&mut rig, "100"), [Algorithm::Md5]);
     assert_eq!(offered(&mut rig, "200"), [Algorithm::Sha256, Algorithm::Md5]);
-    assert_eq!(offered(&mut rig, "nobody"), [Algorithm::Md5], "nobody learns who exists");
+    assert_eq!(offered(&mut rig, "nobody"), [Algorithm::Md5], "like most accounts");
     for algorithm in [Algorithm::Md5, Algorithm::Sha256] {
         assert_eq!(code(&rig.register(&Phone { algorithm, ..Phone::new("200", "pw200") })), 200, "{algorithm:?}");
     }
@@ -223,6 +226,19 @@ fn a_nonce_that_is_old_or_of_the_primary_is_stale_and_no_wrong_password() {
         assert!(reply(&answer).challenges[0].stale, "{answer}");
     }
     assert_eq!(rig.board.counts().wrong, 0);
+}
+
+#[test]
+fn nobody_can_have_another_source_banned_with_a_nonce_of_his_own() {
+    let mut rig = Rig::later();
+    let forged = Phone::new("100", "wrong");
+    let challenge = rig.send(&forged.request(1, None), "203.0.113.66:5060").expect("a challenge");
+    for count in 1..=20 {
+        let answer = rig.send(&forged.request(2, Some(&forged.answer(&challenge, count))), PHONE).expect("an answer");
+        assert!(reply(&answer).challenges[0].stale, "{answer}");
+    }
+    assert_eq!((rig.board.counts().wrong, rig.board.blocked(rig.now)), (0, 0));
+    assert_eq!(code(&rig.register(&Phone::new("100", "pw100"))), 200);
 }
 
 #[test]
@@ -350,6 +366,7 @@ fn scanners_get_no_answer_and_what_is_badly_written_is_refused() {
     assert_eq!(rig.code(&request("OPTIONS", "").replace("OPTIONS sip:100@pbx.test", "OPTIONS other:100")), 416);
     assert_eq!(rig.code(&request("OPTIONS", "").replace("CSeq: 1 OPTIONS", "CSeq: 1 INVITE")), 400);
     assert_eq!(rig.code("OPTIONS sip:100@pbx.test SIP/2.0\r\n\r\n"), 0, "nobody to answer");
+    assert_eq!(rig.code(&request("ACK", "").replace("CSeq: 1 ACK", "CSeq: 1 INVITE")), 0, "an ACK has no answer");
     for nothing in ["", "\r\n\r\n", "\0\0\0\0", "hello"] {
         assert_eq!(rig.code(nothing), 0, "{nothing:?}");
     }
@@ -463,6 +480,51 @@ fn what_is_ordered_while_the_opposite_is_under_way_is_done_after_it() {
     assert_eq!(rig.trunk().0, TrunkState::Up);
 }
 
+#[test]
+fn what_a_provider_granted_after_the_release_was_ordered_is_not_taken_for_given_up() {
+    let mut rig = Rig::new();
+    let first = rig.registered_trunk();
+    let wishes = rig.board.release_trunks(rig.now);
+    assert_eq!(rig.out(wishes, &[]), None, "one request at a time");
+    let gone = rig.send(&provider(&first, "200 OK", ""), "192.0.2.99:5060").expect("a REGISTER");
+    assert!(gone.contains("\r\nExpires: 0\r\n"), "{gone}");
+    rig.send(&provider(&gone, "403 Forbidden", ""), "192.0.2.99:5060");
+    let released = rig.board.trunks().next().expect("one").released(rig.now);
+    assert_eq!(released, Some(Err("403 Forbidden".to_owned())), "the provider still holds it");
+}
+
+#[test]
+fn a_trunk_whose_section_changed_registers_anew_and_gives_up_nothing_that_it_still_wants() {
+    let mut rig = Rig::new();
+    let first = rig.registered_trunk();
+    rig.send(&provider(&first, "200 OK", ""), "192.0.2.99:5060");
+    let mut expires_after = |account: &str, changed: &str| {
+        let wishes = rig.board.load(loaded(&ACCOUNTS.replace(account, changed)), rig.now);
+        let sent = wishes.into_iter().filter_map(|wish| rig.out(vec![wish], &["192.0.2.99:5060"]));
+        let lines = sent.filter_map(|text| text.lines().find(|line| line.starts_with("Expires")).map(str::to_owned));
+        lines.collect::<Vec<_>>()
+    };
+    let longer = "outbound_auth=carrier\nexpiration=600";
+    assert_eq!(expires_after("outbound_auth=carrier", longer), ["Expires: 600"], "the same contact, so no Expires: 0");
+}
+
+#[test]
+fn a_trunk_whose_section_is_gone_is_given_up() {
+    let mut rig = Rig::new();
+    let first = rig.registered_trunk();
+    rig.send(&provider(&first, "200 OK", ""), "192.0.2.99:5060");
+    let other = ACCOUNTS.replace("client_uri=sip:trunk1@", "client_uri=sip:trunk2@");
+    let wishes = rig.board.load(loaded(&other), rig.now);
+    let sent: Vec<_> = wishes.into_iter().filter_map(|wish| rig.out(vec![wish], &["192.0.2.99:5060"])).collect();
+    assert!(sent[0].contains("trunk1@") && sent[0].contains("\r\nExpires: 0\r\n"), "{sent:?}");
+    assert!(sent[1].contains("trunk2@") && sent[1].contains("\r\nExpires: 3600\r\n"), "{sent:?}");
+}
+
+/// A switchboard for those who test what carries for it.
+pub fn board() -> Switchboard {
+    Rig::new().board
+}
+
 /// The rig's trunk by itself.
 fn lone_trunk() -> Trunk {
     let account = Rig::new().board.trunks().next().expect("one").account().clone();
@@ -508,7 +570,9 @@ fn a_connection_that_breaks_says_nothing_of_another_server() {
     assert!(matches!(asks.first(), Some(Ask::Connect(next)) if *next == servers[1]), "{asks:?}");
     assert!(trunk.broke(&servers[0], "closed".to_owned(), now).is_empty());
     assert_eq!(trunk.status(now).state, TrunkState::Trying);
-    assert!(matches!(trunk.connected(now).first(), Some(Ask::Send { .. })), "the second is still asked");
+    assert!(trunk.connected(&servers[0], now).is_empty(), "a request does not go to another server's connection");
+    let asks = trunk.connected(&servers[1], now);
+    assert!(matches!(asks.first(), Some(Ask::Send { .. })), "the second is still asked");
 }
 
 #[test]

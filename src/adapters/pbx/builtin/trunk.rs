@@ -266,9 +266,10 @@ impl Trunk {
         }
     }
 
-    /// The connection stands, and this is our end of it.
-    pub fn connected(&mut self, now: Duration) -> Vec<Ask> {
-        if matches!(self.state, State::Connecting { .. }) { self.send(now) } else { Vec::new() }
+    /// The connection to this server stands. One that was wanted before the order of servers changed is of no use now.
+    pub fn connected(&mut self, server: &Server, now: Duration) -> Vec<Ask> {
+        let is_wanted = matches!(self.state, State::Connecting { .. }) && self.servers.get(self.at) == Some(server);
+        if is_wanted { self.send(now) } else { Vec::new() }
     }
 
     /// The connection to this server broke, or could not be made.
@@ -388,7 +389,7 @@ impl Trunk {
     /// The URI that the provider sends our calls to.
     fn contact(&self, server: &Server) -> String {
         let (_, parameter, _) = crate::sip::message::question::spelling(server.transport);
-        let user = self.account.contact_user.as_deref().unwrap_or(&self.account.name);
+        let user = self.account.user();
         format!("sip:{user}@{}{parameter}", crate::sip::message::answer::host_port(self.local(server)))
     }
 
@@ -399,9 +400,11 @@ impl Trunk {
         let foreign =
             reply.contacts.iter().filter(|(uri, _)| !Contact::is_same_uri(uri, &contact)).map(|(uri, _)| uri.clone());
         let foreign: Vec<_> = foreign.take(FOREIGN_MAX).collect();
-        if sent == Some(Wanted::Released) {
-            self.bound_until = Duration::ZERO;
-        }
+        // A provider that does not repeat the contact has said its time in Expires, or means what was asked.
+        let granted = reply.granted_s(&contact).or(reply.expires_s).map(|s| Duration::from_secs(s.into()));
+        let granted = granted.unwrap_or(self.expires).clamp(RENEW_MIN, EXPIRES_MAX);
+        // A registration that is not wanted any more is held all the same, until its release is answered.
+        self.bound_until = if sent == Some(Wanted::Released) { Duration::ZERO } else { now + granted };
         if sent.is_some_and(|sent| sent != self.wanted) {
             // Meanwhile the opposite was ordered.
             return self.ask(now);
@@ -411,12 +414,8 @@ impl Trunk {
             "given up".clone_into(&mut self.said);
             return Vec::new();
         }
-        // A provider that does not repeat the contact has said its time in Expires, or means what was asked.
-        let granted = reply.granted_s(&contact).or(reply.expires_s).map(|s| Duration::from_secs(s.into()));
-        let granted = granted.unwrap_or(self.expires).clamp(RENEW_MIN, EXPIRES_MAX);
         // Renewed between three quarters and nine tenths of its time, so that many trunks do not come together.
         let share = 0.75 + 0.15 * self.dice.f64();
-        self.bound_until = now + granted;
         self.state = State::Up { renew_at: now + granted.mul_f64(share).max(RENEW_MIN) };
         self.said = format!("registered for {} s", granted.as_secs());
         if !foreign.is_empty() {

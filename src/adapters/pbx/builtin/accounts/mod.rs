@@ -117,6 +117,22 @@ impl Account {
     }
 }
 
+impl TrunkAccount {
+    /// The user part of its contact.
+    pub fn user(&self) -> &str {
+        self.contact_user.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Whether both register the same contact for the same address of record at the same place.
+    pub fn binds_like(&self, other: &Self) -> bool {
+        self.server_uri == other.server_uri
+            && self.outbound_proxy == other.outbound_proxy
+            && self.transport == other.transport
+            && self.client_uri == other.client_uri
+            && self.user() == other.user()
+    }
+}
+
 impl Accounts {
     /// The phones, ordered by name.
     pub fn phones(&self) -> &[Account] {
