@@ -171,7 +171,12 @@ mod tests {
 
     #[test]
     fn a_record_that_comes_and_goes_waits_to_expire_once() {
-        let origin = Origin { flow: Flow::Udp(0), peer: ([192, 0, 2, 1], 5060).into(), transport: SipTransport::Udp };
+        let origin = Origin {
+            flow: Flow::Udp(0),
+            peer: ([192, 0, 2, 1], 5060).into(),
+            ours: None,
+            transport: SipTransport::Udp,
+        };
         let mut bindings = Bindings::default();
         for second in 0..100 {
             let binding = Binding {
