@@ -207,7 +207,7 @@ impl Exchange {
         };
         match known {
             Some(number) => {
-                self.with(|board, now| ((), board.tell_trunk(line, Some(number), |t| t.connected(&server, now))))
+                self.with(|board, now| ((), board.tell_trunk(line, Some(number), |t| t.connected(&server, now))));
             }
             None => drop(spawn_local(Rc::clone(self).dial(line, server))),
         }
