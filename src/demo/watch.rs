@@ -8,6 +8,10 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Mood;
+use crate::control::client::Client;
+use crate::units::journal::HistoryEvent;
+use crate::units::snapshot::{Pair, PlanStep, Status};
+use crate::units::{PlanId, Step, StepState, Verdict};
 
 /// What the robot says: when it happened, where it tells that, and what.
 pub struct Said {
@@ -18,10 +22,6 @@ pub struct Said {
     /// What.
     pub what: String,
 }
-use crate::control::client::Client;
-use crate::units::journal::HistoryEvent;
-use crate::units::snapshot::{Pair, PlanStep, Status};
-use crate::units::{PlanId, Step, StepState, Verdict};
 
 /// As much of a proof as fits a line.
 const PROOF_CHARS_MAX: usize = 160;

@@ -57,7 +57,8 @@ impl Resident {
 
     /// Ends it with the process, after it has written what it keeps.
     pub async fn end(&self) {
-        if let Some(service) = self.0.lock().await.take() {
+        let service = self.0.lock().await.take();
+        if let Some(service) = service {
             service.stop().await;
         }
     }
@@ -124,23 +125,17 @@ impl BuiltinPbx {
     }
 
     async fn start(&self, load: Load) -> Result<StepOutcome, StepOutcome> {
-        let mut resident = self.resident.0.lock().await;
         let begun = self.site.begun().map_err(StepOutcome::Failed)?;
-        let runs = match resident.as_ref() {
-            Some(service) => service.handle().view().await.is_some(),
-            None => false,
-        };
-        if !(runs && begun) {
-            if let Some(service) = resident.take() {
-                service.stop().await;
-            }
+        // Nothing is locked meanwhile: `pbx.before_reload` may take minutes, in which people want to see the status.
+        if !begun || self.view().await.is_none() {
+            self.resident.end().await;
             if !begun {
                 self.site.prepare(load).await?;
             }
-            *resident = Some(Service::start(self.plan.clone()).await.map_err(StepOutcome::Failed)?);
+            let service = Service::start(self.plan.clone()).await.map_err(StepOutcome::Failed)?;
+            *self.resident.0.lock().await = Some(service);
             self.site.enter(Phase::Started).map_err(StepOutcome::Unknown)?;
         }
-        drop(resident);
         self.runs_directory().await
     }
 

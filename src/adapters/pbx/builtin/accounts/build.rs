@@ -57,7 +57,6 @@ keys! {
     OutboundProxy "outbound_proxy"
     Expiration "expiration"
     RetryInterval "retry_interval"
-    ForbiddenRetryInterval "forbidden_retry_interval"
     DefaultRealm "default_realm"
     DefaultAuthAlgorithmsUas "default_auth_algorithms_uas"
     DefaultAuthAlgorithmsUac "default_auth_algorithms_uac"
@@ -448,10 +447,8 @@ impl<'a> Builder<'a, '_> {
             contact_user: text(Key::ContactUser),
             outbound_proxy: text(Key::OutboundProxy),
             transport,
-            endpoint: text(Key::Endpoint),
             expiration: seconds(Key::Expiration).unwrap_or(EXPIRATION),
             retry_interval: seconds(Key::RetryInterval).unwrap_or(RETRY_INTERVAL),
-            forbidden_retry_interval: seconds(Key::ForbiddenRetryInterval),
             logins: self.logins(section, Key::OutboundAuth, Direction::Outbound, weight),
         })
     }

@@ -97,14 +97,10 @@ pub struct TrunkAccount {
     pub outbound_proxy: Option<String>,
     /// How it speaks, where its URI does not say: the protocol of the transport that it names.
     pub transport: Option<SipTransport>,
-    /// The endpoint of its calls.
-    pub endpoint: Option<String>,
     /// What it asks for.
     pub expiration: Duration,
-    /// After a failure that may pass.
+    /// The longest pause after a failure that may pass. What it does after 403 is its own rule, not Asterisk's.
     pub retry_interval: Duration,
-    /// After 403; none: it is not tried again.
-    pub forbidden_retry_interval: Option<Duration>,
     /// What it proves itself with. A realm that is not given fits any.
     pub logins: Vec<Login>,
 }

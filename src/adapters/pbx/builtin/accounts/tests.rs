@@ -126,14 +126,11 @@ fn a_file_written_by_hand_gives_its_phones_and_its_trunks() {
     let trunks = accounts.trunks();
     assert_eq!(trunks.iter().map(|trunk| trunk.name.as_str()).collect::<Vec<_>>(), ["provider", "second"]);
     assert_eq!(trunks[0].expiration, Duration::from_secs(300));
-    assert_eq!(trunks[0].forbidden_retry_interval, seconds(600));
     assert_eq!(trunks[0].contact_user.as_deref(), Some("15550100"));
-    assert_eq!(trunks[0].endpoint.as_deref(), Some("provider"));
     assert_eq!(secret(&trunks[0].logins[0], Algorithm::Md5), "password pass-provider");
     assert_eq!(trunks[1].server_uri, "sip:registrar.example.net;transport=tcp");
     assert_eq!(trunks[1].outbound_proxy.as_deref(), Some("sip:proxy.example.net;lr"));
     assert_eq!((trunks[1].expiration, trunks[1].retry_interval), (EXPIRATION_S, RETRY_S));
-    assert_eq!(trunks[1].forbidden_retry_interval, None);
 }
 
 #[test]
