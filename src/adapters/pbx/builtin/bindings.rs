@@ -2,7 +2,7 @@
 //!
 //! It decides nothing about who may bind; [`super::registrar`] does. Times are on the boot clock.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ pub struct Bindings {
     /// Which records to look at, by the second. Each is here once, however often it is renewed.
     due: BTreeMap<u64, Vec<Arc<str>>>,
     /// Which records have a contact that lives on a connection.
-    streams: HashMap<u64, Vec<Arc<str>>>,
+    streams: HashMap<u64, HashSet<Arc<str>>>,
     count: usize,
 }
 
@@ -100,10 +100,7 @@ impl Bindings {
         self.count = self.count - entry.bindings.len() + bindings.len();
         for binding in bindings.iter().filter(|binding| binding.outbound.is_some()) {
             if let Flow::Stream(number) = binding.origin.flow {
-                let names = self.streams.entry(number).or_default();
-                if !names.contains(&name) {
-                    names.push(Arc::clone(&name));
-                }
+                self.streams.entry(number).or_default().insert(Arc::clone(&name));
             }
         }
         entry.bindings = bindings.into_boxed_slice();
@@ -160,7 +157,7 @@ impl Bindings {
             let left = record.bindings.iter().filter(|binding| !on_it(binding)).cloned().collect();
             self.set(name, left);
         }
-        names
+        names.into_iter().collect()
     }
 }
 

@@ -45,7 +45,12 @@ pub async fn servers(uri: &str, transport: Option<SipTransport>, resolv_conf: &s
             SipTransport::Tls => "_sips._tcp",
         };
         let text = tokio::fs::read_to_string(resolv_conf).await.unwrap_or_default();
-        places = srv(&format!("{service}.{}", target.host), &name_servers(&text)).await;
+        if let Some(found) = srv(&format!("{service}.{}", target.host), &name_servers(&text)).await {
+            if found.is_empty() {
+                return Err(format!("{} says that it offers no SIP over {transport}", target.host));
+            }
+            places = found;
+        }
     }
     if places.is_empty() {
         places.push((target.host.clone(), target.port.unwrap_or(default_port)));
@@ -71,15 +76,15 @@ fn name_servers(resolv_conf: &str) -> Vec<SocketAddr> {
     given.take(NAME_SERVERS_MAX).map(|address| SocketAddr::new(address, 53)).collect()
 }
 
-/// Hosts and ports of an SRV name, in the order of RFC 2782; none when there is no such name, or nobody answers.
-async fn srv(name: &str, name_servers: &[SocketAddr]) -> Vec<(String, u16)> {
-    let Ok(name) = Name::from_ascii(format!("{name}.")) else { return Vec::new() };
+/// Hosts and ports of an SRV name, in the order of RFC 2782; `None` when there is no such name, or nobody answers.
+async fn srv(name: &str, name_servers: &[SocketAddr]) -> Option<Vec<(String, u16)>> {
+    let name = Name::from_ascii(format!("{name}.")).ok()?;
     for server in name_servers {
         if let Ok(Some(records)) = timeout(ANSWER_LIMIT, ask(&name, *server)).await {
-            return in_order(records, fastrand::u32);
+            return (!records.is_empty()).then(|| in_order(records, fastrand::u32));
         }
     }
-    Vec::new()
+    None
 }
 
 /// RFC 2782: the lowest priority first, and within one by chance, the heavier the likelier.

@@ -27,6 +27,9 @@ const EXPIRES_DEFAULT: Duration = Duration::from_secs(3600);
 /// More contacts than this no AOR gets, whatever its account says: a table must have an end.
 const CONTACTS_MAX: usize = 32;
 
+/// Challenges in one answer: phones that share an AOR may have realms of their own, but an answer must stay short.
+const CHALLENGES_MAX: usize = 4;
+
 /// Hops between a phone and us: more is a loop.
 const PATH_MAX: usize = 8;
 
@@ -220,7 +223,7 @@ impl Registrar {
         for login in logins {
             for algorithm in login.algorithms.iter() {
                 let one = (login.realm.as_deref().unwrap_or(default_realm), *algorithm);
-                if !asked.contains(&one) {
+                if !asked.contains(&one) && asked.len() < CHALLENGES_MAX {
                     asked.push(one);
                 }
             }

@@ -315,7 +315,7 @@ impl Exchange {
                 continue;
             };
             let number = self.number();
-            if self.is_full(peer.ip()) {
+            if self.is_full(peer.ip()) || !self.with(|board, now| (board.admits(peer.ip(), now), Vec::new())) {
                 continue;
             }
             // It counts from now on, its handshake too: many are taken before the first task of one runs.

@@ -254,6 +254,13 @@ impl Switchboard {
         wishes
     }
 
+    /// Whether a connection of this source is taken: it costs as much as a request.
+    pub fn admits(&mut self, source: IpAddr, now: Duration) -> bool {
+        let admits = self.guard.admits(source, now);
+        self.counts.dropped += u64::from(!admits);
+        admits
+    }
+
     /// A connection has ended.
     pub fn stream_ended(&mut self, number: u64) -> Vec<Wish> {
         self.registrar.bindings.stream_ended(number).into_iter().map(Wish::Keep).collect()
@@ -266,6 +273,10 @@ impl Switchboard {
             return Vec::new();
         }
         if let Some(bytes) = stun::answer(bytes, origin.peer) {
+            if !self.guard.admits(origin.peer.ip(), now) {
+                self.counts.dropped += 1;
+                return Vec::new();
+            }
             return vec![Wish::Send(Outgoing { flow: origin.flow, to: origin.peer, from: origin.ours, bytes })];
         }
         if let Ok(message) = Incoming::from_datagram(bytes) {

@@ -636,3 +636,22 @@ fn what_a_provider_asks_for_is_done() {
     rig.next(&["192.0.2.99:5060"]);
     assert!(rig.now >= began + Duration::from_secs(300), "{:?}", rig.now);
 }
+
+#[test]
+fn a_release_after_a_registration_that_was_never_answered_is_not_called_done() {
+    let mut rig = Rig::new();
+    rig.registered_trunk();
+    let began = rig.now;
+    while rig.now < began + Duration::from_secs(33) {
+        rig.now = rig.now.max(rig.board.wake_at());
+        rig.board.wake(rig.now);
+    }
+    // The provider may have taken it, and its answer may have been lost: it is asked to forget.
+    let wishes = rig.board.release_trunks(rig.now);
+    let gone = rig.out(wishes, &["192.0.2.99:5060"]).expect("a REGISTER");
+    assert!(gone.contains("\r\nExpires: 0\r\n"), "{gone}");
+    let released = |rig: &Rig| rig.board.trunks().next().expect("one").released(rig.now);
+    assert_eq!(released(&rig), None);
+    rig.send(&provider(&gone, "200 OK", ""), "192.0.2.99:5060");
+    assert_eq!(released(&rig), Some(Ok(())));
+}

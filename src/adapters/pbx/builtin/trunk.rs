@@ -125,6 +125,8 @@ pub struct Trunk {
     not_before: Duration,
     /// Until when the provider holds our contact, as far as it told.
     bound_until: Duration,
+    /// The same, if it has taken a request that it has not answered.
+    maybe_until: Duration,
     code: Option<u16>,
     said: String,
     dice: fastrand::Rng,
@@ -152,6 +154,7 @@ impl Trunk {
             refusals: 0,
             not_before: Duration::ZERO,
             bound_until: Duration::ZERO,
+            maybe_until: Duration::ZERO,
             code: None,
             said: "not asked to register".to_owned(),
             dice,
@@ -187,7 +190,7 @@ impl Trunk {
     /// Whether a release is over; `Err` when the provider may still hold our contact, and why.
     pub fn released(&self, now: Duration) -> Option<Result<(), String>> {
         let over = matches!(self.state, State::Off);
-        over.then(|| if now < self.bound_until { Err(self.said.clone()) } else { Ok(()) })
+        over.then(|| if now < self.bound_until.max(self.maybe_until) { Err(self.said.clone()) } else { Ok(()) })
     }
 
     /// Registers, and keeps registered.
@@ -206,7 +209,7 @@ impl Trunk {
         match self.state {
             State::Up { .. } => self.ask(now),
             State::Asking(_) => Vec::new(),
-            _ if now < self.bound_until && !self.servers.is_empty() => self.ask(now),
+            _ if now < self.bound_until.max(self.maybe_until) && !self.servers.is_empty() => self.ask(now),
             _ => {
                 self.state = State::Off;
                 Vec::new()
@@ -296,6 +299,8 @@ impl Trunk {
         }
         let fresh = asking.fresh;
         self.code = Some(reply.code);
+        // Whatever it is, it is an answer: what it holds is now known.
+        self.maybe_until = Duration::ZERO;
         match reply.code {
             200..=299 => self.accepted(reply, now),
             401 | 407 => self.challenged(reply, fresh, now),
@@ -364,6 +369,9 @@ impl Trunk {
         let resend_at = (server.transport == SipTransport::Udp).then(|| now + resend.pause(false));
         let patience = if self.at + 1 < self.servers.len() { SILENCE } else { TIMER_F };
         let (until, fresh, wants) = (now + patience, self.challenges > 0, self.wanted);
+        if wants == Wanted::Registered {
+            self.maybe_until = now + self.expires;
+        }
         let asking = Asking { question, resend, resend_at, until, provisional: false, fresh, wants };
         self.state = State::Asking(Box::new(asking));
         vec![Ask::Send { server, bytes }]
@@ -447,8 +455,12 @@ impl Trunk {
 
     /// 423: asks for as long as the provider wants; false when it wants what cannot be.
     fn raise(&mut self, reply: &Reply) -> bool {
+        self.challenges += 1;
         let wants = Duration::from_secs(reply.min_expires_s.unwrap_or_default().into());
-        let can = wants > self.expires && wants <= EXPIRES_MAX && self.wanted == Wanted::Registered;
+        let can = wants > self.expires
+            && wants <= EXPIRES_MAX
+            && self.wanted == Wanted::Registered
+            && self.challenges <= CHALLENGES_MAX;
         if can {
             self.expires = wants;
         }
