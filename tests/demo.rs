@@ -174,7 +174,7 @@ fn each_line_is_one_json_object_when_that_is_wanted() {
 
 #[test]
 fn a_demo_that_is_ended_early_leaves_no_process_and_no_file() {
-    for signal in ["INT", "TERM", "KILL"] {
+    for signal in ["INT", "TERM", "HUP", "KILL"] {
         let demo = Demo::start(&[]);
         demo.wait_for("the primary dies");
         let children = demo.children();

@@ -125,8 +125,8 @@ impl Backend for Real {
         let played = runtime.block_on(demo::run(after, tell));
         played.map_err(|why| {
             let (what, rest) = why.split_once('\n').unwrap_or((&why, ""));
-            let hint = if rest.is_empty() { "it needs nothing but the loopback network 127.0.0.0/8" } else { rest };
-            Trouble::new(Exit::Failed, what).hint(hint)
+            let trouble = Trouble::new(Exit::Failed, what);
+            if rest.is_empty() { trouble } else { trouble.hint(rest) }
         })
     }
 

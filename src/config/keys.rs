@@ -31,6 +31,8 @@ const SOME_TIME: Shape = from_ms(1, DURATION_MAX);
 const INTERVAL: Shape = from_ms(20, Duration::from_secs(3600));
 /// How long one answer may take: longer than ten minutes nobody waits.
 const TIMEOUT: Shape = from_ms(1, Duration::from_secs(600));
+/// How long a registration may last: SIP counts seconds.
+const EXPIRES: Shape = from_ms(1000, DURATION_MAX);
 /// Results in a row; more than a thousand never happens.
 const IN_A_ROW: Shape = Shape::Whole(1, 1000);
 /// Seconds; 0 is not cached at all, and a day is far beyond what a failover can bear.
@@ -214,8 +216,8 @@ const BUILTIN: Shape = Shape::Map(&[
         "The accounts, as Asterisk writes them; relative to the working directory.",
     ),
     key("realm", Default(r#""""#), Shape::Text("a realm"), "The realm of accounts that name none; empty: the file's."),
-    key("min_expires", Default("60s"), SOME_TIME, "The shortest registration of a phone."),
-    key("max_expires", Default("5m"), SOME_TIME, "The longest registration of a phone."),
+    key("min_expires", Default("60s"), EXPIRES, "The shortest registration of a phone."),
+    key("max_expires", Default("5m"), EXPIRES, "The longest registration of a phone."),
     key("tls", May, CERTIFICATE, "What it shows to phones over tls."),
     key("lab", Default("false"), BOOL, "true: I know that it connects no calls, emergency calls among them."),
     later("calls", "How calls are connected."),

@@ -183,6 +183,10 @@ pub fn listen(text: &str) -> Read<(SipTransport, SocketAddr)> {
         "tls" => (SipTransport::Tls, 5061),
         _ => return wrong("does not say how", "write udp://0.0.0.0:5060, tcp://0.0.0.0:5060 or tls://0.0.0.0:5061"),
     };
+    if rest.parse::<std::net::Ipv6Addr>().is_ok() {
+        // `::1:5060` is an address of its own, and not the one that is meant.
+        return wrong("is an IPv6 address without brackets", "write udp://[::1]:5060");
+    }
     socket(rest, Some(port)).map(|address| (transport, address))
 }
 

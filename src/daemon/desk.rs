@@ -125,7 +125,10 @@ impl Desk for DaemonDesk {
                 plan.steps.iter().any(|s| s.name == Step::StopAccepting && s.state != crate::units::StepState::Pending)
             });
             let giving_back = pair.plan.as_ref().is_some_and(|plan| plan.name == PlanKind::Failback);
+            // The PBX was asked some seconds ago at most. One that says that it does not serve must get no phones.
+            let is_silent = seen(&self.shared).pbx.is_some_and(|pbx| pbx.serving == Serving::No);
             match pair.state {
+                State::Active if is_silent => Serving::No,
                 State::Active => Serving::Yes,
                 State::FailingBack | State::Halted if giving_back && !stopped => Serving::Yes,
                 _ => Serving::No,

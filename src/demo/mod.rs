@@ -62,5 +62,6 @@ pub enum AfterStory {
     Stay,
 }
 
-/// The whole story must be over within; a part that did not happen by then did not happen.
+/// The whole story must be over within, so that with start and end it is less than half a minute; what did not happen
+/// by then did not happen.
 pub const STORY_MAX: Duration = Duration::from_secs(28);

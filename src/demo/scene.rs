@@ -24,6 +24,8 @@ pub const PHONES: [&str; 5] = ["101", "102", "103", "104", "105"];
 pub const TRUNK: &str = "carrier";
 /// Its user at the provider.
 pub const TRUNK_USER: &str = "trunk1";
+/// A socket's path has at most 107 bytes (unix(7)); the longest name in the folder takes some of them.
+const FOLDER_BYTES_MAX: usize = 107 - "/start-primary.sock".len();
 /// How often a free port is looked for.
 const PORT_TRIES: usize = 100;
 
@@ -58,7 +60,13 @@ impl Scene {
     pub fn set() -> Result<Self, String> {
         let cannot = |what: &str, error: io::Error| format!("{what}: {error}");
         let folder = tempfile::Builder::new().prefix("pbx-failover-demo-").tempdir();
-        let folder = folder.map_err(|error| cannot("no temporary folder can be made; set TMPDIR", error))?;
+        let folder = folder.map_err(|error| cannot("no temporary folder can be made; set TMPDIR to one", error))?;
+        if folder.path().as_os_str().len() > FOLDER_BYTES_MAX {
+            return Err(format!(
+                "{} is too long for sockets in it; set TMPDIR to a shorter path",
+                folder.path().display()
+            ));
+        }
         // 127.64.0.0 and above: what else uses loopback addresses (resolvers, containers) uses the lower ones. Each
         // site is a network of its own, as in the world.
         let (second, third) = (fastrand::u8(64..=254), fastrand::u8(..=240));

@@ -82,10 +82,13 @@ pub async fn run(after: AfterStory, tell: Teller<'_>) -> Result<Ending, String> 
 
 fn interruption() -> std::io::Result<impl Future<Output = ()>> {
     let (mut int, mut term) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    // The terminal is closed.
+    let mut hup = signal(SignalKind::hangup())?;
     Ok(async move {
         tokio::select! {
             _ = int.recv() => {}
             _ = term.recv() => {}
+            _ = hup.recv() => {}
         }
     })
 }
@@ -277,11 +280,12 @@ impl<'a> Stage<'a> {
         let config = self.scene.config().display().to_string();
         let pid = lock(&self.primary).as_ref().and_then(Child::id).unwrap_or_default();
         self.say("demo", Mood::Chapter, "it stays until you end it with Ctrl-C; try, in another terminal:")?;
+        let exe = std::env::current_exe().map_or_else(|_| "pbx-failover".to_owned(), |exe| exe.display().to_string());
         for line in [
-            format!("pbx-failover --config {config} status"),
-            format!("pbx-failover --config {config} explain"),
+            format!("{exe} --config {config} status"),
+            format!("{exe} --config {config} explain"),
             format!("kill -9 {pid}"),
-            format!("pbx-failover --config {config} failback"),
+            format!("{exe} --config {config} failback"),
         ] {
             self.say("demo", Mood::Command, line)?;
         }

@@ -29,8 +29,10 @@ impl Line {
     }
 
     /// Sends one request that must not be sent twice, and waits for its answer.
+    ///
+    /// On a new connection: one that the server is just about to end (RFC 7766 §6.2.3) would lose it.
     pub async fn once(&mut self, request: &Request) -> Result<Vec<u8>, Fault> {
-        self.drop_if_dead();
+        self.stream = None;
         let mut answers = [None];
         self.send_and_wait(&[request], &mut answers).await?;
         let [answer] = answers;

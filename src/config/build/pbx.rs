@@ -154,7 +154,11 @@ fn builtin<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Builtin> {
     if realm.len() > REALM_BYTES_MAX || realm.chars().any(|c| c.is_control() || "\"\\".contains(c)) {
         realm_at.error(&mut build.notes, "is no realm", "write a short text without quotes");
     }
-    let accounts = at.key("accounts").path_buf()?;
+    let accounts_at = at.key("accounts");
+    if accounts_at.text() == Some("") {
+        accounts_at.error(&mut build.notes, "is empty", "write pjsip.conf, or delete the key");
+    }
+    let accounts = accounts_at.path_buf()?;
     Some(Builtin { listen, accounts, realm: realm.to_owned(), min_expires, max_expires, tls })
 }
 

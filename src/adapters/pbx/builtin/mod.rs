@@ -281,7 +281,10 @@ impl Pbx for BuiltinPbx {
             } else if self.view().await.is_none() {
                 findings.push(match service::can_listen(&self.plan.settings) {
                     Ok(()) => Finding::ok("pbx listen", format!("free: {}", self.listens())),
-                    Err(why) => Finding::problem("pbx listen", why, "nobody else may listen there on this host"),
+                    Err(why) => {
+                        let (what, hint) = why.split_once("; ").unwrap_or((&why, "see pbx.driver.builtin.listen"));
+                        Finding::problem("pbx listen", what, hint)
+                    }
                 });
             }
             findings

@@ -6,7 +6,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -455,17 +455,25 @@ fn keep_to_family(socket: impl AsFd, address: SocketAddr) -> io::Result<()> {
 }
 
 fn acceptor(files: &crate::config::CertificateFiles) -> Result<TlsAcceptor, String> {
-    let bad = |what: &str, why: String| format!("pbx.driver.builtin.tls.{what}: {why}; give a file with PEM");
+    let unread = |what: &str, path: &Path, why: rustls::pki_types::pem::Error| {
+        format!(
+            "pbx.driver.builtin.tls.{what}: {}: {why}; give a file with PEM that the robot may read",
+            path.display()
+        )
+    };
     let certificates: Vec<_> = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect)
-        .map_err(|e| bad("certificate", e.to_string()))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| bad("key", e.to_string()))?;
+        .map_err(|e| unread("certificate", &files.certificate, e))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| unread("key", &files.key, e))?;
     let config = rustls::ServerConfig::builder_with_provider(tls::provider())
         .with_safe_default_protocol_versions()
-        .map_err(|e| bad("certificate", e.to_string()))?
-        .with_no_client_auth()
-        .with_single_cert(certificates, key)
-        .map_err(|e| bad("certificate", e.to_string()))?;
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, key))
+        .map_err(|e| {
+            let (certificate, key) = (files.certificate.display(), files.key.display());
+            format!(
+                "pbx.driver.builtin.tls: {certificate} and {key} do not serve: {e}; give a certificate and its own key"
+            )
+        })?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
