@@ -14,6 +14,10 @@ use super::{bracketed, first_hop};
 /// More hops no request makes (RFC 3261 §8.1.1.6: Max-Forwards begins at 70).
 const HOPS_MAX: usize = 70;
 
+/// More than this is not repeated: so many hops fit in, and a flood is not answered with one of the same size, which
+/// nobody could read (a header line has at most 8 KiB, [`super::limits`]).
+const ECHO_BYTES_MAX: usize = 6 * 1024;
+
 /// The header lines of a request that its answer repeats.
 #[derive(Debug, Clone, Default)]
 pub struct Echo {
@@ -86,8 +90,10 @@ impl Echo {
     }
 
     fn is_whole(&self) -> bool {
+        let once = [&self.from, &self.to, &self.call_id, &self.cseq];
         (1..=HOPS_MAX).contains(&self.via.len())
-            && [&self.from, &self.to, &self.call_id, &self.cseq].iter().all(|line| !line.is_empty())
+            && once.iter().all(|line| !line.is_empty())
+            && self.via.iter().chain(once).map(Vec::len).sum::<usize>() <= ECHO_BYTES_MAX
     }
 
     /// Whether the neighbour's hop can be read.

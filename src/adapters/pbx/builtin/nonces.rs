@@ -224,4 +224,16 @@ mod tests {
         }
         assert_eq!(uses.admit(100, 2, 0), Admission::New);
     }
+
+    #[test]
+    fn what_is_stale_takes_no_room_and_is_not_admitted_again() {
+        let mut uses = Uses::default();
+        let made_at = |minute: u64| (minute * 60) << 32;
+        for minute in 1..=100 {
+            assert_eq!(uses.admit(made_at(minute), 1, 0), Admission::New);
+        }
+        assert_eq!(uses.seen.len(), 11, "of the last ten minutes");
+        assert_eq!(uses.admit(made_at(89), 2, 0), Admission::Used);
+        assert_eq!(uses.admit(made_at(90), 2, 0), Admission::New);
+    }
 }
