@@ -164,11 +164,18 @@ impl Call<'_> {
     fn demo(&mut self, after: AfterStory) -> Result<Exit, Stop> {
         let (json, page) = (self.global.json, self.console.page());
         let console = &mut *self.console;
+        let mut reader_gone = false;
         let mut tell = |told: Told| {
             let line = if json { serde_json::to_string(&told)? } else { render::demo::render(&told, &page) };
-            console.out(&line)
+            let told = console.out(&line);
+            reader_gone |= told.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+            told
         };
-        Ok(match self.backend.demo(after, &mut tell)? {
+        let ending = self.backend.demo(after, &mut tell);
+        if reader_gone {
+            return Err(Stop::ReaderGone);
+        }
+        Ok(match ending? {
             Ending::Well => Exit::Done,
             Ending::Interrupted => Exit::Failed,
         })
