@@ -200,7 +200,9 @@ async fn a_port_that_somebody_else_has_is_told_in_one_line_and_never_taken_for_o
     );
     assert_eq!(why, line);
     let found = pbx.findings().await;
-    assert!(found.iter().any(|f| f.about == "pbx listen" && f.level == Level::Problem && f.text == line), "{found:#?}");
+    let (what, hint) = line.split_once("; ").expect("what to do");
+    let told = |f: &Finding| f.level == Level::Problem && f.text == what && f.hint.as_deref() == Some(hint);
+    assert!(found.iter().any(|f| f.about == "pbx listen" && told(f)), "{found:#?}");
     let why = failed(pbx.passive().await);
     assert!(why.contains("stop the other PBX that runs there"), "{why}");
     assert_eq!(pbx.status().await.serving, Serving::No);
