@@ -1,9 +1,25 @@
 //! A real softphone without screen and sound: baresip registers, keeps its registration alive, and says how it stands.
 
-use std::net::{IpAddr, SocketAddr};
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
-use super::{Running, free_port, wait_until};
+use super::{Running, wait_until};
+
+/// A port that is free together with the next, where baresip listens for TLS, and that the system gives to nobody who
+/// asks for any port.
+fn port_pair() -> u16 {
+    let is_free =
+        |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok();
+    for number in 0_u32..100 {
+        let draw = RandomState::new().hash_one(number) % 6_000;
+        let port = 20_000 + 2 * u16::try_from(draw).expect("small");
+        if is_free(port) && is_free(port + 1) {
+            return port;
+        }
+    }
+    panic!("no two free ports on loopback");
+}
 
 /// The programs that the rig needs, for [`super::have`].
 pub const PROGRAMS: [&str; 1] = ["baresip"];
@@ -54,7 +70,7 @@ impl Setup {
             registrar: registrar.to_owned(),
             over: Over::Udp,
             interval_s: 60,
-            listen: SocketAddr::from(([127, 0, 0, 1], free_port())),
+            listen: SocketAddr::from(([127, 0, 0, 1], port_pair())),
             dns: None,
             traced: false,
             prefix: Vec::new(),
