@@ -1,10 +1,15 @@
 //! `pbx-failover demo`, as a person runs it: it tells the whole story, ends by itself, and leaves nothing behind.
 
+#[path = "lab/mod.rs"]
+mod lab;
+
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use lab::wait_until;
 
 /// The promise is 30 s; a machine that tests at the same time may need longer.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -35,11 +40,7 @@ impl Demo {
     }
 
     fn wait_for(&self, text: &str) {
-        let deadline = Instant::now() + LONGEST;
-        while !self.out().contains(text) {
-            assert!(Instant::now() < deadline, "{text} was not told: {}", self.out());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        wait_until(&format!("{text:?} is told"), LONGEST, || self.out().contains(text));
     }
 
     /// Its processes: those that it started, by their parent.
@@ -59,18 +60,15 @@ impl Demo {
 
     /// Waits for its end: the exit code (`None`: by a signal), stdout, stderr, and what is left in its folder.
     fn end(mut self) -> (Option<i32>, String, String, Vec<PathBuf>) {
-        let deadline = Instant::now() + LONGEST;
-        let status = loop {
-            if let Some(status) = self.child.try_wait().expect("a child") {
-                break status;
-            }
-            assert!(Instant::now() < deadline, "it does not end: {}", self.out());
-            std::thread::sleep(Duration::from_millis(10));
-        };
+        let mut status = None;
+        wait_until("it ends", LONGEST, || {
+            status = self.child.try_wait().expect("a child");
+            status.is_some()
+        });
         let err = fs::read_to_string(self.folder.path().join("err")).expect("text");
         let left = fs::read_dir(self.folder.path()).expect("folder").flatten().map(|entry| entry.path());
         let left = left.filter(|path| !path.ends_with("out") && !path.ends_with("err")).collect();
-        (status.code(), self.out(), err, left)
+        (status.and_then(|status| status.code()), self.out(), err, left)
     }
 }
 
@@ -88,17 +86,9 @@ fn kill(signal: &str, pid: u32) {
     assert!(status.success(), "no process {pid}");
 }
 
+/// A zombie has ended, and waits for whoever adopted it.
 fn is_gone(pid: u32) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(5);
-    // A zombie has ended, and waits for whoever adopted it.
-    let lives = || fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
-    while lives() {
-        if Instant::now() > deadline {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    true
+    fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
 }
 
 /// What the story must hold, in this order.
@@ -183,7 +173,7 @@ fn a_demo_that_is_ended_early_leaves_no_process_and_no_file() {
         let (code, _, _, left) = demo.end();
         assert_eq!(code, (signal != "KILL").then_some(1), "{signal}");
         for pid in children {
-            assert!(is_gone(pid), "{signal}: process {pid} lives on");
+            wait_until(&format!("process {pid} has ended after {signal}"), LONGEST, || is_gone(pid));
         }
         // Who is killed cannot clean up; the folder says whose it is.
         assert!(left.is_empty() || signal == "KILL", "{signal}: {left:?}");

@@ -5,14 +5,13 @@
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
-use tokio::process::{Child, Command};
 
 use crate::adapters::pbx::builtin::switchboard::GRACE;
 use crate::adapters::pbx::builtin::{Plan, Service};
@@ -58,7 +57,7 @@ impl Part {
     ///
     /// # Errors
     /// One line.
-    pub fn start(self, file: &Path, log: &Path) -> Result<Child, String> {
+    pub fn start(self, file: &Path, log: &Path) -> Result<Process, String> {
         let start = || {
             let log = File::options().create(true).append(true).open(log)?;
             Command::new(std::env::current_exe()?)
@@ -71,10 +70,9 @@ impl Part {
                 .stdin(Stdio::null())
                 .stdout(log.try_clone()?)
                 .stderr(log)
-                .kill_on_drop(true)
                 .spawn()
         };
-        start().map_err(|error| format!("the demo's {} cannot be started: {error}", self.name()))
+        start().map(Process).map_err(|error| format!("the demo's {} cannot be started: {error}", self.name()))
     }
 
     /// Is it.
@@ -91,6 +89,24 @@ impl Part {
             Self::Primary => primary(file).await,
             Self::StartPrimary => start_primary(file).await,
         }
+    }
+}
+
+/// A process of the demo. When this is dropped it has ended, and writes into the demo's folder no more.
+pub struct Process(Child);
+
+impl Process {
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only for one that has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -8,7 +8,6 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -223,20 +222,6 @@ fn account(user: &str, password: &str, digest: &str) -> String {
         "\n[{user}]\ntype=endpoint\nauth={user}\naors={user}\n[{user}]\ntype=auth\nusername={user}\npassword={password}\n\
          {digest}[{user}]\ntype=aor\nmax_contacts=2\nremove_existing=yes\n"
     )
-}
-
-impl Drop for Scene {
-    /// Removes the folder. A process that was just killed may still have made a file in it meanwhile: once more then.
-    fn drop(&mut self) {
-        const TRIES: usize = 50;
-        const PAUSE: Duration = Duration::from_millis(20);
-        for _ in 0..TRIES {
-            match fs::remove_dir_all(self.folder.path()) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => std::thread::sleep(PAUSE),
-                _ => return,
-            }
-        }
-    }
 }
 
 /// A text that nobody can guess, and that is base64 as a TSIG secret has to be.

@@ -8,13 +8,12 @@ use hickory_proto::rr::RecordType;
 use jiff::Timestamp;
 use secrecy::SecretString;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::dns::{Authority, Server, Zone};
-use super::parts::{self, Part};
+use super::parts::{self, Part, Process};
 use super::phones::{Phone, Phones};
 use super::receiver::{Received, Receiver};
 use super::scene::{PBX_NAME, PHONES, Scene, TRUNK_USER, ZONE};
@@ -101,17 +100,16 @@ fn log_end(scene: &Scene) -> String {
 }
 
 /// The primary's process, which is killed and started again.
-type PrimaryProcess = Arc<Mutex<Option<Child>>>;
+type PrimaryProcess = Arc<Mutex<Option<Process>>>;
 
 /// Everything that stands for the world, and what was seen of it.
 struct Stage<'a> {
-    scene: Arc<Scene>,
     tell: Teller<'a>,
     began: Instant,
     began_at: Timestamp,
     // Dropped with the stage: processes are killed, tasks ended.
     primary: PrimaryProcess,
-    _robot: Child,
+    _robot: Process,
     _tasks: JoinSet<()>,
     provider: Handle,
     _provider: Service,
@@ -120,6 +118,8 @@ struct Stage<'a> {
     receiver: Receiver,
     watch: Watch,
     seen: Seen,
+    /// The last, because its folder goes with it.
+    scene: Arc<Scene>,
 }
 
 /// What was seen last, so that changes are told.
@@ -230,7 +230,7 @@ impl<'a> Stage<'a> {
         self.say("robot", Mood::Good, "armed: it would take over now")?;
 
         self.say("demo", Mood::Chapter, "the primary dies")?;
-        self.kill_primary().await?;
+        self.kill_primary()?;
         self.until("the backup serves", TAKEOVER_MAX, |stage| stage.state() == Some(State::Active)).await?;
         self.until("each step, each phone, the trunk, DNS and the ActionURL", TAKEOVER_MAX, |stage| {
             stage.plan_is_over(PlanKind::Takeover)
@@ -278,7 +278,7 @@ impl<'a> Stage<'a> {
     /// Goes on telling, for whoever tries the other commands.
     async fn stay(&mut self) -> Result<(), String> {
         let config = self.scene.config().display().to_string();
-        let pid = lock(&self.primary).as_ref().and_then(Child::id).unwrap_or_default();
+        let pid = lock(&self.primary).as_ref().map(Process::id).unwrap_or_default();
         self.say("demo", Mood::Chapter, "it stays until you end it with Ctrl-C; try, in another terminal:")?;
         let exe = std::env::current_exe().map_or_else(|_| "pbx-failover".to_owned(), |exe| exe.display().to_string());
         for line in [
@@ -295,13 +295,12 @@ impl<'a> Stage<'a> {
         }
     }
 
-    async fn kill_primary(&mut self) -> Result<(), String> {
-        let child = lock(&self.primary).take();
-        let Some(mut child) = child else { return Err("there is no primary to kill".to_owned()) };
-        let pid = child.id().unwrap_or_default();
+    fn kill_primary(&mut self) -> Result<(), String> {
+        let Some(process) = lock(&self.primary).take() else { return Err("there is no primary to kill".to_owned()) };
+        let pid = process.id();
         self.forget_trunk();
         self.seen.killed_at = Some(Instant::now());
-        child.kill().await.map_err(|error| format!("the primary cannot be killed: {error}"))?;
+        drop(process);
         self.say("demo", Mood::Bad, format!("SIGKILL to the primary (process {pid}): web server and PBX are gone"))
     }
 
@@ -498,8 +497,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Starts the primary, and waits until it serves.
 async fn start_primary(scene: &Scene, primary: &PrimaryProcess) -> Result<(), String> {
-    let child = Part::Primary.start(&scene.primary_file(), &scene.log("primary"))?;
-    *lock(primary) = Some(child);
+    let process = Part::Primary.start(&scene.primary_file(), &scene.log("primary"))?;
+    *lock(primary) = Some(process);
     let serves = async |address: SocketAddr| {
         while TcpStream::connect(address).await.is_err() {
             sleep(LOOK_EVERY).await;

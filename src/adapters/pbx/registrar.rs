@@ -12,7 +12,7 @@ use crate::config::SipProbe;
 use crate::ports::Answer;
 use crate::sip::client::{Endpoint, SipEnd, register_query};
 use crate::sip::meaning;
-use crate::units::{ProbeAnswer, StepOutcome};
+use crate::units::{Mode, ProbeAnswer, StepOutcome};
 
 /// How long one answer may take: our own host, so that only a frozen PBX or a firewall needs it. Covers three
 /// datagrams (0, 0.5, 1.5 s).
@@ -96,6 +96,19 @@ impl Registrar {
                 };
             }
             sleep(PAUSE).await;
+        }
+    }
+
+    /// Does it accept registrations? `Act` waits for it as [`Registrar::serves_within`] does.
+    pub async fn accepts<'a>(
+        &self,
+        mode: Mode,
+        limit: Duration,
+        gone: impl Fn() -> Answer<'a, Option<String>>,
+    ) -> StepOutcome {
+        match mode {
+            Mode::Look => self.looks(self.ask().await),
+            Mode::Act => self.serves_within(limit, gone).await,
         }
     }
 

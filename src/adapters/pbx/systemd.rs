@@ -264,13 +264,7 @@ impl Pbx for SystemdPbx {
     }
 
     fn accept_registrations(&self, mode: Mode) -> Answer<'_, StepOutcome> {
-        Box::pin(async move {
-            let registrar = &self.site.registrar;
-            match mode {
-                Mode::Look => registrar.looks(registrar.ask().await),
-                Mode::Act => registrar.serves_within(self.start_timeout, || Box::pin(self.gone())).await,
-            }
-        })
+        Box::pin(self.site.registrar.accepts(mode, self.start_timeout, || Box::pin(self.gone())))
     }
 
     fn register_trunks(&self, _mode: Mode) -> Answer<'_, StepOutcome> {

@@ -117,17 +117,21 @@ fn trunk(name: &str, server_uri: &str, user: &str, password: &str, more: &str) -
     )
 }
 
-/// Waits until what it tells is so.
-async fn seen(pbx: &Handle, what: &str, holds: impl Fn(&View) -> bool) -> View {
+/// Asks again and again until there is an answer; gives it.
+async fn until<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     let begin = Instant::now();
     loop {
-        let view = pbx.view().await.expect("it runs");
-        if holds(&view) {
-            return view;
+        if let Some(answer) = ask().await {
+            return answer;
         }
-        assert!(begin.elapsed() < SOON, "waited {SOON:?} in vain until {what}: {view:#?}");
+        assert!(begin.elapsed() < SOON, "waited {SOON:?} in vain until {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Waits until what it tells is so.
+async fn seen(pbx: &Handle, what: &str, holds: impl Fn(&View) -> bool) -> View {
+    until(what, async || Some(pbx.view().await.expect("it runs")).filter(|view| holds(view))).await
 }
 
 /// What it tells of a trunk.

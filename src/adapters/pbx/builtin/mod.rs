@@ -211,13 +211,7 @@ impl Pbx for BuiltinPbx {
     }
 
     fn accept_registrations(&self, mode: Mode) -> Answer<'_, StepOutcome> {
-        Box::pin(async move {
-            let registrar = &self.site.registrar;
-            match mode {
-                Mode::Look => registrar.looks(registrar.ask().await),
-                Mode::Act => registrar.serves_within(ANSWER_LIMIT, || Box::pin(self.gone())).await,
-            }
-        })
+        Box::pin(self.site.registrar.accepts(mode, ANSWER_LIMIT, || Box::pin(self.gone())))
     }
 
     fn register_trunks(&self, mode: Mode) -> Answer<'_, StepOutcome> {

@@ -89,7 +89,8 @@ enum Order {
 #[derive(Debug)]
 pub struct Service {
     handle: Handle,
-    thread: std::thread::JoinHandle<()>,
+    /// There until it is stopped.
+    thread: Option<std::thread::JoinHandle<()>>,
 }
 
 /// A way to speak to a running survival PBX.
@@ -111,7 +112,7 @@ impl Service {
             .spawn(move || live(plan, started, heard))
             .map_err(|e| format!("no thread for the built-in PBX: {e}"))?;
         outcome.await.unwrap_or_else(|_| Err("the built-in PBX ended at its start".to_owned()))?;
-        Ok(Self { handle: Handle { orders }, thread })
+        Ok(Self { handle: Handle { orders }, thread: Some(thread) })
     }
 
     /// A way to speak to it.
@@ -120,9 +121,21 @@ impl Service {
     }
 
     /// Stops it; when this returns, nothing listens any more.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         let _ = self.handle.orders.send(Order::Stop).await;
-        let _ = spawn_blocking(move || self.thread.join()).await;
+        let thread = self.thread.take();
+        let _ = spawn_blocking(move || thread.map(std::thread::JoinHandle::join)).await;
+    }
+}
+
+/// One that nobody stopped ends all the same, and has written what it keeps when it is gone.
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take()
+            && self.handle.orders.try_send(Order::Stop).is_ok()
+        {
+            let _ = thread.join();
+        }
     }
 }
 

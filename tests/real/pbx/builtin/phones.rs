@@ -206,14 +206,7 @@ async fn accounts_that_change_on_disk_are_taken_and_broken_ones_leave_the_last_g
     // Half of a file: the copy is under way, or went wrong.
     let half = old.clone() + &new[..new.len() / 2];
     own.write(&half);
-    let begin = Instant::now();
-    let told = loop {
-        if let Some(told) = pbx.status().await.trouble {
-            break told;
-        }
-        assert!(begin.elapsed() < SOON, "nobody says that the accounts are broken");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
+    let told = until("the accounts are said to be broken", async || pbx.status().await.trouble).await;
     assert!(told.starts_with(&format!("{}:", own.plan.accounts.display())), "{told}");
     second.register(at).expect("the last good accounts stay");
     let status = pbx.status().await;
