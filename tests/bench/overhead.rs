@@ -7,7 +7,8 @@
 use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, SystemTime};
 
-use crate::figures::{Goals, Met, Samples, below, head};
+use crate::figures::{Samples, head};
+use crate::goals::{Goals, Met, below};
 use crate::lab::dns::{self, DnsServer, Kind};
 use crate::lab::http::{Receiver, Reply};
 use crate::lab::robot::{Robot, step};

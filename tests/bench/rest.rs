@@ -5,7 +5,7 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use crate::figures::{Goals, Met, below};
+use crate::goals::{Goals, Met, below};
 use crate::lab::dns::{DnsServer, Kind};
 use crate::lab::free_port;
 use crate::lab::web::{Authority, Site};

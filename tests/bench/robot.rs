@@ -7,6 +7,7 @@
 mod lab;
 
 mod figures;
+mod goals;
 mod overhead;
 mod rest;
 mod settings;
@@ -16,7 +17,8 @@ mod takeover;
 
 use std::process::ExitCode;
 
-use figures::{Goals, below, head};
+use figures::head;
+use goals::{Goals, below};
 use lab::robot::binary;
 
 /// How long the robot is watched at rest unless the command line says otherwise, seconds.

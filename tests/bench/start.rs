@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::figures::{Goals, Met, Samples, below};
+use crate::figures::Samples;
+use crate::goals::{Goals, Met, below};
 use crate::lab::free_port;
 use crate::settings::{self, Settings};
 
