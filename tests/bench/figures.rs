@@ -1,26 +1,14 @@
 //! Numbers and how they are printed: as lines of Markdown tables, so that the page is a copy of the output.
 
-use std::time::Duration;
-
-/// What was measured again and again, in milliseconds unless another unit is said.
+/// What was measured again and again, in one unit.
 #[derive(Debug, Clone, Default)]
 pub struct Samples(Vec<f64>);
 
 impl Samples {
-    /// One more.
-    pub fn push(&mut self, took: Duration) {
-        self.push_ms(took.as_secs_f64() * 1e3);
-    }
-
-    /// One more, in milliseconds or whatever unit all of them have.
-    pub fn push_ms(&mut self, ms: f64) {
-        self.0.push(ms);
+    /// One more, in the unit that all of them have.
+    pub fn push(&mut self, value: f64) {
+        self.0.push(value);
         self.0.sort_by(f64::total_cmp);
-    }
-
-    /// How many.
-    pub fn count(&self) -> usize {
-        self.0.len()
     }
 
     /// The middle one; of an even number, the mean of the two in the middle.

@@ -276,11 +276,11 @@ impl Steady {
     fn add(&mut self, outcome: &Outcome, cpu: Duration, memory: f64, empty: f64) {
         self.failed += outcome.failed;
         self.sent_again += outcome.retransmissions;
-        self.p50.push_ms(outcome.wait_ms(500));
-        self.p99.push_ms(outcome.wait_ms(990));
-        self.cpu_us.push_ms(cpu.as_secs_f64() * 1e6 / count(outcome.registered));
-        self.bytes.push_ms((memory - empty) / count(outcome.registered));
-        self.memory.push_ms(memory);
+        self.p50.push(outcome.wait_ms(500));
+        self.p99.push(outcome.wait_ms(990));
+        self.cpu_us.push(cpu.as_secs_f64() * 1e6 / count(outcome.registered));
+        self.bytes.push((memory - empty) / count(outcome.registered));
+        self.memory.push(memory);
     }
 }
 
