@@ -7,6 +7,7 @@ pub mod asterisk;
 pub mod baresip;
 pub mod corpus;
 pub mod crowd;
+pub mod damage;
 pub mod dns;
 pub mod hosts;
 pub mod http;

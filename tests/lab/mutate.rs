@@ -47,18 +47,14 @@ const NUMBERS: [&[u8]; 10] = [
     b"99999999999999999999999999999999999999999999999999",
 ];
 
-/// A small generator of numbers: xorshift64* (Vigna, 2016).
-struct Dice(u64);
+/// A generator that says the same on every machine.
+struct Dice(fastrand::Rng);
 
 impl Dice {
     /// From 0 to `sides` - 1; 0 for none.
     fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        let high = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32;
-        // The high half of a product: no division, as ten million rounds must be cheap.
-        usize::try_from((high * sides as u64) >> 32).expect("less than sides")
+        let sides = u32::try_from(sides).expect("datagrams are small").max(1);
+        usize::try_from(self.0.u32(..sides)).expect("less than sides")
     }
 
     fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
@@ -82,7 +78,7 @@ impl Mutator {
 
     /// The datagram of this round: one seed, changed one to five times.
     pub fn round(&mut self, round: u64) -> &[u8] {
-        let mut dice = Dice(round.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        let mut dice = Dice(fastrand::Rng::with_seed(round));
         let seed = dice.roll(self.seeds.len());
         self.bytes.clear();
         self.bytes.extend_from_slice(&self.seeds[seed]);
