@@ -82,12 +82,7 @@ impl Setup {
 
     /// With a trunk to `provider`, which it registers as soon as it runs.
     pub fn trunk(mut self, name: &str, provider: SocketAddr, user: &str, password: &str) -> Self {
-        self.trunks.push(Trunk {
-            name: name.to_owned(),
-            provider,
-            user: user.to_owned(),
-            password: password.to_owned(),
-        });
+        self.trunks.push(Trunk::new(name, provider, user, password));
         self
     }
 

@@ -41,6 +41,13 @@ pub struct Trunk {
     pub password: String,
 }
 
+impl Trunk {
+    /// Of that name, at this provider's account.
+    pub fn new(name: &str, provider: SocketAddr, user: &str, password: &str) -> Self {
+        Self { name: name.to_owned(), provider, user: user.to_owned(), password: password.to_owned() }
+    }
+}
+
 /// What a registrar holds for an account.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Binding {

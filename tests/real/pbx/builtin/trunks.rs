@@ -17,6 +17,16 @@ fn to(provider: &Kamailio) -> String {
     format!("sip:{}", provider.address())
 }
 
+/// A provider with one account.
+fn with_one_account(at: SocketAddr) -> Kamailio {
+    Kamailio::started(Setup::at(at).account("trunk1", "secret"))
+}
+
+/// A phone, and a trunk at that account with this password.
+fn carrier(provider: &Kamailio, password: &str) -> String {
+    phone("100", "pw100") + &trunk("carrier", &to(provider), "trunk1", password, "")
+}
+
 /// How many REGISTERs came to it.
 fn asked(provider: &Kamailio) -> u64 {
     let said = provider.rpc("stats.fetchn", &json!(["core:rcv_requests_register"])).expect("kamailio runs");
@@ -78,10 +88,8 @@ async fn a_provider_of_ipv6_is_told_an_address_of_ipv6_and_without_one_the_reaso
     if !have_all() {
         return;
     }
-    let provider = SocketAddr::from((Ipv6Addr::LOCALHOST, free_port()));
-    let provider = Kamailio::started(Setup::at(provider).account("trunk1", "secret"));
-    let accounts = phone("100", "pw100") + &trunk("carrier", &to(&provider), "trunk1", "secret", "");
-    let own = Own::new(&accounts);
+    let provider = with_one_account(SocketAddr::from((Ipv6Addr::LOCALHOST, free_port())));
+    let own = Own::new(&carrier(&provider, "secret"));
     let pbx = own.start().await;
     pbx.handle().register_trunks().await;
     let unfit = |view: &View| told(view, "carrier").0 == TrunkState::Down;
@@ -104,9 +112,8 @@ async fn a_wrong_password_is_tried_three_times_and_a_corrected_one_at_once() {
     if !have_all() {
         return;
     }
-    let provider = Kamailio::started(Setup::at(loopback()).account("trunk1", "secret"));
-    let accounts = |password: &str| phone("100", "pw100") + &trunk("carrier", &to(&provider), "trunk1", password, "");
-    let own = Own::new(&accounts("wrong"));
+    let provider = with_one_account(loopback());
+    let own = Own::new(&carrier(&provider, "wrong"));
     let pbx = own.driver();
     done(pbx.reload(Mode::Act, Load::First).await);
     let begin = Instant::now();
@@ -127,7 +134,7 @@ async fn a_wrong_password_is_tried_three_times_and_a_corrected_one_at_once() {
     let StepOutcome::Refused(why) = pbx.register_trunks(Mode::Act).await else { panic!("not refused") };
     assert!(why.ends_with("the next attempt comes in 10 minutes"), "{why}");
     assert_eq!(asked(&provider), 6, "nobody insists");
-    own.write(&accounts("secret"));
+    own.write(&carrier(&provider, "secret"));
     wait_until("the corrected password is used", SOON, || provider.contacts("trunk1").len() == 1);
     done(pbx.register_trunks(Mode::Look).await);
     done(pbx.unregister_trunks().await);
@@ -140,8 +147,8 @@ async fn a_provider_that_refuses_for_a_while_is_told_with_its_code_and_asked_aga
     if !have_all() {
         return;
     }
-    let provider = Kamailio::started(Setup::at(loopback()).account("trunk1", "secret"));
-    let own = Own::new(&(phone("100", "pw100") + &trunk("carrier", &to(&provider), "trunk1", "secret", "")));
+    let provider = with_one_account(loopback());
+    let own = Own::new(&carrier(&provider, "secret"));
     let pbx = own.start().await;
     let handle = pbx.handle();
     for (manner, state, code) in [
@@ -168,8 +175,8 @@ async fn a_slow_provider_is_waited_for() {
     if !have_all() {
         return;
     }
-    let provider = Kamailio::started(Setup::at(loopback()).account("trunk1", "secret"));
-    let own = Own::new(&(phone("100", "pw100") + &trunk("carrier", &to(&provider), "trunk1", "secret", "")));
+    let provider = with_one_account(loopback());
+    let own = Own::new(&carrier(&provider, "secret"));
     let pbx = own.start().await;
     let handle = pbx.handle();
     provider.behave(Manner::Slow(Duration::from_millis(1_500)));
