@@ -3,8 +3,8 @@
 //! The robot in it is the real one: a process of its own, started with `run` and a `failover.yaml`, spoken to through
 //! its control socket; it knows nothing of this layer. What stands for the world is here: [`dns`] is the name server
 //! that it writes to, [`parts`] the primary (a process, so that it can be killed), `phones` and `receiver` those
-//! who are to find the backup. `scene` gives each an address, `story` is what happens and what must come of it,
-//! `watch` tells what the robot says. Nothing is scripted but the kill and the failback: every other line is an
+//! who are to find the backup. `scene` gives each an address, `stage` starts and watches them, `watch` tells
+//! what the robot says, `story` is what happens and what must come of it. Nothing is scripted but the kill and the failback: every other line is an
 //! observation.
 
 pub mod dns;
@@ -12,6 +12,7 @@ pub mod parts;
 mod phones;
 mod receiver;
 mod scene;
+mod stage;
 mod story;
 mod watch;
 

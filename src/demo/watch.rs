@@ -29,8 +29,10 @@ const PROOF_CHARS_MAX: usize = 160;
 /// What was told so far.
 pub struct Watch {
     client: Client,
+    /// When the last transition was that was told.
     since: Timestamp,
-    transitions: usize,
+    /// How many were told of that very time.
+    told_since: usize,
     verdict: Option<Verdict>,
     checks: BTreeMap<String, String>,
     steps: HashSet<(PlanId, Step, StepState)>,
@@ -46,7 +48,7 @@ impl Watch {
     pub fn new(control: &Path, since: Timestamp) -> Result<Self, String> {
         let client = Client::new(control).map_err(|error| error.to_string())?;
         let (checks, steps) = (BTreeMap::new(), HashSet::new());
-        Ok(Self { client, since, transitions: 0, verdict: None, checks, steps, pair: None })
+        Ok(Self { client, since, told_since: 0, verdict: None, checks, steps, pair: None })
     }
 
     /// The client, for a person's commands.
@@ -93,16 +95,21 @@ impl Watch {
     }
 
     async fn transitions(&mut self) -> Vec<Said> {
-        let path = format!("/v1/history?order=oldest&limit=1000&kind=transition&since={}", self.since);
+        let path = format!("/v1/history?order=oldest&limit=100&kind=transition&since={}", self.since);
         let Ok(events) = self.client.get::<Vec<HistoryEvent>>(&path).await else { return Vec::new() };
-        let new = events.iter().skip(self.transitions);
+        let new = events.iter().skip(self.told_since);
         let line = |event: &HistoryEvent| {
             let row = event.row.map(|row| format!(" (row {row})")).unwrap_or_default();
             let what = format!("{}{row}: {}", event.what, event.because);
             Said { at: Some(event.at), mood: Mood::Plain, what }
         };
         let lines = new.map(line).collect();
-        self.transitions = self.transitions.max(events.len());
+        if let Some(last) = events.last() {
+            self.since = last.at;
+            // The store compares microseconds.
+            let is_same = |event: &&HistoryEvent| event.at.as_microsecond() == last.at.as_microsecond();
+            self.told_since = events.iter().filter(is_same).count();
+        }
         lines
     }
 
