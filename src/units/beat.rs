@@ -126,6 +126,8 @@ pub enum Duty {
     WithoutTrunks,
     /// Be stopped.
     Stop,
+    /// Go on if it runs, and not be started: not enough is known.
+    AsItIs,
 }
 
 impl Duty {
@@ -135,6 +137,7 @@ impl Duty {
             Self::Serve => "serve",
             Self::WithoutTrunks => "without-trunks",
             Self::Stop => "stop",
+            Self::AsItIs => "as-it-is",
         }
     }
 }

@@ -119,7 +119,10 @@ impl<'a> Build<'a> {
         let before = self.outside.len();
         let value = read(self);
         if role.is_some_and(|role| !roles.contains(&role)) {
-            self.outside.truncate(before);
+            // What is written in the file itself is there on every host, and may be read by nobody else there too.
+            let of_others = self.outside.split_off(before);
+            let written = |thing: &Outside| matches!(thing, Outside::Secret(Secret::Plain(_), _) | Outside::PlainText);
+            self.outside.extend(of_others.into_iter().filter(|(_, thing)| written(thing)));
         }
         value
     }

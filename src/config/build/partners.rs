@@ -57,11 +57,14 @@ pub fn peer<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Peer> {
     let url = url_at.text().and_then(|text| url_at.take(&mut build.notes, peer_url(text)));
     let token = build.needed_secret(&at.key("token"), Use::Password);
     let certificate_at = at.key("certificate");
-    let certificate = match certificate_at.given {
-        true => Some(build.ca_file(&certificate_at.key("file"))?),
-        false => None,
-    };
-    Some(Peer { url: url?, token: token?, certificate })
+    let certificate = certificate_at.given.then(|| {
+        let file_at = certificate_at.key("file");
+        if file_at.text() == Some("") {
+            file_at.error(&mut build.notes, "is empty", "write the path, or delete certificate");
+        }
+        build.ca_file(&file_at)
+    });
+    Some(Peer { url: url?, token: token?, certificate: certificate.map_or(Some(None), |file| file.map(Some))? })
 }
 
 fn peer_url(text: &str) -> texts::Read<String> {
@@ -94,6 +97,11 @@ pub fn fence<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Option<Fence>
             if required_at.truth() == Some(true) {
                 let fix = "write fence.command or fence.http";
                 required_at.error(&mut build.notes, "requires a fence that is not there", fix);
+                return None;
+            }
+            if read_back_at.key("http").given || !read_back_at.key("command").command()?.is_empty() {
+                let fix = "write fence.command or fence.http, or delete read_back";
+                read_back_at.error(&mut build.notes, "reads back what nothing cuts", fix);
                 return None;
             }
             return Some(None);
@@ -131,21 +139,24 @@ fn read_back<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Option<ReadBa
 /// Reads `agent`.
 pub fn agent<'a>(at: &Cursor<'a>, role: Option<Role>, build: &mut Build<'a>) -> Option<Agent> {
     let (listen_at, token_at, tls_at) = (at.key("listen"), at.key("token"), at.key("tls"));
-    let listen: SocketAddr = listen_at.take(&mut build.notes, texts::socket(listen_at.text()?, None))?;
-    let token = if token_at.given { Some(build.needed_secret(&token_at, Use::Password)?) } else { None };
+    let listen: Option<SocketAddr> =
+        listen_at.text().and_then(|text| listen_at.take(&mut build.notes, texts::socket(text, None)));
+    let token = if token_at.given { build.needed_secret(&token_at, Use::Password).map(Some) } else { Some(None) };
     let [certificate, key] = ["certificate", "key"].map(|name| {
         let at = tls_at.key(name);
+        if at.text() == Some("") {
+            at.error(&mut build.notes, "is empty", "write the path of the PEM file");
+        }
         let path = at.path_buf()?;
         if path.is_relative() {
             at.error(&mut build.notes, "is no absolute path", "begin it with /");
         }
-        if token.is_some() {
+        if token_at.given {
             build.outside.push((at, Outside::Certificates(path.clone())));
         }
         Some(path)
     });
-    let tls = CertificateFiles { certificate: certificate?, key: key? };
-    if role == Some(Role::Observer) && token.is_none() {
+    if role == Some(Role::Observer) && !token_at.given {
         token_at.error(
             &mut build.notes,
             "is not written: an observer tells its view to nobody",
@@ -163,6 +174,7 @@ pub fn agent<'a>(at: &Cursor<'a>, role: Option<Role>, build: &mut Build<'a>) -> 
         "unregister_trunks" => Unreadable::UnregisterTrunks,
         _ => Unreadable::Keep,
     };
-    let door = token.map(|token| AgentDoor { listen, token, tls });
+    let (listen, tls) = (listen?, CertificateFiles { certificate: certificate?, key: key? });
+    let door = token?.map(|token| AgentDoor { listen, token, tls });
     Some(Agent { door, step_down, unreadable_after: unreadable_at.key("after").duration()?, unreadable })
 }
