@@ -97,21 +97,6 @@ impl Cut {
         Self::ObserverBackup,
     ];
 
-    /// The two hosts between which nothing passes; `None` is everybody behind the wire.
-    fn path(self) -> Option<(Host, Host)> {
-        match self {
-            Self::PrimaryBackup => Some((Host::Primary, Host::Backup)),
-            Self::PrimaryMaster => Some((Host::Primary, Host::Master)),
-            Self::PrimaryProvider => Some((Host::Primary, Host::Provider)),
-            Self::BackupMaster => Some((Host::Backup, Host::Master)),
-            Self::BackupProvider => Some((Host::Backup, Host::Provider)),
-            Self::BackupRouter => Some((Host::Backup, Host::Router)),
-            Self::ObserverPrimary => Some((Host::Observer, Host::Primary)),
-            Self::ObserverBackup => Some((Host::Observer, Host::Backup)),
-            _ => None,
-        }
-    }
-
     /// As people call it.
     pub fn name(self) -> &'static str {
         match self {
@@ -134,23 +119,38 @@ impl Cut {
         }
     }
 
-    fn bit(self) -> u16 {
-        1 << Self::ALL.iter().position(|c| *c == self).expect("all are listed")
+    const fn bit(self) -> u16 {
+        1 << self as u16
     }
 }
 
 impl Host {
     /// The wires between it and the backbone.
-    fn wires(self) -> &'static [Cut] {
+    const fn wires(self) -> u16 {
         match self {
-            Self::Primary => &[Cut::PrimaryWire, Cut::SiteWire],
-            Self::Router => &[Cut::SiteWire],
-            Self::Backup => &[Cut::BackupWire],
-            Self::Observer => &[Cut::ObserverWire],
-            Self::Master => &[Cut::MasterWire],
-            Self::FirstTarget => &[Cut::FirstTargetWire],
-            Self::OtherTargets => &[Cut::OtherTargetsWire],
-            Self::Provider => &[Cut::ProviderWire],
+            Self::Primary => Cut::PrimaryWire.bit() | Cut::SiteWire.bit(),
+            Self::Router => Cut::SiteWire.bit(),
+            Self::Backup => Cut::BackupWire.bit(),
+            Self::Observer => Cut::ObserverWire.bit(),
+            Self::Master => Cut::MasterWire.bit(),
+            Self::FirstTarget => Cut::FirstTargetWire.bit(),
+            Self::OtherTargets => Cut::OtherTargetsWire.bit(),
+            Self::Provider => Cut::ProviderWire.bit(),
+        }
+    }
+
+    /// The cut of the path to another host, where there is one.
+    const fn path(self, to: Self) -> u16 {
+        match (self, to) {
+            (Self::Primary, Self::Backup) | (Self::Backup, Self::Primary) => Cut::PrimaryBackup.bit(),
+            (Self::Primary, Self::Master) => Cut::PrimaryMaster.bit(),
+            (Self::Primary, Self::Provider) => Cut::PrimaryProvider.bit(),
+            (Self::Backup, Self::Master) => Cut::BackupMaster.bit(),
+            (Self::Backup, Self::Provider) => Cut::BackupProvider.bit(),
+            (Self::Backup, Self::Router) => Cut::BackupRouter.bit(),
+            (Self::Observer, Self::Primary) => Cut::ObserverPrimary.bit(),
+            (Self::Backup, Self::Observer) => Cut::ObserverBackup.bit(),
+            _ => 0,
         }
     }
 }
@@ -188,16 +188,9 @@ impl Cuts {
         Cut::ALL.into_iter().filter(|cut| self.has(*cut)).collect()
     }
 
-    /// Whether a question of one host gets to another and its answer back. Between primary and router only their
-    /// own wire counts; no question goes that way, so it is not asked.
-    pub fn reaches(self, from: Host, to: Host) -> bool {
-        let wire = from.wires().iter().chain(to.wires()).any(|wire| self.has(*wire));
-        let path = Cut::ALL
-            .into_iter()
-            .filter(|cut| self.has(*cut))
-            .filter_map(Cut::path)
-            .any(|ends| ends == (from, to) || ends == (to, from));
-        !wire && !path
+    /// Whether a question of one host gets to another and its answer back, where one of them asks the other at all.
+    pub const fn reaches(self, from: Host, to: Host) -> bool {
+        self.0 & (from.wires() | to.wires() | from.path(to)) == 0
     }
 
     /// How many Internet targets answer it.
