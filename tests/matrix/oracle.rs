@@ -303,9 +303,25 @@ impl World {
     /// The backup takes over once, and never goes back by itself. The primary's host, and with it the agent, lives
     /// on where its PBX is dead: what a dead host does is the same, since it does nothing.
     pub fn settle(self, place: Place, policies: Policies) -> Self {
+        self.until_still(|world| world.agent(place, policies).robot(place, policies))
+    }
+
+    /// Every world that may come of it, where it matters who is faster. It does in one case: the primary's PBX was
+    /// stopped because its agent could not read the epoch, and now both nodes reach the master again: the agent may
+    /// start the PBX and be seen in time, or the backup claims before it sees it, with the PBX started or not.
+    pub fn outcomes(self, place: Place, policies: Policies) -> [Self; 3] {
+        let robot_first = self.until_still(|world| world.robot(place, policies).agent(place, policies));
+        let at_once = self.until_still(|world| {
+            let Self { primary, .. } = world.agent(place, policies);
+            Self { primary, ..world.robot(place, policies) }
+        });
+        [self.settle(place, policies), robot_first, at_once]
+    }
+
+    fn until_still(self, step: impl Fn(Self) -> Self) -> Self {
         let mut world = self;
         loop {
-            let next = world.agent(place, policies).robot(place, policies);
+            let next = step(world);
             if next == world {
                 return world;
             }
@@ -376,15 +392,12 @@ impl World {
     }
 }
 
-/// Each world on the way when the cuts are healed one by one in the order of `order`, beginning with the cut one.
-pub fn healed(place: Place, policies: Policies, order: &[Cut]) -> Vec<(Place, World)> {
-    let mut now = place;
-    let mut world = World::WELL.settle(now, policies);
-    let mut way = vec![(now, world)];
+/// Each place on the way when the cuts are healed one by one in the order of `order`, beginning with the cut one.
+pub fn healing(place: Place, order: &[Cut]) -> Vec<Place> {
+    let mut way = vec![place];
     for cut in order {
-        now.cuts = now.cuts.without(*cut);
-        world = world.settle(now, policies);
-        way.push((now, world));
+        let last = way[way.len() - 1];
+        way.push(Place { cuts: last.cuts.without(*cut), ..last });
     }
     way
 }
