@@ -91,12 +91,8 @@ impl Engine {
             Guard::NothingClaimed => {
                 kind == Some(PlanKind::Takeover) && !self.claim_stands() && self.memory.claim.is_none()
             }
-            Guard::BeforeClaimUnasked => {
-                kind == Some(PlanKind::Takeover)
-                    && !self.claim_stands()
-                    && !self.may_stand_unread()
-                    && run.is_some_and(|r| r.intent().asked.is_none())
-            }
+            Guard::BeforeClaimUnasked => self.before_claim_unasked(),
+            Guard::BeforeClaimForbidden => self.before_claim_unasked() && self.verdict_blocks().is_some(),
             Guard::AfterClaimUnsaid => {
                 kind == Some(PlanKind::Takeover) && self.claim_stands() && run.map(Run::id) != self.primary_back_said
             }
@@ -129,6 +125,11 @@ impl Engine {
                     && !run.is_some_and(|r| r.is_begun(Step::UnregisterTrunks))
             }
         }
+    }
+
+    fn before_claim_unasked(&self) -> bool {
+        let unasked = |run: &Run| run.kind() == PlanKind::Takeover && run.intent().asked.is_none();
+        self.run.as_ref().is_some_and(unasked) && !self.claim_stands() && !self.may_stand_unread()
     }
 
     /// Whether the plan's claim is settled: seen to stand, or passed over by a person.

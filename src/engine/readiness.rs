@@ -32,7 +32,8 @@ impl Engine {
         self.verdict_blocks().into_iter().chain(self.armed.iter().cloned()).collect()
     }
 
-    fn verdict_blocks(&self) -> Option<String> {
+    /// Why the verdict forbids a takeover now, if it does.
+    pub(super) fn verdict_blocks(&self) -> Option<String> {
         let stood = self.allowed_since.map_or(Duration::ZERO, |since| self.now.since(since));
         match self.judgement.may {
             May::Act => None,
