@@ -5,8 +5,11 @@
 //! written by the store's thread, steps are carried out in `steps`, messages leave through `outbox`.
 
 mod desk;
+pub mod guard;
 mod messages;
+mod observer;
 mod outbox;
+mod primary;
 mod probers;
 pub mod readiness;
 mod service;

@@ -8,7 +8,7 @@ use crate::adapters::dns::{DnsEpoch, DnsRecords};
 use crate::adapters::epoch_local::LocalEpoch;
 use crate::adapters::pbx::Resident;
 use crate::adapters::{checks, pbx, peer};
-use crate::config::{Config, Epoch};
+use crate::config::{Config, Epoch, Role};
 use crate::host::sequence::Sequence;
 use crate::ports::{Courier, DataGate, EpochStore, Fence, Names, NotConfigured, Pbx, Peer, Probe};
 use crate::units::{CheckName, Target};
@@ -47,13 +47,14 @@ impl World {
     /// # Errors
     /// One line: what this host lacks, and what to do.
     pub fn build(config: Config, resident: &Resident) -> Result<Self, String> {
+        let watches = config.role != Role::Primary;
         let mut probes = Vec::new();
-        for check in &config.monitor.checks {
+        for check in config.monitor.checks.iter().filter(|_| watches) {
             let probe = checks::probe(check, &config.primary).map_err(|why| format!("check {}: {why}", check.name))?;
             probes.push((check.name.clone(), Arc::from(probe)));
         }
         let mut internet = Vec::new();
-        for target in &config.internet.targets {
+        for target in config.internet.targets.iter().filter(|_| watches) {
             let probe = checks::internet::probe(target, config.internet.timeout)
                 .map_err(|why| format!("internet target {}: {why}", target.name))?;
             internet.push(Arc::from(probe));
@@ -84,7 +85,8 @@ impl World {
     }
 }
 
-fn epoch_store(config: &Config) -> Box<dyn EpochStore> {
+/// Where the epoch of this configuration lives.
+pub(super) fn epoch_store(config: &Config) -> Box<dyn EpochStore> {
     match &config.epoch {
         Epoch::Local => Box::new(LocalEpoch::new(&config.state_dir)),
         Epoch::Dns { record, update } => Box::new(DnsEpoch::new(&config.dns.updates[*update], record)),
