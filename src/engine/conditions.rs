@@ -1,5 +1,6 @@
 //! What the triggers and guards of the state table mean. It only looks.
 
+use crate::decision::AgentSays;
 use crate::takeover::Run;
 use crate::units::{EpochSeen, EventName, PlanKind, Step, StepState, Verdict};
 
@@ -16,7 +17,7 @@ impl Engine {
             Trigger::PrimaryUp => verdict == Verdict::PrimaryUp,
             Trigger::EvidenceVoid => matches!(verdict, Verdict::Unsure | Verdict::WeAreCutOff),
             Trigger::PrimaryTroubled => !matches!(verdict, Verdict::PrimaryUp | Verdict::Unsure | Verdict::WeAreCutOff),
-            Trigger::HoldDownOver => self.hold_down_until.is_some_and(|until| self.now.boot >= until),
+            Trigger::HoldDownOver => self.hold_down_over(),
             Trigger::EpochOurs => self.may_go_on(&standing),
             Trigger::EpochOther => matches!(standing, Standing::Peer { newer: true } | Standing::Stranger(_)),
             Trigger::EpochUnreadable => self.epoch_failures >= UNREADABLE_READS,
@@ -27,6 +28,14 @@ impl Engine {
             Trigger::GiveUpOver => self.give_up_over(),
             _ => false,
         }
+    }
+
+    /// Whether what is believed has been believed for long enough.
+    fn hold_down_over(&self) -> bool {
+        let Some(until) = self.hold_down_until else { return false };
+        // The agent's word that the PBX has failed may come in the midst of it.
+        let stood = self.allowed_since.is_some_and(|since| self.now.since(since) >= self.hold_down());
+        self.now.boot >= until || (stood && self.agent_says() == AgentSays::Failed && self.may_act())
     }
 
     /// Whether the record bears our claim, or, where no claim was written, nothing newer stands there.

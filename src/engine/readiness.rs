@@ -64,6 +64,13 @@ impl Engine {
         if let Some(until) = self.memory.paused_until.filter(|_| self.paused()) {
             add(format!("paused by a person until {until}; `pbx-failover unpause` ends it"), false);
         }
+        if let Some(until) = self.planned_stop() {
+            let node = &self.settings.peer;
+            add(
+                format!("{node} announced a stop of its PBX until {until}; `pbx-failover unpause` there ends it"),
+                false,
+            );
+        }
         if self.settings.automatic == Automatic::Off {
             add("takeover.automatic is off: the robot alerts only".to_owned(), false);
         }
