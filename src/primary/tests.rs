@@ -280,6 +280,24 @@ fn the_policies_of_stepping_down_do_what_they_say() {
 }
 
 #[test]
+fn an_alert_beside_another_gives_nothing_back_that_was_given_up_while_the_record_was_unreadable() {
+    for (unreadable_do, pbx) in
+        [(Unreadable::UnregisterTrunks, Condition::Serves), (Unreadable::Stop, Condition::Stopped)]
+    {
+        let mut world = World::serving(policy(StepDown::Alert, unreadable_do));
+        world.store = unreadable();
+        world.run(70);
+        assert_eq!((world.pbx, world.trunks), (pbx, false), "{unreadable_do:?}");
+        world.store = held(9, "pbx-b");
+        world.run(30);
+        assert_eq!((world.pbx, world.trunks), (pbx, false), "{unreadable_do:?}: another serves meanwhile");
+        world.store = held(10, "pbx-a");
+        world.run(30);
+        assert_eq!((world.pbx, world.trunks), (Condition::Serves, true), "{unreadable_do:?}: it is ours again");
+    }
+}
+
+#[test]
 fn an_alert_beside_another_is_told_again_and_again() {
     let mut world = World::serving(policy(StepDown::Alert, Unreadable::Keep));
     world.store = held(9, "pbx-b");
