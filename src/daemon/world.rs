@@ -48,8 +48,10 @@ impl World {
     /// One line: what this host lacks, and what to do.
     pub fn build(config: Config, resident: &Resident) -> Result<Self, String> {
         let mut probes = Vec::new();
+        let token = config.peer.as_ref().map(|peer| &peer.token);
         for check in &config.monitor.checks {
-            let probe = checks::probe(check, &config.primary).map_err(|why| format!("check {}: {why}", check.name))?;
+            let probe =
+                checks::probe(check, &config.primary, token).map_err(|why| format!("check {}: {why}", check.name))?;
             probes.push((check.name.clone(), Arc::from(probe)));
         }
         let mut internet = Vec::new();
