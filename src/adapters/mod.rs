@@ -1,6 +1,7 @@
 //! What touches the world. Siblings never import each other; what they share lies in [`crate::host`] and
 //! [`crate::sip`].
 
+pub mod beat_file;
 pub mod checks;
 pub mod courier;
 pub mod dns;

@@ -49,8 +49,8 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<(), Stopped> {
     let (store, _) = open_store(&config)?;
     let mut asked: Vec<(CheckName, Arc<dyn Probe>)> = Vec::new();
     for check in &config.monitor.checks {
-        let probe =
-            checks::probe(check, &config.primary).map_err(|why| cannot(format!("check {}: {why}", check.name)))?;
+        let probe = checks::probe(check, &config.primary, None)
+            .map_err(|why| cannot(format!("check {}: {why}", check.name)))?;
         asked.push((check.name.clone(), Arc::from(probe)));
     }
     let door =

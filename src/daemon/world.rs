@@ -49,8 +49,10 @@ impl World {
     pub fn build(config: Config, resident: &Resident) -> Result<Self, String> {
         let watches = config.role != Role::Primary;
         let mut probes = Vec::new();
+        let token = config.peer.as_ref().map(|peer| &peer.token);
         for check in config.monitor.checks.iter().filter(|_| watches) {
-            let probe = checks::probe(check, &config.primary).map_err(|why| format!("check {}: {why}", check.name))?;
+            let probe =
+                checks::probe(check, &config.primary, token).map_err(|why| format!("check {}: {why}", check.name))?;
             probes.push((check.name.clone(), Arc::from(probe)));
         }
         let mut internet = Vec::new();

@@ -47,7 +47,9 @@ impl PrimaryFile {
             return Err(bad(format!("it has {} bytes", meta.len())));
         }
         let text = fs::read_to_string(&path).map_err(|error| bad(error.to_string()))?;
-        serde_json::from_str(&text).map_err(|error| {
+        // A list would be taken for an empty memory.
+        let fields = serde_json::from_str::<serde_json::Map<_, _>>(&text);
+        fields.and_then(|fields| serde_json::from_value(fields.into())).map_err(|error| {
             bad(format!(
                 "{error}; move it away if no node can hold the service twice: the last holder is forgotten then"
             ))

@@ -37,7 +37,7 @@ fn host(address: IpAddr) -> Host {
 /// Asks one check at loopback, once.
 async fn ask(target: CheckTarget, timeout: Duration) -> ProbeResult {
     tls::install_provider();
-    checks::probe(&check(target, timeout), &host(LOOPBACK)).expect("a good check").ask().await
+    checks::probe(&check(target, timeout), &host(LOOPBACK), None).expect("a good check").ask().await
 }
 
 /// Asks one Internet target, once.
