@@ -13,6 +13,7 @@ use crate::units::names::{Redirect, Verified};
 use crate::units::{DeliveryOutcome, Mode, ProbeAnswer, Serving, Side, StepOutcome};
 
 use super::messages;
+use super::surroundings;
 use super::watch::ACCEPTED_FILE;
 use super::world::World;
 
@@ -101,6 +102,7 @@ pub async fn prove(config: Config) -> Vec<Finding> {
     };
     checks(&world, &mut findings).await;
     internet(&world, &mut findings).await;
+    surroundings::site(&world, &mut findings).await;
     pbx(&world, &mut findings).await;
     epoch(&world, &mut findings).await;
     dns(&world, &mut findings).await;

@@ -7,7 +7,7 @@ use crate::adapters::courier;
 use crate::adapters::dns::{DnsEpoch, DnsRecords};
 use crate::adapters::epoch_local::LocalEpoch;
 use crate::adapters::pbx::Resident;
-use crate::adapters::{checks, pbx};
+use crate::adapters::{checks, pbx, witness};
 use crate::config::{Config, Epoch};
 use crate::ports::{Courier, DataGate, EpochStore, Fence, Names, NotConfigured, Pbx, Peer, Probe};
 use crate::units::{CheckName, Target};
@@ -57,6 +57,8 @@ impl World {
                 .map_err(|why| format!("internet target {}: {why}", target.name))?;
             internet.push(Arc::from(probe));
         }
+        let site = config.witness.primary_site.iter();
+        let site = site.map(|place| Arc::from(witness::probe(place, config.internet.timeout))).collect();
         let couriers = courier::couriers(&config)?.into_iter().map(|(target, courier)| (target, Arc::from(courier)));
         Ok(Self {
             checks: probes,
@@ -67,7 +69,7 @@ impl World {
             couriers: couriers.collect(),
             fence: Box::new(NotConfigured),
             gate: Box::new(NotConfigured),
-            site: Vec::new(),
+            site,
             observers: Vec::new(),
             peer: Arc::new(NotConfigured),
             config,
