@@ -5,5 +5,6 @@ pub mod checks;
 pub mod courier;
 pub mod dns;
 pub mod epoch_local;
+pub mod fence;
 pub mod pbx;
 pub mod witness;

@@ -7,7 +7,7 @@ use crate::adapters::courier;
 use crate::adapters::dns::{DnsEpoch, DnsRecords};
 use crate::adapters::epoch_local::LocalEpoch;
 use crate::adapters::pbx::Resident;
-use crate::adapters::{checks, pbx, witness};
+use crate::adapters::{checks, fence, pbx, witness};
 use crate::config::{Config, Epoch};
 use crate::ports::{Courier, DataGate, EpochStore, Fence, Names, NotConfigured, Pbx, Peer, Probe};
 use crate::units::{CheckName, Target};
@@ -67,7 +67,7 @@ impl World {
             names: Box::new(DnsRecords::new(&config.dns, &config.epoch)),
             pbx: pbx::driver(&config, resident)?,
             couriers: couriers.collect(),
-            fence: Box::new(NotConfigured),
+            fence: fence::fence(&config)?,
             gate: Box::new(NotConfigured),
             site,
             observers: Vec::new(),

@@ -1,10 +1,11 @@
-//! What this machine offers to adapters: secrets, commands, trust roots, clocks.
+//! What this machine offers to adapters: secrets, commands, HTTP requests, trust roots, clocks.
 //!
 //! A line below the adapters, so that none of them has to import a sibling.
 
 pub mod clock;
 pub mod command;
 pub mod guarded;
+pub mod http;
 pub mod reach;
 pub mod secret;
 pub mod tls;

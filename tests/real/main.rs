@@ -7,6 +7,7 @@ mod checks;
 mod deliveries;
 mod dns;
 mod epoch;
+mod fence;
 mod pbx;
 mod registrars;
 mod witness;
