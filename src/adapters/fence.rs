@@ -33,12 +33,12 @@ struct Device {
 
 enum Cut {
     Command(Vec<String>),
-    Http(Call),
+    Http(Box<Call>),
 }
 
 enum Reading {
     Command(Vec<String>),
-    Http { call: Call, off: String },
+    Http { call: Box<Call>, off: String },
 }
 
 /// The fence of this configuration.
@@ -53,7 +53,7 @@ pub fn fence(config: &Config) -> Result<Box<dyn Fence>, String> {
 impl Device {
     fn new(settings: &Settings, config: &Config) -> Result<Self, String> {
         let ready = |key: &str, action| {
-            Call::new(action).map_err(|faults| format!("{key}: {}", faults.join(&format!("; {key}: "))))
+            Call::new(action).map(Box::new).map_err(|faults| format!("{key}: {}", faults.join(&format!("; {key}: "))))
         };
         let cut = match &settings.cut {
             FenceWay::Command(argv) => Cut::Command(argv.clone()),

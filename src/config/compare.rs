@@ -1,6 +1,7 @@
 //! What a change of the file means: which settings need a restart, which checks have to prove themselves again.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use super::model::{Check, CheckTarget, Config, Driver, Epoch, Role};
@@ -84,5 +85,8 @@ pub fn digests(config: &Config) -> BTreeMap<String, String> {
 /// The first 16 hexadecimal digits of SHA-256: enough to see a difference.
 fn short_digest(text: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    digest.as_ref().iter().take(8).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

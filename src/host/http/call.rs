@@ -40,6 +40,12 @@ pub enum Sent {
     Answered(Answered),
 }
 
+/// Why a request cannot be sent.
+enum Unfit {
+    Ever(String),
+    Now(String),
+}
+
 /// An answer that was begun; its body is still to be read.
 pub struct Answered {
     response: Response,
@@ -70,7 +76,8 @@ impl Call {
         };
         let (request, redactor) = match self.request(&client, values, key) {
             Ok(ready) => ready,
-            Err(sent) => return sent,
+            Err(Unfit::Ever(line)) => return Sent::Malformed(line),
+            Err(Unfit::Now(line)) => return Sent::NotSent(line),
         };
         match client.execute(request).await {
             Ok(response) => {
@@ -86,13 +93,13 @@ impl Call {
     }
 
     /// The filled request, and what must not be seen of it.
-    fn request(&self, client: &Client, values: &Values, key: Option<&str>) -> Result<(Request, Redactor), Sent> {
-        let filled = self.prepared.fill(values).map_err(Sent::Malformed)?;
+    fn request(&self, client: &Client, values: &Values, key: Option<&str>) -> Result<(Request, Redactor), Unfit> {
+        let filled = self.prepared.fill(values).map_err(Unfit::Ever)?;
         let mut request = Request::new(filled.method, filled.url);
         *request.headers_mut() = filled.headers;
         if let Some(key) = key {
             let key = HeaderValue::try_from(key)
-                .map_err(|_| Sent::Malformed("the request's key cannot stand in a header".to_owned()))?;
+                .map_err(|_| Unfit::Ever("the request's key cannot stand in a header".to_owned()))?;
             request.headers_mut().insert(IDEMPOTENCY_KEY, key);
         }
         *request.body_mut() = filled.body.map(Into::into);
@@ -100,7 +107,7 @@ impl Call {
         self.prepared.literals().for_each(|literal| redactor.literal(literal));
         if let Some(auth) = &self.action.auth {
             // A secret that cannot be read now may be there at the next attempt.
-            request = authorized(client, request, auth, &mut redactor).map_err(Sent::NotSent)?;
+            request = authorized(client, request, auth, &mut redactor).map_err(Unfit::Now)?;
         }
         Ok((request, redactor))
     }
