@@ -7,4 +7,5 @@ pub mod dns;
 pub mod epoch_local;
 pub mod fence;
 pub mod pbx;
+pub mod peer;
 pub mod witness;

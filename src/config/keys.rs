@@ -446,6 +446,9 @@ const EVENTS: Shape = Shape::List(
             "halted",
             "both-may-serve",
             "epoch-trouble",
+            "stepped-down",
+            "serves-again",
+            "peer-trouble",
             "drill",
         ],
         &[],
@@ -467,8 +470,7 @@ macro_rules! message {
 const ACTION_URL: Shape = message!(Must);
 const WEBHOOK: Shape = message!(Default(
     "[takeover, failback, primary-down, primary-back, disarmed, armed, step-retries, step-given-up, \
-     backup-failed, taken-back, halted, both-may-serve, \
-     epoch-trouble]"
+     backup-failed, taken-back, halted, both-may-serve, epoch-trouble, stepped-down, serves-again, peer-trouble]"
 ));
 
 const NOTIFY: Shape = Shape::Map(&[

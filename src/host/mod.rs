@@ -1,4 +1,5 @@
-//! What this machine offers to adapters: secrets, commands, HTTP requests, trust roots, clocks.
+//! What this machine offers to adapters: secrets, commands, HTTP requests, trust roots, clocks, the sequence of our
+//! beats.
 //!
 //! A line below the adapters, so that none of them has to import a sibling.
 
@@ -6,7 +7,9 @@ pub mod clock;
 pub mod command;
 pub mod guarded;
 pub mod http;
+pub mod pinned;
 pub mod reach;
 pub mod secret;
+pub mod sequence;
 pub mod tls;
 pub mod tolerant;
