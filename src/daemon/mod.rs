@@ -16,6 +16,7 @@ mod service;
 pub mod settings;
 mod start;
 mod steps;
+mod surroundings;
 mod turn;
 mod under_way;
 mod watch;

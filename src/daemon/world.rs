@@ -7,7 +7,7 @@ use crate::adapters::courier;
 use crate::adapters::dns::{DnsEpoch, DnsRecords};
 use crate::adapters::epoch_local::LocalEpoch;
 use crate::adapters::pbx::Resident;
-use crate::adapters::{checks, pbx, peer};
+use crate::adapters::{checks, fence, pbx, peer, witness};
 use crate::config::{Config, Epoch, Role};
 use crate::host::sequence::Sequence;
 use crate::ports::{Courier, DataGate, EpochStore, Fence, Names, NotConfigured, Pbx, Peer, Probe};
@@ -61,6 +61,8 @@ impl World {
                 .map_err(|why| format!("internet target {}: {why}", target.name))?;
             internet.push(Arc::from(probe));
         }
+        let site = config.witness.primary_site.iter();
+        let site = site.map(|place| Arc::from(witness::probe(place, config.internet.timeout))).collect();
         let couriers = courier::couriers(&config)?.into_iter().map(|(target, courier)| (target, Arc::from(courier)));
         let sequence = Arc::new(Sequence::open(&config.state_dir));
         let observers = config.witness.observers.iter();
@@ -77,9 +79,9 @@ impl World {
             names: Box::new(DnsRecords::new(&config.dns, &config.epoch)),
             pbx: pbx::driver(&config, resident)?,
             couriers: couriers.collect(),
-            fence: Box::new(NotConfigured),
+            fence: fence::fence(&config)?,
             gate: Box::new(NotConfigured),
-            site: Vec::new(),
+            site,
             observers,
             peer,
             config,

@@ -7,6 +7,8 @@ mod checks;
 mod deliveries;
 mod dns;
 mod epoch;
+mod fence;
 mod pbx;
 mod registrars;
+mod witness;
 mod zone;
