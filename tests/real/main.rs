@@ -9,4 +9,5 @@ mod dns;
 mod epoch;
 mod pbx;
 mod registrars;
+mod units;
 mod zone;
