@@ -107,11 +107,14 @@ pub fn install_robot(machine: &Machine, host: Host, edit: impl FnOnce(String) ->
     machine.must(&["mkdir", "-p", "/srv/pbx"]);
 }
 
-/// What the robot of a machine says of itself; `None` while it does not answer.
-pub fn status(machine: &Machine) -> Option<Value> {
-    let said = machine.output(&["pbx-failover", "--config", CONFIG, "status", "--json"]).stdout;
-    let status: Value = serde_json::from_slice(&said).ok()?;
-    status.get("pairs")?.get(0).cloned()
+/// What the robot of a machine says of itself.
+///
+/// # Errors
+/// What it said instead.
+pub fn status(machine: &Machine) -> Result<Value, String> {
+    let out = machine.output(&["pbx-failover", "--config", CONFIG, "status", "--json"]);
+    let status = serde_json::from_slice::<Value>(&out.stdout).ok().and_then(|s| s.get("pairs")?.get(0).cloned());
+    status.ok_or_else(|| format!("{}: {}", out.status, String::from_utf8_lossy(&out.stderr)))
 }
 
 /// Waits until `holds` of the status of a machine's robot.
@@ -119,10 +122,11 @@ pub fn wait_status(machine: &Machine, what: &str, holds: impl Fn(&Value) -> bool
     let start = Instant::now();
     loop {
         let status = status(machine);
-        if status.as_ref().is_some_and(&holds) {
+        if status.as_ref().is_ok_and(&holds) {
             return;
         }
-        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}: {:#}", status.unwrap_or_default());
+        let said = || status.unwrap_or_else(Value::String);
+        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}: {:#}", said());
         std::thread::sleep(Duration::from_millis(50));
     }
 }
