@@ -9,7 +9,7 @@ use crate::adapters::epoch_local::LocalEpoch;
 use crate::adapters::pbx::Resident;
 use crate::adapters::{checks, pbx};
 use crate::config::{Config, Epoch};
-use crate::ports::{Courier, DataGate, EpochStore, Fence, Names, NotConfigured, Pbx, Probe, Witness};
+use crate::ports::{Courier, DataGate, EpochStore, Fence, Names, NotConfigured, Pbx, Peer, Probe};
 use crate::units::{CheckName, Target};
 
 /// Everything that touches the outside, built from one configuration. A plan keeps the world that it began with.
@@ -32,10 +32,12 @@ pub struct World {
     pub fence: Box<dyn Fence>,
     /// The gate before the working directory is loaded.
     pub gate: Box<dyn DataGate>,
-    /// The witness at the primary's site.
-    pub site: Box<dyn Witness>,
-    /// Observers elsewhere.
-    pub observers: Box<dyn Witness>,
+    /// What stands at the primary's site, in the file's order.
+    pub site: Vec<Arc<dyn Probe>>,
+    /// Robots elsewhere, in the file's order; up: it sees the primary alive.
+    pub observers: Vec<Arc<dyn Probe>>,
+    /// The primary's agent.
+    pub peer: Arc<dyn Peer>,
 }
 
 impl World {
@@ -65,8 +67,9 @@ impl World {
             couriers: couriers.collect(),
             fence: Box::new(NotConfigured),
             gate: Box::new(NotConfigured),
-            site: Box::new(NotConfigured),
-            observers: Box::new(NotConfigured),
+            site: Vec::new(),
+            observers: Vec::new(),
+            peer: Arc::new(NotConfigured),
             config,
         })
     }
