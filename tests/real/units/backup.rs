@@ -10,7 +10,8 @@ use super::machines::{CONFIG, PATIENCE, World, install, install_robot, wait_stat
 const MARKER: &str = "/run/pbx-failover/active";
 
 /// A living primary, and the backup's machine with the robot armed; the PBX of the backup is passive.
-fn armed() -> Option<(Machine, Kamailio, World)> {
+/// In this order, so that the machine goes first: the end of its namespace would end it too.
+fn armed() -> Option<(World, Kamailio, Machine)> {
     if !have(&kamailio::PROGRAMS) {
         return None;
     }
@@ -23,7 +24,7 @@ fn armed() -> Option<(Machine, Kamailio, World)> {
     install_robot(&machine, Host::Backup, |yaml| yaml);
     machine.must(&["systemctl", "enable", "--quiet", "--now", "pbx-failover.service"]);
     wait_status(&machine, "armed", |s| s["verdict"] == "primary-up" && s["armed"]["ok"] == true);
-    Some((machine, primary, world))
+    Some((world, primary, machine))
 }
 
 fn wait_served(machine: &Machine) {
@@ -36,7 +37,7 @@ fn has_marker(machine: &Machine) -> bool {
 
 #[test]
 fn a_passive_pbx_stays_stopped_whoever_starts_it() {
-    let Some((machine, _primary, world)) = armed() else { return };
+    let Some((world, _primary, machine)) = armed() else { return };
     // A person, a package's postinst (deb-systemd-invoke calls these), a dependency of another unit, a boot.
     for verb in [["start"].as_slice(), &["restart"], &["try-restart"], &["reload-or-restart"], &["enable", "--now"]] {
         let argv = [&["systemctl", "--quiet"], verb, &["pbx.service"]].concat();
@@ -50,7 +51,7 @@ fn a_passive_pbx_stays_stopped_whoever_starts_it() {
 
 #[test]
 fn the_robot_starts_the_pbx_by_the_rule_and_both_outlive_what_happens_to_the_robot() {
-    let Some((mut machine, primary, world)) = armed() else { return };
+    let Some((world, primary, mut machine)) = armed() else { return };
     assert!(!has_marker(&machine));
     primary.signal("KILL");
     wait_served(&machine);
