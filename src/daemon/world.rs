@@ -7,8 +7,9 @@ use crate::adapters::courier;
 use crate::adapters::dns::{DnsEpoch, DnsRecords};
 use crate::adapters::epoch_local::LocalEpoch;
 use crate::adapters::pbx::Resident;
-use crate::adapters::{checks, pbx};
+use crate::adapters::{checks, pbx, peer};
 use crate::config::{Config, Epoch};
+use crate::host::sequence::Sequence;
 use crate::ports::{Courier, DataGate, EpochStore, Fence, Names, NotConfigured, Pbx, Peer, Probe};
 use crate::units::{CheckName, Target};
 
@@ -58,6 +59,14 @@ impl World {
             internet.push(Arc::from(probe));
         }
         let couriers = courier::couriers(&config)?.into_iter().map(|(target, courier)| (target, Arc::from(courier)));
+        let sequence = Arc::new(Sequence::open(&config.state_dir));
+        let observers = config.witness.observers.iter();
+        let observers = observers.map(|at| Arc::new(peer::Observer::new(&config, at, Arc::clone(&sequence))) as _);
+        let observers: Vec<Arc<dyn Probe>> = observers.collect();
+        let peer: Arc<dyn Peer> = match &config.peer {
+            Some(at) => Arc::new(peer::Host::agent(&config, at, sequence)),
+            None => Arc::new(NotConfigured),
+        };
         Ok(Self {
             checks: probes,
             internet,
@@ -68,8 +77,8 @@ impl World {
             fence: Box::new(NotConfigured),
             gate: Box::new(NotConfigured),
             site: Vec::new(),
-            observers: Vec::new(),
-            peer: Arc::new(NotConfigured),
+            observers,
+            peer,
             config,
         })
     }

@@ -3,9 +3,11 @@
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::units::NodeName;
-use crate::units::beat::{Beat, Heard, PROTOCOL};
+use crate::units::beat::{Beat, Heard, Ordered, PROTOCOL};
 
 /// A clock that differs by so much is worth a warning.
 pub const DRIFT_WARN: SignedDuration = SignedDuration::from_secs(5);
@@ -32,6 +34,11 @@ pub struct Expected<'a> {
 pub enum Freshness<'a> {
     /// It bears the nonce of the question.
     Nonce(&'a str),
+    /// It was told to us unasked: its sequence is above the highest that was heard, and its time is now.
+    Rising {
+        /// The highest that was heard; `None`: none since we started.
+        heard: Option<u64>,
+    },
     /// It was carried by others (a file): its sequence is above the highest that was seen, and it is not older than that.
     Sequence {
         /// The highest that was seen; a beat with this very one is the same beat, read again.
@@ -46,7 +53,7 @@ pub enum Freshness<'a> {
 pub enum Disbelief {
     /// It speaks another protocol: theirs, with its program version.
     Protocol(u32, String),
-    /// Another node told it.
+    /// Another node told it: who, and who should have.
     Sender(NodeName, NodeName),
     /// An old one was sent again.
     Replayed,
@@ -54,6 +61,8 @@ pub enum Disbelief {
     Skewed(i64),
     /// It is so many seconds old.
     Stale(i64),
+    /// Its form is not that of its protocol.
+    Unreadable(String),
 }
 
 impl fmt::Display for Disbelief {
@@ -61,7 +70,8 @@ impl fmt::Display for Disbelief {
         match self {
             Self::Protocol(theirs, version) => write!(
                 f,
-                "it speaks protocol {theirs} (version {version}), this program speaks {PROTOCOL} (version {}): install the same version on both hosts",
+                "it speaks protocol {theirs} (version {version}), this program speaks {PROTOCOL} (version {}): install the \
+                 same version on both hosts",
                 env!("CARGO_PKG_VERSION")
             ),
             Self::Sender(told, expected) => {
@@ -72,8 +82,58 @@ impl fmt::Display for Disbelief {
                 write!(f, "its clock and ours differ by {seconds} s: set both by NTP")
             }
             Self::Stale(seconds) => write!(f, "it is {seconds} s old: see the agent, and the sync that carries it"),
+            Self::Unreadable(why) => {
+                write!(f, "it cannot be read ({why}): install the same version of pbx-failover on both hosts")
+            }
         }
     }
+}
+
+/// Reads a beat whose seal was proved. Its protocol is looked at first: the rest of another one may be read wrongly.
+///
+/// # Errors
+/// [`Disbelief::Protocol`] or [`Disbelief::Unreadable`].
+pub fn read(text: &str) -> Result<Beat, Disbelief> {
+    same_protocol(&parsed(text)?)?;
+    parsed(text)
+}
+
+/// Reads an order whose seal was proved, with the beat that came with it.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_order<T: DeserializeOwned>(text: &str) -> Result<Ordered<T>, Disbelief> {
+    #[derive(Deserialize)]
+    struct Heads {
+        beat: Head,
+    }
+    let heads: Heads = parsed(text)?;
+    same_protocol(&heads.beat)?;
+    parsed(text)
+}
+
+/// What every protocol has in common.
+#[derive(Deserialize)]
+struct Head {
+    protocol: u32,
+    #[serde(default)]
+    version: String,
+}
+
+fn same_protocol(head: &Head) -> Result<(), Disbelief> {
+    if head.protocol == PROTOCOL { Ok(()) } else { Err(Disbelief::Protocol(head.protocol, told(&head.version))) }
+}
+
+fn parsed<T: DeserializeOwned>(text: &str) -> Result<T, Disbelief> {
+    serde_json::from_str(text).map_err(|error| Disbelief::Unreadable(told(&error.to_string())))
+}
+
+/// Longest foreign text in a line of ours.
+const TOLD_CHARS_MAX: usize = 120;
+
+/// A foreign text that can stand in a line of ours.
+fn told(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(TOLD_CHARS_MAX).collect()
 }
 
 /// Judges one beat.
@@ -82,7 +142,7 @@ impl fmt::Display for Disbelief {
 /// [`Disbelief`], the first that applies.
 pub fn believe(beat: Beat, expected: &Expected<'_>) -> Result<Heard, Disbelief> {
     if beat.protocol != PROTOCOL {
-        return Err(Disbelief::Protocol(beat.protocol, beat.version));
+        return Err(Disbelief::Protocol(beat.protocol, told(&beat.version)));
     }
     if beat.node != *expected.node {
         return Err(Disbelief::Sender(beat.node, expected.node.clone()));
@@ -93,6 +153,12 @@ pub fn believe(beat: Beat, expected: &Expected<'_>) -> Result<Heard, Disbelief> 
                 return Err(Disbelief::Replayed);
             }
             // It was written at some moment between question and answer.
+            outside(beat.time, expected.asked, expected.came)
+        }
+        Freshness::Rising { heard } => {
+            if heard.is_some_and(|heard| beat.sequence <= heard) {
+                return Err(Disbelief::Replayed);
+            }
             outside(beat.time, expected.asked, expected.came)
         }
         Freshness::Sequence { seen, age_max } => {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{NodeName, PlanId, State, TrunkKind, TrunkState, Verdict};
+use super::{NodeName, PlanId, State, StepOutcome, TrunkKind, TrunkState, Verdict};
 
 /// The protocol that this program speaks; another one is refused, with both named.
 pub const PROTOCOL: u32 = 1;
@@ -208,4 +208,43 @@ pub struct StopOrder {
     pub for_s: u64,
     /// The person's reason.
     pub reason: String,
+}
+
+/// An order on its way: what is asked, and the beat of who asks it, which says when it was said and after what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ordered<T> {
+    /// Who asks, with sequence and nonce; the rest of it may be empty.
+    pub beat: Beat,
+    /// What is asked.
+    pub order: T,
+}
+
+/// What came of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderAnswer {
+    /// The order's nonce.
+    pub nonce: String,
+    /// What came of it.
+    pub outcome: StepOutcome,
+}
+
+impl Beat {
+    /// A beat that tells who speaks and when, and nothing else.
+    pub fn bare(node: NodeName, role: &str, time: Timestamp) -> Self {
+        Self {
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node,
+            role: role.to_owned(),
+            time,
+            sequence: 0,
+            nonce: None,
+            epoch: None,
+            settings: BTreeMap::new(),
+            pbx: None,
+            duty: None,
+            robot: None,
+            view: None,
+        }
+    }
 }

@@ -40,6 +40,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
     ("config", &["units", "ports"]),
     ("host", &["units", "ports", "config"]),
     ("sip", &["units", "ports", "config", "host"]),
+    // Of `decision` both use one function without state: whether a beat that came over the wire is believed.
     ("adapters", &["units", "decision", "ports", "config", "host", "sip", "wire"]),
     ("control", &["units", "decision", "ports", "config", "host", "wire"]),
     ("store", &["units", "ports", "config", "host"]),
