@@ -10,5 +10,6 @@ mod epoch;
 mod fence;
 mod pbx;
 mod registrars;
+mod units;
 mod witness;
 mod zone;
