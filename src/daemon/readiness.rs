@@ -1,5 +1,7 @@
 //! Proves readiness before the bad day: asks every real thing once, without moving any service.
 
+mod peers;
+
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -104,6 +106,7 @@ pub async fn prove(config: Config) -> Vec<Finding> {
     pbx(&world, &mut findings).await;
     epoch(&world, &mut findings).await;
     dns(&world, &mut findings).await;
+    peers::ask(&world.config, &mut findings).await;
     messages_out(&world, &mut findings);
     protection(&world.config, &mut findings);
     findings.push(worst_outage(&world.config));

@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod command;
 pub mod guarded;
+pub mod keys;
 pub mod pinned;
 pub mod reach;
 pub mod secret;
