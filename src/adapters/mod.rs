@@ -6,5 +6,7 @@ pub mod checks;
 pub mod courier;
 pub mod dns;
 pub mod epoch_local;
+pub mod fence;
 pub mod pbx;
 pub mod peer;
+pub mod witness;

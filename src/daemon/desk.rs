@@ -47,14 +47,18 @@ impl DaemonDesk {
         let mut pair = self.ask(|answer| Input::Look(Looking::Pair(answer))).await;
         let seen = seen(&self.shared);
         let world = Arc::clone(&self.worlds.borrow());
-        pair.pbx = pbx(&world, seen.pbx.as_ref());
+        pair.pbx = Some(Pbx {
+            expected_registrations: pair.pbx.and_then(|pbx| pbx.expected_registrations),
+            ..pbx_snapshot(&world, seen.pbx.as_ref())
+        });
         pair.dns = seen.dns;
         pair.queued_deliveries = self.store.deliveries_waiting().await.unwrap_or(seen.queued);
         pair
     }
 }
 
-fn pbx(world: &World, status: Option<&PbxStatus>) -> Pbx {
+/// The PBX on this node, for a snapshot.
+pub(super) fn pbx_snapshot(world: &World, status: Option<&PbxStatus>) -> Pbx {
     let told = |name: &str| {
         let trunks = status.map(|status| status.trunks.as_slice()).unwrap_or_default();
         trunks.iter().find(|trunk| trunk.name == name).cloned()
@@ -71,7 +75,7 @@ fn pbx(world: &World, status: Option<&PbxStatus>) -> Pbx {
     });
     let (serving, error) = match status.map(|status| &status.serving) {
         Some(Serving::Yes) => (Some(true), status.and_then(|status| status.trouble.clone())),
-        Some(Serving::No) => (Some(false), None),
+        Some(Serving::No) => (Some(false), status.and_then(|status| status.trouble.clone())),
         Some(Serving::Unknown(why)) => (None, Some(why.clone())),
         None => (None, None),
     };
@@ -79,6 +83,7 @@ fn pbx(world: &World, status: Option<&PbxStatus>) -> Pbx {
         driver: world.pbx.driver().to_owned(),
         serving,
         registrations: status.and_then(|status| status.registrations),
+        expected_registrations: None,
         calls: status.and_then(|status| status.calls),
         trunks: trunks.collect(),
         error,

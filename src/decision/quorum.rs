@@ -47,6 +47,17 @@ pub enum TargetView {
     Down,
 }
 
+impl TargetView {
+    /// The name used in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "no-view",
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
+}
+
 /// An answer counts for so many periods.
 const PERIODS_FRESH: u32 = 3;
 

@@ -387,7 +387,7 @@ impl Engine {
             if judgement.may != self.judgement.may {
                 // What is believed for so long before acting is that a takeover is allowed: not that something is
                 // wrong, and not anew when what was half dead dies.
-                self.hold_down_until = self.hold_down_until.map(|_| since + self.settings.hold_down);
+                self.hold_down_until = self.hold_down_until.map(|_| since + self.hold_down());
             }
         }
         self.judgement = judgement;

@@ -100,7 +100,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("notify.webhooks", "[]"),
     (
         "notify.webhooks[].events",
-        r#"["takeover","failback","primary-down","primary-back","disarmed","armed","step-retries","step-given-up","backup-failed","taken-back","halted","both-may-serve","epoch-trouble"]"#,
+        r#"["takeover","failback","primary-down","primary-back","disarmed","armed","step-retries","step-given-up","backup-failed","taken-back","halted","both-may-serve","epoch-trouble","stepped-down","serves-again","peer-trouble"]"#,
     ),
     ("notify.webhooks[].headers", "{}"),
     ("notify.webhooks[].encoding", r#""json""#),
