@@ -102,9 +102,10 @@ pub fn make(order: &Order, config_file: &Path) -> Result<Made, Trouble> {
         token.display(),
         certificate.display()
     );
-    let tls = match order.out == Path::new(OUT_DEFAULT) {
-        true => String::new(),
-        false => format!(", tls: {{ certificate: {}, key: {} }}", out(CERTIFICATE).display(), out(KEY).display()),
+    let tls = if order.out == Path::new(OUT_DEFAULT) {
+        String::new()
+    } else {
+        format!(", tls: {{ certificate: {}, key: {} }}", out(CERTIFICATE).display(), out(KEY).display())
     };
     let answers = format!("agent: {{ token: {{ file: {} }}{tls} }}", out(TOKEN).display());
     Ok(Made {
