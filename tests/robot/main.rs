@@ -15,3 +15,4 @@ mod people;
 mod primaries;
 mod process;
 mod takeover;
+mod witness;
