@@ -16,3 +16,4 @@ mod people;
 mod primaries;
 mod process;
 mod takeover;
+mod witness;
