@@ -51,6 +51,7 @@ pub mod demo; // what the demo brings along instead of the world: a name server 
 pub mod engine; // the state table, the epoch's rules, what a person may ask
 pub mod host; // what this machine offers to adapters
 pub mod ports; // traits: Probe, EpochStore, Names, Pbx, Courier and those that come later
+pub mod primary; // the primary's side without I/O: may its PBX start, may it go on
 pub mod sip; // reads, writes and understands SIP messages
 pub mod store; // SQLite on its own thread: state, journal, history, queue
 pub mod takeover; // plans as tables of steps, and the run of one

@@ -6,3 +6,4 @@ pub mod courier;
 pub mod dns;
 pub mod epoch_local;
 pub mod pbx;
+pub mod peer;

@@ -153,11 +153,12 @@ impl Goal {
 /// What a snapshot says of the command, once anything moved; `None` while it goes on.
 fn judge(command: &Command, now: &Pair, begun: bool) -> Option<(Outcome, String)> {
     let ended = || now.plan.as_ref().and_then(|plan| plan.ended.clone());
-    let holder = now.epoch.holder.as_ref().map_or("nobody known", |holder| holder.as_str());
+    let holder =
+        now.epoch.as_ref().and_then(|epoch| epoch.holder.as_ref()).map_or("nobody known", |holder| holder.as_str());
     let serving = || (Outcome::Done, format!("{} serves", now.node));
     let standing_by = || (Outcome::Done, format!("{} stands by; the service is held by {holder}", now.node));
-    let dropped =
-        || (Outcome::Failed, ended().unwrap_or_else(|| format!("the plan was dropped: {}", now.verdict_because)));
+    let because = now.verdict_because.as_deref().unwrap_or_default();
+    let dropped = || (Outcome::Failed, ended().unwrap_or_else(|| format!("the plan was dropped: {because}")));
     match (now.state, Goal::of(command)) {
         _ if !begun => None,
         (State::Halted, _) => Some((Outcome::Failed, halted_at(now))),

@@ -1,8 +1,9 @@
 //! What a change of the file means: which settings need a restart, which checks have to prove themselves again.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::model::{Check, CheckTarget, Config, Driver, Epoch};
+use super::model::{Check, CheckTarget, Config, Driver, Epoch, Role};
 
 /// The keys whose change SIGHUP cannot carry into a running robot: who we are, where our memory and our doors
 /// are, and who decides which node may serve. Everything else is taken over at once, or after a running plan.
@@ -13,12 +14,13 @@ pub fn restart_needed(old: &Config, new: &Config) -> Vec<&'static str> {
             keys.push(key);
         }
     };
-    changed("node", old.node != new.node || old.side != new.side);
+    changed("node", old.node != new.node || old.role != new.role);
     changed("primary.node", old.primary.node != new.primary.node);
     changed("backup.node", old.backup.node != new.backup.node);
     changed("epoch", epoch_place(old) != epoch_place(new));
     changed("state_dir", old.state_dir != new.state_dir);
     changed("control", old.control != new.control);
+    changed("agent", old.agent != new.agent && new.role != Role::Backup);
     changed("page", old.page != new.page);
     // It runs inside the robot, with its sockets open.
     changed("pbx.driver", old.pbx.driver != new.pbx.driver && [old, new].iter().any(|config| is_inside(config)));
@@ -54,4 +56,33 @@ pub fn digest_of_check(check: &Check, primary: IpAddr) -> String {
         CheckTarget::Tcp { port } => format!("tcp {primary} {port}"),
         CheckTarget::Heartbeat { file, max_age } => format!("heartbeat {} {max_age:?}", file.display()),
     }
+}
+
+/// A digest of each section that must be the same on both hosts, by its key: of what it means, not of how it is
+/// written, and of no secret.
+pub fn digests(config: &Config) -> BTreeMap<String, String> {
+    let records: Vec<_> = config
+        .dns
+        .updates
+        .iter()
+        .map(|update| {
+            (update.server, &update.zone, &update.key.name, update.key.algorithm, update.ttl_s, &update.records)
+        })
+        .collect();
+    let trunks: Vec<_> = config.pbx.trunks.iter().map(|trunk| (&trunk.name, trunk.kind, trunk.required)).collect();
+    let sections = [
+        ("primary", format!("{:?}", config.primary)),
+        ("backup", format!("{:?}", config.backup)),
+        ("epoch", format!("{:?}", epoch_place(config))),
+        ("dns", format!("{:?} {records:?}", config.dns.mode)),
+        ("pbx.working_dir", format!("{:?}", config.pbx.working_dirs)),
+        ("pbx.trunks", format!("{trunks:?}")),
+    ];
+    sections.into_iter().map(|(key, text)| (key.to_owned(), short_digest(&text))).collect()
+}
+
+/// The first 16 hexadecimal digits of SHA-256: enough to see a difference.
+fn short_digest(text: &str) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

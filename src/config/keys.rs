@@ -45,18 +45,62 @@ const DNS_NAME: Shape = Shape::Text("a DNS name such as pbx.example.com");
 const STATUS: Shape = Shape::Text("a range of HTTP status codes such as 200-299");
 const URL: Shape = Shape::Private("a URL that begins with http:// or https://");
 
+/// A request by HTTP, and what beside it belongs to its use.
+macro_rules! request {
+    ($($own:expr),*) => {
+        Shape::Map(&[
+            $($own,)*
+            key(
+                "method",
+                May,
+                Shape::Choice(&["GET", "POST", "PUT", "PATCH", "DELETE"], &[]),
+                "Default: POST with a body, GET without.",
+            ),
+            key("url", Must, URL, "The URL; values in {{ }} are escaped for where they stand."),
+            key(
+                "auth",
+                May,
+                Shape::OneOf(&[
+                    key(
+                        "basic",
+                        May,
+                        Shape::Map(&[
+                            key("username", Must, Shape::Text("a user name"), "The user name."),
+                            key("password", Must, Shape::Secret, "The password."),
+                        ]),
+                        "User name and password.",
+                    ),
+                    key("bearer", May, Shape::Secret, "A token."),
+                ]),
+                "How the request authenticates.",
+            ),
+            key("headers", Default("{}"), Shape::Named("headers", &Shape::Private("a text")), "Additional headers."),
+            key("encoding", Default("json"), Shape::Choice(&["form", "json", "text"], &[]), "How the body is written."),
+            key("body", May, Shape::Any, "Names and values for form and json, a text for text."),
+            key("ca_file", Default(r#""""#), PATH, "An own CA (PEM) beside the system's."),
+            key("expect_status", Default("200-299"), STATUS, "Good status codes."),
+            key("timeout", Default("10s"), TIMEOUT, "How long an answer may take."),
+        ])
+    };
+}
+
 /// The top level.
 pub const TOP: Shape = Shape::Map(&[
     key("node", May, NODE, "This host's own name; default: the host name."),
-    key("role", May, Shape::Choice(&["backup"], &["primary", "observer"]), "What this host does; default: from node."),
+    key(
+        "role",
+        May,
+        Shape::Choice(&["backup", "primary", "observer"], &[]),
+        "What this host does: the robot, the primary's agent, or an observer elsewhere; default: from node.",
+    ),
     key("primary", Must, HOST, "The host that serves while all is well."),
     key("backup", Must, HOST, "The host that this robot lives on."),
     key("monitor", Must, MONITOR, "How the primary is watched."),
     key("internet", Default("{}"), INTERNET, "Is the rest of the world there? A cut-off backup never takes over."),
-    later("witness", "Who says whether the primary's site is alive."),
+    key("witness", Default("{}"), WITNESS, "Who else sees the primary, or its site."),
     key("takeover", Default("{}"), TAKEOVER, "When to take over."),
     key("epoch", Default("{}"), EPOCH, "Who may serve: one node at a time."),
-    later("fence", "How the primary is cut off for certain."),
+    key("fence", Default("{}"), FENCE, "How the primary is cut off for certain, after the claim."),
     key("pbx", Must, PBX, "The PBX on this node."),
     key("sync", Default("{}"), SYNC, "The sync that keeps the working directory equal."),
     key("dns", Default("{}"), DNS, "The DNS records that move with the service."),
@@ -67,8 +111,8 @@ pub const TOP: Shape = Shape::Map(&[
         "HTTP requests sent when service moves.",
     ),
     key("notify", Default("{}"), NOTIFY, "Who is told."),
-    later("agent", "What the primary's own agent does."),
-    later("peer", "Where the primary's agent is asked."),
+    key("agent", Default("{}"), AGENT, "On the primary: its agent. On an observer: where it tells its view."),
+    key("peer", May, PEER, "On the backup: where the primary's agent is asked."),
     key("failback", Default("{}"), FAILBACK, "How service is given back; a person asks for it."),
     key("state_dir", Default("/var/lib/pbx-failover"), PATH, "Where the robot keeps its memory."),
     key("control", Default("/run/pbx-failover/control.sock"), PATH, "The control socket."),
@@ -123,6 +167,102 @@ const CHECK: Shape = Shape::Map(&[
     key("timeout", May, TIMEOUT, "Default: monitor.timeout."),
     key("fall", May, IN_A_ROW, "Default: monitor.fall."),
     key("rise", May, IN_A_ROW, "Default: monitor.rise."),
+]);
+
+const WITNESS: Shape = Shape::Map(&[
+    key(
+        "primary_site",
+        Default("[]"),
+        Shape::List("places", &Shape::Text("a place such as tcp://203.0.113.1:443 or icmp://203.0.113.1")),
+        "Something beside the primary, such as its router: tells a dead primary from a dead site.",
+    ),
+    key(
+        "observers",
+        Default("[]"),
+        Shape::List("observers", &PEER),
+        "Robots elsewhere (role: observer); one that sees the primary alive forbids a takeover.",
+    ),
+]);
+
+const PEER: Shape = Shape::Map(&[
+    key("url", Must, URL, "Its address, such as https://203.0.113.10:8471."),
+    key("token", Must, Shape::Secret, "The token that its agent.token holds."),
+    key(
+        "certificate",
+        May,
+        Shape::Map(&[key("file", Must, PATH, "The certificate (PEM), a copy of its agent.tls.certificate.")]),
+        "Its certificate, and no other; without it, one of the system's authorities must vouch for it.",
+    ),
+]);
+
+const FENCE: Shape = Shape::Map(&[
+    key("command", Default("[]"), Shape::Command, "Cuts the primary off; or http."),
+    key("http", May, request!(), "The request that cuts it off, such as Redfish or a cloud's API."),
+    key(
+        "read_back",
+        Default("{}"),
+        Shape::Map(&[
+            key("command", Default("[]"), Shape::Command, "Exits 0 when the primary is off, 1 when it is on."),
+            key(
+                "http",
+                May,
+                request!(key(
+                    "expect_body",
+                    Must,
+                    Shape::Private("a text such as Off"),
+                    "A text that the answer holds when the primary is off.",
+                )),
+                "The request that asks whether it is off.",
+            ),
+        ]),
+        "How it is seen that the primary is off; without it the fence's own word counts.",
+    ),
+    key("required", Default("false"), BOOL, "true: without it the takeover halts for a person."),
+    key("timeout", Default("30s"), TIMEOUT, "How long it may take until the primary is seen to be off."),
+]);
+
+const AGENT: Shape = Shape::Map(&[
+    key(
+        "listen",
+        Default("0.0.0.0:8471"),
+        Shape::Text("an address and port such as 0.0.0.0:8471"),
+        "Where it answers the backup over TLS, once token is set.",
+    ),
+    key(
+        "token",
+        May,
+        Shape::Secret,
+        "What the backup must know; `pbx-failover keys` makes it. None: it answers nobody.",
+    ),
+    key(
+        "tls",
+        Default("{}"),
+        Shape::Map(&[
+            key("certificate", Default("/etc/pbx-failover/agent.crt"), PATH, "Its certificate (PEM)."),
+            key("key", Default("/etc/pbx-failover/agent.key"), PATH, "Its private key (PEM)."),
+        ]),
+        "What it shows; `pbx-failover keys` makes both.",
+    ),
+    key(
+        "step_down",
+        Default("stop"),
+        Shape::Choice(&["stop", "unregister_trunks", "alert"], &[]),
+        "What the primary's PBX does when the epoch names another.",
+    ),
+    key(
+        "epoch_unreadable",
+        Default("{}"),
+        Shape::Map(&[
+            key("after", Default("60s"), SOME_TIME, "Once the epoch could not be read for so long."),
+            key(
+                "do",
+                Default("keep"),
+                Shape::Choice(&["keep", "unregister_trunks", "stop"], &[]),
+                "What the primary's PBX does then.",
+            ),
+        ]),
+        "What the primary does while nobody can tell it who may serve.",
+    ),
 ]);
 
 const INTERNET: Shape = Shape::Map(&[
@@ -306,6 +446,9 @@ const EVENTS: Shape = Shape::List(
             "halted",
             "both-may-serve",
             "epoch-trouble",
+            "stepped-down",
+            "serves-again",
+            "peer-trouble",
             "drill",
         ],
         &[],
@@ -313,52 +456,21 @@ const EVENTS: Shape = Shape::List(
 );
 
 /// An action URL; a webhook differs only in its events' default.
-macro_rules! request {
+macro_rules! message {
     ($events:expr) => {
-        Shape::Map(&[
+        request!(
             key("name", Must, Shape::Text("a name such as provider"), "Its name."),
             key("events", $events, EVENTS, "When it is sent; webhooks: every event but drill."),
-            key(
-                "method",
-                May,
-                Shape::Choice(&["GET", "POST", "PUT", "PATCH", "DELETE"], &[]),
-                "Default: POST with a body, GET without.",
-            ),
-            key("url", Must, URL, "The URL; values in {{ }} are escaped for where they stand."),
-            key(
-                "auth",
-                May,
-                Shape::OneOf(&[
-                    key(
-                        "basic",
-                        May,
-                        Shape::Map(&[
-                            key("username", Must, Shape::Text("a user name"), "The user name."),
-                            key("password", Must, Shape::Secret, "The password."),
-                        ]),
-                        "User name and password.",
-                    ),
-                    key("bearer", May, Shape::Secret, "A token."),
-                ]),
-                "How the request authenticates.",
-            ),
-            key("headers", Default("{}"), Shape::Named("headers", &Shape::Private("a text")), "Additional headers."),
-            key("encoding", Default("json"), Shape::Choice(&["form", "json", "text"], &[]), "How the body is written."),
-            key("body", May, Shape::Any, "Names and values for form and json, a text for text."),
-            key("ca_file", Default(r#""""#), PATH, "An own CA (PEM) beside the system's."),
-            key("expect_status", Default("200-299"), STATUS, "Good status codes."),
-            key("timeout", Default("10s"), TIMEOUT, "How long an answer may take."),
             key("retries", Default("5"), Shape::Whole(0, 100), "How often to try again, with back-off."),
-            later("preset", "Ready-made webhooks (slack, teams, sms)."),
-        ])
+            later("preset", "Ready-made webhooks (slack, teams, sms).")
+        )
     };
 }
 
-const ACTION_URL: Shape = request!(Must);
-const WEBHOOK: Shape = request!(Default(
+const ACTION_URL: Shape = message!(Must);
+const WEBHOOK: Shape = message!(Default(
     "[takeover, failback, primary-down, primary-back, disarmed, armed, step-retries, step-given-up, \
-     backup-failed, taken-back, halted, both-may-serve, \
-     epoch-trouble]"
+     backup-failed, taken-back, halted, both-may-serve, epoch-trouble, stepped-down, serves-again, peer-trouble]"
 ));
 
 const NOTIFY: Shape = Shape::Map(&[

@@ -14,6 +14,7 @@ mod keys;
 mod load;
 pub mod model;
 mod outside;
+pub mod partners;
 mod remark;
 mod schema;
 mod shape;
@@ -22,8 +23,9 @@ mod texts;
 pub mod tree;
 mod walk;
 
-pub use compare::{digest_of_check, restart_needed};
+pub use compare::{digest_of_check, digests, restart_needed};
 pub use load::{CONFIG_BYTES_MAX, Files, Loaded, Loading, Surroundings, load, parse};
 pub use model::*;
+pub use partners::*;
 pub use remark::{Refused, Remark};
 pub use schema::schema;

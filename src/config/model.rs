@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::partners::{Agent, Fence, Peer, Witness};
 pub use crate::units::policy::{DownWhen, HalfDead, SiteCut};
 use crate::units::{CheckName, EventName, NodeName, Side, TrunkKind};
 
@@ -22,7 +23,9 @@ pub struct Config {
     pub text: SourceText,
     /// This host's own name.
     pub node: NodeName,
-    /// Which side this host is.
+    /// What this host does.
+    pub role: Role,
+    /// Which side this host is; an observer sees the primary as the backup does.
     pub side: Side,
     /// The primary.
     pub primary: Host,
@@ -32,10 +35,14 @@ pub struct Config {
     pub monitor: Monitor,
     /// Is the rest of the world there?
     pub internet: Internet,
+    /// Who else sees the primary, or its site.
+    pub witness: Witness,
     /// When to take over.
     pub takeover: Takeover,
     /// Who may serve.
     pub epoch: Epoch,
+    /// How the primary is cut off.
+    pub fence: Option<Fence>,
     /// The PBX on this node.
     pub pbx: Pbx,
     /// The synced directory.
@@ -46,6 +53,10 @@ pub struct Config {
     pub action_urls: Vec<ActionUrl>,
     /// Who is told.
     pub notify: Notify,
+    /// What the primary's agent does.
+    pub agent: Agent,
+    /// Where the primary's agent is asked.
+    pub peer: Option<Peer>,
     /// How service is given back.
     pub failback: Failback,
     /// Where the robot keeps its memory.
@@ -69,6 +80,28 @@ impl Config {
     /// empties (`/run/pbx-failover/active` by default).
     pub fn marker(&self) -> PathBuf {
         self.control.with_file_name("active")
+    }
+}
+
+/// What this host does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The robot: it watches the primary and takes over.
+    Backup,
+    /// The agent: it watches the epoch and steps down.
+    Primary,
+    /// It watches the primary from elsewhere, and tells its view.
+    Observer,
+}
+
+impl Role {
+    /// The name used in the configuration and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Primary => "primary",
+            Self::Observer => "observer",
+        }
     }
 }
 

@@ -114,7 +114,7 @@ pub struct Bounded<S> {
 }
 
 impl<S> Bounded<S> {
-    fn new(io: S, permit: OwnedSemaphorePermit) -> Self {
+    pub fn new(io: S, permit: OwnedSemaphorePermit) -> Self {
         let end = Box::pin(tokio::time::sleep(CONNECTION_TIME_MAX));
         Self { io, end, bytes_left: CONNECTION_BYTES_MAX, _permit: permit }
     }

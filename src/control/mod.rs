@@ -1,9 +1,11 @@
-//! The robot's counter: HTTP with JSON over a unix socket, its reading half over TCP, and the client for both ends.
+//! The robot's counter: HTTP with JSON over a unix socket, its reading half over TCP, and the client for both ends;
+//! `agent` is the door between our own hosts.
 //!
 //! It knows nothing of the daemon: whoever answers implements [`Desk`]. Nothing here decides. Read `desk` for what
 //! is asked, `ask` for how a body becomes a request, `door` for the limits of a connection, `client` for the CLI's
 //! end. Paths and its field names are a contract with scripts.
 
+pub mod agent;
 mod ask;
 pub mod client;
 mod desk;

@@ -34,6 +34,9 @@ pub enum DoorError {
     /// The path does not fit.
     #[error("the path of the control socket is longer than {max} bytes: {0}; set a shorter `control`", max = PATH_BYTES_MAX - NEW.len())]
     TooLong(PathBuf),
+    /// The agent's door has no token, certificate or key.
+    #[error("{0}")]
+    Unfit(String),
     /// The system says no.
     #[error("cannot listen at {at}: {why}")]
     System {

@@ -47,7 +47,10 @@ impl DaemonDesk {
         let mut pair = self.ask(|answer| Input::Look(Looking::Pair(answer))).await;
         let seen = seen(&self.shared);
         let world = Arc::clone(&self.worlds.borrow());
-        pair.pbx = pbx(&world, seen.pbx.as_ref());
+        pair.pbx = Some(Pbx {
+            expected_registrations: pair.pbx.and_then(|pbx| pbx.expected_registrations),
+            ..pbx(&world, seen.pbx.as_ref())
+        });
         pair.dns = seen.dns;
         pair.queued_deliveries = self.store.deliveries_waiting().await.unwrap_or(seen.queued);
         pair
@@ -79,6 +82,7 @@ fn pbx(world: &World, status: Option<&PbxStatus>) -> Pbx {
         driver: world.pbx.driver().to_owned(),
         serving,
         registrations: status.and_then(|status| status.registrations),
+        expected_registrations: None,
         calls: status.and_then(|status| status.calls),
         trunks: trunks.collect(),
         error,

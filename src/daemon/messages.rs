@@ -12,7 +12,11 @@ pub const ACTION_URL: &str = "action-url:";
 
 /// The deliveries of one happening: one for each target that listens.
 pub fn deliveries(happening: &Happening, config: &Config, pair: &Pair) -> Vec<Delivery> {
-    let standing = Standing { state: pair.state, epoch: pair.epoch.number, blocks: pair.stands_against.clone() };
+    let standing = Standing {
+        state: pair.state,
+        epoch: pair.epoch.as_ref().and_then(|epoch| epoch.number),
+        blocks: pair.stands_against.clone(),
+    };
     let about = about(happening, config, standing);
     let (subject, text) = wording::compose(happening.event, &about);
     let variables = wording::variables(happening.event, &about);

@@ -46,6 +46,8 @@ struct Prober {
 enum What {
     Check(CheckName),
     Internet(usize, String),
+    Site(usize, String),
+    Observer(usize, String),
 }
 
 impl Probers {
@@ -70,6 +72,14 @@ impl Probers {
         }
         for (i, (probe, target)) in world.internet.iter().zip(&world.config.internet.targets).enumerate() {
             start(probe, What::Internet(i, target.name.clone()), world.config.internet.interval);
+        }
+        let pace_of_others = world.config.internet.interval;
+        let witness = &world.config.witness;
+        for (i, (probe, place)) in world.site.iter().zip(&witness.primary_site).enumerate() {
+            start(probe, What::Site(i, place.name.clone()), pace_of_others);
+        }
+        for (i, (probe, observer)) in world.observers.iter().zip(&witness.observers).enumerate() {
+            start(probe, What::Observer(i, observer.url.clone()), pace_of_others);
         }
         Self { tasks }
     }
@@ -118,6 +128,8 @@ impl Prober {
         let event = match &self.what {
             What::Check(name) => Event::Check { name: name.clone(), result, asked },
             What::Internet(target, _) => Event::Internet { target: *target, result, asked },
+            What::Site(target, _) => Event::Site { target: *target, result, asked },
+            What::Observer(target, _) => Event::Observer { target: *target, result, asked },
         };
         let (hear, heard) = oneshot::channel();
         self.inputs.send(Input::Result(event, hear)).await.is_ok() && heard.await.is_ok()
@@ -132,6 +144,8 @@ impl Prober {
         let name = match &self.what {
             What::Check(name) => format!("check:{name}"),
             What::Internet(_, name) => format!("internet:{name}"),
+            What::Site(_, name) => format!("site:{name}"),
+            What::Observer(_, name) => format!("observer:{name}"),
         };
         CheckSample { at: clock::now().wall, name, result: sampled, latency: result.latency, seen }
     }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::config::{self, CheckTarget, Config, DnsMode, Driver};
+use crate::config::{self, CheckTarget, Config, DnsMode, Driver, FenceNeed};
 use crate::decision::CheckSettings;
-use crate::engine::{Automatic, EpochStoreKind, InternetSettings, PrimaryStart, Settings};
+use crate::engine::{AgentAsked, Automatic, EpochStoreKind, InternetSettings, PrimaryStart, Settings};
 use crate::takeover::{Configured, Fencing, Limits};
 use crate::units::{CheckKind, EventName};
 
@@ -22,6 +22,10 @@ pub fn of(config: &Config) -> Settings {
             targets: config.internet.targets.iter().map(|target| target.name.clone()).collect(),
             period: period(config.internet.interval, config.internet.timeout, monitor.fast_interval),
         },
+        site: config.witness.primary_site.iter().map(|place| place.name.clone()).collect(),
+        observers: config.witness.observers.iter().map(|observer| observer.url.clone()).collect(),
+        agent: if config.peer.is_some() { AgentAsked::Yes(config::digests(config)) } else { AgentAsked::No },
+        others_period: period(config.internet.interval, config.internet.timeout, monitor.fast_interval),
         down_when: monitor.down_when,
         half_dead: monitor.half_dead,
         site_cut: monitor.site_cut,
@@ -58,7 +62,11 @@ fn configured(config: &Config) -> Configured {
         Driver::Builtin(_) => true,
     };
     Configured {
-        fencing: Fencing::NotConfigured,
+        fencing: match config.fence.as_ref().map(|fence| fence.need) {
+            None => Fencing::NotConfigured,
+            Some(FenceNeed::Optional) => Fencing::Optional,
+            Some(FenceNeed::Required) => Fencing::Required,
+        },
         trunks: trunk_verb || !config.pbx.trunks.is_empty(),
         dns: config.dns.mode == DnsMode::Replace && config.dns.updates.iter().any(|update| !update.records.is_empty()),
         takeover_urls: listens(EventName::Takeover),

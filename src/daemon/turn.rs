@@ -416,12 +416,7 @@ async fn begin_ask(hands: Hands, ask: Ask) -> Option<Event> {
         Ask::Step { .. } => steps::carry_out(hands, ask).await,
         Ask::ReadEpoch => Some(Event::Epoch(steps::read_epoch(&hands).await)),
         Ask::Swap { from, to } => Some(Event::Swapped(steps::advance_epoch(&hands, &from, &to).await)),
-        // The probers follow the pace by themselves; whoever else sees the primary is asked here.
-        Ask::ProbeNow => {
-            let (site, observers) = tokio::join!(hands.world.site.sighting(), hands.world.observers.sighting());
-            Some(Event::Sighted { site, observers })
-        }
-        // A dropped plan's work was ended before.
-        Ask::Forget(_) => None,
+        // The probers follow the pace by themselves; a dropped plan's work was ended before.
+        Ask::ProbeNow | Ask::Forget(_) => None,
     }
 }

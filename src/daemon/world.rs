@@ -7,9 +7,10 @@ use crate::adapters::courier;
 use crate::adapters::dns::{DnsEpoch, DnsRecords};
 use crate::adapters::epoch_local::LocalEpoch;
 use crate::adapters::pbx::Resident;
-use crate::adapters::{checks, pbx};
+use crate::adapters::{checks, pbx, peer};
 use crate::config::{Config, Epoch};
-use crate::ports::{Courier, DataGate, EpochStore, Fence, Names, NotConfigured, Pbx, Probe, Witness};
+use crate::host::sequence::Sequence;
+use crate::ports::{Courier, DataGate, EpochStore, Fence, Names, NotConfigured, Pbx, Peer, Probe};
 use crate::units::{CheckName, Target};
 
 /// Everything that touches the outside, built from one configuration. A plan keeps the world that it began with.
@@ -32,10 +33,12 @@ pub struct World {
     pub fence: Box<dyn Fence>,
     /// The gate before the working directory is loaded.
     pub gate: Box<dyn DataGate>,
-    /// The witness at the primary's site.
-    pub site: Box<dyn Witness>,
-    /// Observers elsewhere.
-    pub observers: Box<dyn Witness>,
+    /// What stands at the primary's site, in the file's order.
+    pub site: Vec<Arc<dyn Probe>>,
+    /// Robots elsewhere, in the file's order; up: it sees the primary alive.
+    pub observers: Vec<Arc<dyn Probe>>,
+    /// The primary's agent.
+    pub peer: Arc<dyn Peer>,
 }
 
 impl World {
@@ -56,6 +59,14 @@ impl World {
             internet.push(Arc::from(probe));
         }
         let couriers = courier::couriers(&config)?.into_iter().map(|(target, courier)| (target, Arc::from(courier)));
+        let sequence = Arc::new(Sequence::open(&config.state_dir));
+        let observers = config.witness.observers.iter();
+        let observers = observers.map(|at| Arc::new(peer::Observer::new(&config, at, Arc::clone(&sequence))) as _);
+        let observers: Vec<Arc<dyn Probe>> = observers.collect();
+        let peer: Arc<dyn Peer> = match &config.peer {
+            Some(at) => Arc::new(peer::Host::agent(&config, at, sequence)),
+            None => Arc::new(NotConfigured),
+        };
         Ok(Self {
             checks: probes,
             internet,
@@ -65,8 +76,9 @@ impl World {
             couriers: couriers.collect(),
             fence: Box::new(NotConfigured),
             gate: Box::new(NotConfigured),
-            site: Box::new(NotConfigured),
-            observers: Box::new(NotConfigured),
+            site: Vec::new(),
+            observers,
+            peer,
             config,
         })
     }

@@ -3,6 +3,7 @@
 //! Nothing here knows how a takeover is carried out. Start with [`verdict`]: the table is there; [`tally`] and
 //! [`quorum`] make its inputs.
 
+pub mod beats;
 pub mod quorum;
 pub mod stall;
 pub mod tally;
@@ -12,5 +13,5 @@ pub mod votes;
 pub use quorum::{Quorum, Targets};
 pub use stall::{StallGuard, WallClock};
 pub use tally::{CheckSettings, Tally, View};
-pub use verdict::{Inputs, Judgement, May, judge};
+pub use verdict::{AgentSays, Inputs, Judgement, May, judge};
 pub use votes::{VoteCount, Votes};

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use crate::units::{Now, ProbeAnswer, ProbeResult};
+use crate::units::{Now, ProbeAnswer, ProbeResult, Sighting};
 
 use super::tally::Last;
 
@@ -45,6 +45,17 @@ pub enum TargetView {
     Up,
     /// It did not.
     Down,
+}
+
+impl TargetView {
+    /// The name used in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "no-view",
+            Self::Up => "up",
+            Self::Down => "down",
+        }
+    }
 }
 
 /// An answer counts for so many periods.
@@ -89,6 +100,23 @@ impl Targets {
             Some(at) if target.up && now.since(at) <= self.fresh_for => TargetView::Up,
             Some(_) => TargetView::Down,
         })
+    }
+
+    /// What they say together where one answer is enough: a witness, or observers.
+    pub fn sighting(&self, now: Now) -> Sighting {
+        if self.targets.is_empty() {
+            return Sighting::NotConfigured;
+        }
+        match self.level(now) {
+            Quorum::Ok => Sighting::Alive,
+            Quorum::NotYet => Sighting::NoView,
+            Quorum::TooFew => Sighting::Silent,
+        }
+    }
+
+    /// Whether every target has answered a question asked at `since` or later.
+    pub fn all_answered_since(&self, since: Duration) -> bool {
+        self.targets.iter().all(|target| target.asked_at.is_some_and(|asked| asked >= since))
     }
 
     /// The level of answers to questions asked at `since` or later.

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use crate::units::Verdict;
 use crate::units::policy::{DownWhen, HalfDead, SiteCut};
+use crate::units::{Sighting, Verdict};
 
 use super::quorum::Quorum;
 use super::votes::Votes;
-use crate::units::Sighting;
 
 /// Everything that a verdict is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +21,26 @@ pub struct Inputs {
     pub site: Sighting,
     /// Observers elsewhere.
     pub observers: Sighting,
+    /// The primary's own agent.
+    pub agent: AgentSays,
     /// `monitor.down_when`.
     pub down_when: DownWhen,
     /// `monitor.half_dead`.
     pub half_dead: HalfDead,
     /// `monitor.site_cut`.
     pub site_cut: SiteCut,
+}
+
+/// What the primary's own agent says of its PBX, when it was heard just now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AgentSays {
+    /// Nothing: there is none, it was not heard, or it does not know.
+    #[default]
+    Nothing,
+    /// A SIP request from its own host was answered.
+    Serves,
+    /// It should run, and does not: it failed.
+    Failed,
 }
 
 /// May the robot act on a verdict?
@@ -85,11 +98,18 @@ pub fn judge(inputs: &Inputs) -> Judgement {
 }
 
 fn all_down(inputs: &Inputs) -> Judgement {
+    let path_cut = |because| Judgement { verdict: Verdict::PathCut, may: May::Not, because };
+    // Where somebody chose that any check decides, a PBX that serves beside a dead web server is down to him.
+    let deciding = matches!(inputs.votes, Votes::AllDown | Votes::SomeDown { deciding: true });
     match (inputs.observers, inputs.site) {
-        (Sighting::Alive, _) => Judgement {
-            verdict: Verdict::PathCut,
+        (Sighting::Alive, _) => path_cut("we do not reach it, but an observer sees it alive: a veto"),
+        _ if inputs.agent == AgentSays::Serves && deciding => path_cut(
+            "our checks fail, but its own agent reaches us and says that its PBX serves: is our address banned there?",
+        ),
+        (_, Sighting::NoView) => Judgement {
+            verdict: Verdict::Unsure,
             may: May::Not,
-            because: "we do not reach it, but an observer sees it alive: a veto",
+            because: "the witness at the primary's site has not been asked yet",
         },
         (_, Sighting::Silent) => Judgement {
             verdict: Verdict::SiteCut,
@@ -99,7 +119,7 @@ fn all_down(inputs: &Inputs) -> Judgement {
             },
             because: "the votes are down, and the primary's whole site is silent",
         },
-        (_, Sighting::NotConfigured | Sighting::Alive | Sighting::NoView) => Judgement {
+        (_, Sighting::NotConfigured | Sighting::Alive) => Judgement {
             verdict: Verdict::PrimaryDead,
             may: May::Act,
             because: "the votes are down, and nothing says that it lives",
@@ -117,6 +137,7 @@ mod tests {
         votes: Votes::AllUp,
         site: Sighting::NotConfigured,
         observers: Sighting::NotConfigured,
+        agent: AgentSays::Nothing,
         down_when: DownWhen::All,
         half_dead: HalfDead::TakeoverAfter(Duration::from_secs(120)),
         site_cut: SiteCut::Takeover,
@@ -143,6 +164,10 @@ mod tests {
             (Inputs { votes: Votes::SomeDown { deciding: false }, ..WELL }, Verdict::HalfDead, May::Not),
             (Inputs { down_when: DownWhen::Any, ..half }, Verdict::PrimaryDead, May::Act),
             (Inputs { observers: Sighting::Alive, ..dead }, Verdict::PathCut, May::Not),
+            (Inputs { agent: AgentSays::Serves, ..dead }, Verdict::PathCut, May::Not),
+            (Inputs { agent: AgentSays::Failed, ..dead }, Verdict::PrimaryDead, May::Act),
+            (Inputs { observers: Sighting::NoView, ..dead }, Verdict::PrimaryDead, May::Act),
+            (Inputs { site: Sighting::NoView, ..dead }, Verdict::Unsure, May::Not),
             (Inputs { site: Sighting::Silent, ..dead }, Verdict::SiteCut, May::Act),
             (Inputs { site: Sighting::Silent, site_cut: SiteCut::Wait, ..dead }, Verdict::SiteCut, May::Not),
             (Inputs { site: Sighting::Alive, ..dead }, Verdict::PrimaryDead, May::Act),

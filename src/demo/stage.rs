@@ -219,12 +219,12 @@ impl Stage {
 
     /// What the robot thinks of the primary.
     pub fn verdict(&self) -> Option<Verdict> {
-        self.watch.pair.as_ref().map(|pair| pair.verdict)
+        self.watch.pair.as_ref().and_then(|pair| pair.verdict)
     }
 
     /// Whether the robot would take over.
     pub fn is_armed(&self) -> bool {
-        self.watch.pair.as_ref().is_some_and(|pair| pair.armed.ok)
+        self.watch.pair.as_ref().is_some_and(|pair| pair.armed.as_ref().is_some_and(|armed| armed.ok))
     }
 
     /// Whether every phone is registered there.

@@ -85,10 +85,10 @@ impl Watch {
             let at = check.last.as_ref().map(|last| last.at);
             lines.push(Said { at, mood, what: format!("check {} is {}: {seen}", check.name, check.verdict) });
         }
-        if self.verdict != Some(pair.verdict) {
-            self.verdict = Some(pair.verdict);
-            let mood = if pair.verdict == Verdict::PrimaryUp { Mood::Good } else { Mood::Plain };
-            let what = format!("verdict {}: {}", pair.verdict, pair.verdict_because);
+        if let Some(verdict) = pair.verdict.filter(|verdict| self.verdict != Some(*verdict)) {
+            self.verdict = Some(verdict);
+            let mood = if verdict == Verdict::PrimaryUp { Mood::Good } else { Mood::Plain };
+            let what = format!("verdict {verdict}: {}", pair.verdict_because.as_deref().unwrap_or_default());
             lines.push(Said { at: None, mood, what });
         }
         lines

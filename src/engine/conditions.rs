@@ -1,5 +1,6 @@
 //! What the triggers and guards of the state table mean. It only looks.
 
+use crate::decision::AgentSays;
 use crate::takeover::Run;
 use crate::units::{EpochSeen, EventName, PlanKind, Step, StepState, Verdict};
 
@@ -16,7 +17,7 @@ impl Engine {
             Trigger::PrimaryUp => verdict == Verdict::PrimaryUp,
             Trigger::EvidenceVoid => matches!(verdict, Verdict::Unsure | Verdict::WeAreCutOff),
             Trigger::PrimaryTroubled => !matches!(verdict, Verdict::PrimaryUp | Verdict::Unsure | Verdict::WeAreCutOff),
-            Trigger::HoldDownOver => self.hold_down_until.is_some_and(|until| self.now.boot >= until),
+            Trigger::HoldDownOver => self.hold_down_over(),
             Trigger::EpochOurs => self.may_go_on(&standing),
             Trigger::EpochOther => matches!(standing, Standing::Peer { newer: true } | Standing::Stranger(_)),
             Trigger::EpochUnreadable => self.epoch_failures >= UNREADABLE_READS,
@@ -27,6 +28,14 @@ impl Engine {
             Trigger::GiveUpOver => self.give_up_over(),
             _ => false,
         }
+    }
+
+    /// Whether what is believed has been believed for long enough.
+    fn hold_down_over(&self) -> bool {
+        let Some(until) = self.hold_down_until else { return false };
+        // The agent's word that the PBX has failed may come in the midst of it.
+        let stood = self.allowed_since.is_some_and(|since| self.now.since(since) >= self.hold_down());
+        self.now.boot >= until || (stood && self.agent_says() == AgentSays::Failed && self.may_act())
     }
 
     /// Whether the record bears our claim, or, where no claim was written, nothing newer stands there.
@@ -82,12 +91,8 @@ impl Engine {
             Guard::NothingClaimed => {
                 kind == Some(PlanKind::Takeover) && !self.claim_stands() && self.memory.claim.is_none()
             }
-            Guard::BeforeClaimUnasked => {
-                kind == Some(PlanKind::Takeover)
-                    && !self.claim_stands()
-                    && !self.may_stand_unread()
-                    && run.is_some_and(|r| r.intent().asked.is_none())
-            }
+            Guard::BeforeClaimUnasked => self.before_claim_unasked(),
+            Guard::BeforeClaimForbidden => self.before_claim_unasked() && self.verdict_blocks().is_some(),
             Guard::AfterClaimUnsaid => {
                 kind == Some(PlanKind::Takeover) && self.claim_stands() && run.map(Run::id) != self.primary_back_said
             }
@@ -120,6 +125,11 @@ impl Engine {
                     && !run.is_some_and(|r| r.is_begun(Step::UnregisterTrunks))
             }
         }
+    }
+
+    fn before_claim_unasked(&self) -> bool {
+        let unasked = |run: &Run| run.kind() == PlanKind::Takeover && run.intent().asked.is_none();
+        self.run.as_ref().is_some_and(unasked) && !self.claim_stands() && !self.may_stand_unread()
     }
 
     /// Whether the plan's claim is settled: seen to stand, or passed over by a person.

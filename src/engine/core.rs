@@ -1,5 +1,6 @@
 //! The engine's loop: note the event, let the plan go on, walk the state table until no row fits.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ use crate::decision::{
 };
 use crate::takeover::{Intent, PlanRow, Run, rows};
 use crate::units::journal::JournalEntry;
-use crate::units::{CheckName, EpochRead, Now, PlanId, PlanKind, Sighting, State, Step, Verdict};
+use crate::units::{CheckName, EpochRead, Now, PlanId, PlanKind, State, Step, Verdict};
 
 use super::event::{Durability, Event, Output};
 use super::memory::Memory;
+use super::others::Agent;
 use super::settings::{EpochStoreKind, Settings};
 use super::standing::{Standing, stand};
 use super::table::{ROWS, Row, Trigger};
@@ -73,8 +75,11 @@ pub struct Engine {
     wall_clock: WallClock,
     pub(super) tallies: Vec<Tally>,
     pub(super) targets: Targets,
-    site: Sighting,
-    observers: Sighting,
+    /// What stands at the primary's site.
+    pub(super) site: Targets,
+    /// Robots elsewhere.
+    pub(super) observers: Targets,
+    pub(super) agent: Agent,
     pub(super) judgement: Judgement,
     pub(super) verdict_since: Duration,
     /// Since when the verdict has allowed a takeover, at once or after a time.
@@ -146,8 +151,9 @@ impl Engine {
             now,
             stall: StallGuard::new(now),
             wall_clock: WallClock::new(now),
-            site: Sighting::NotConfigured,
-            observers: Sighting::NotConfigured,
+            site: others(&settings, &settings.site, now),
+            observers: others(&settings, &settings.observers, now),
+            agent: Agent::default(),
             judgement: Judgement { verdict: Verdict::Unsure, may: May::Not, because: "the robot has just started" },
             verdict_since: now.boot,
             allowed_since: None,
@@ -242,6 +248,8 @@ impl Engine {
             })
             .collect();
         self.targets = targets(&settings, self.now);
+        self.site = others(&settings, &settings.site, self.now);
+        self.observers = others(&settings, &settings.observers, self.now);
         self.settings = Arc::new(settings);
     }
 
@@ -251,6 +259,9 @@ impl Engine {
         if let Gap::Stalled(gap) = self.stall.look(now) {
             self.reset_counts();
             self.targets.reset(now);
+            self.site.reset(now);
+            self.observers.reset(now);
+            self.agent.forget(now);
             self.note(
                 "stall",
                 format!("our own loop was stalled for {} s", gap.as_secs()),
@@ -274,7 +285,9 @@ impl Engine {
             Event::Tick => self.stall.tick(self.now),
             Event::Check { name, result, asked } => self.check_result(&name, result, asked),
             Event::Internet { target, result, asked } => self.targets.record(target, result, asked, self.now),
-            Event::Sighted { site, observers } => (self.site, self.observers) = (site, observers),
+            Event::Site { target, result, asked } => self.site.record(target, result, asked, self.now),
+            Event::Observer { target, result, asked } => self.observers.record(target, result, asked, self.now),
+            Event::Peer { reading, asked } => self.peer_was_asked(reading, asked),
             Event::Epoch(read) => self.epoch_was_read(read),
             Event::Swapped(advance) => self.epoch_was_restored(advance),
             Event::Conformance(result) => self.conformance = Some(result),
@@ -380,8 +393,9 @@ impl Engine {
             stalled: self.stall.stalled(now),
             internet,
             votes: self.votes().votes,
-            site: self.site,
-            observers: self.observers,
+            site: self.site.sighting(now),
+            observers: self.observers.sighting(now),
+            agent: self.agent_says(),
             down_when: self.settings.down_when,
             half_dead: self.settings.half_dead,
             site_cut: self.settings.site_cut,
@@ -401,7 +415,7 @@ impl Engine {
             if judgement.may != self.judgement.may {
                 // What is believed for so long before acting is that a takeover is allowed: not that something is
                 // wrong, and not anew when what was half dead dies.
-                self.hold_down_until = self.hold_down_until.map(|_| since + self.settings.hold_down);
+                self.hold_down_until = self.hold_down_until.map(|_| since + self.hold_down());
             }
         }
         self.judgement = judgement;
@@ -490,6 +504,11 @@ fn was_tested(memory: &Memory, check: &crate::decision::CheckSettings) -> bool {
 fn targets(settings: &Settings, now: Now) -> Targets {
     let internet = &settings.internet;
     Targets::new(internet.need, internet.period, internet.targets.iter().cloned(), now)
+}
+
+/// Witness or observers, of which one answer is enough.
+fn others(settings: &Settings, names: &[String], now: Now) -> Targets {
+    Targets::new(NonZeroU32::MIN, settings.others_period, names.iter().cloned(), now)
 }
 
 /// A configured duration as the wall clock counts it; the loader has bounded it.

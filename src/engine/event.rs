@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::units::journal::Batch;
 use crate::units::operator::{Reply, Request};
 use crate::units::{
-    Advance, CheckName, EpochRead, EpochRecord, EpochSeen, EventName, Mode, PlanId, PlanKind, ProbeResult, Side,
-    Sighting, Step, StepOutcome,
+    Advance, CheckName, EpochRead, EpochRecord, EpochSeen, EventName, Mode, PeerReading, PlanId, PlanKind, ProbeResult,
+    Side, Step, StepOutcome,
 };
 
 /// Everything that can happen to the engine.
@@ -32,12 +32,30 @@ pub enum Event {
         /// When it was asked.
         asked: Duration,
     },
-    /// What witness and observers say.
-    Sighted {
-        /// The witness at the primary's site.
-        site: Sighting,
-        /// Observers elsewhere.
-        observers: Sighting,
+    /// A place at the primary's site has a result: up means that it answers.
+    Site {
+        /// Its place in the configured list.
+        target: usize,
+        /// What came back.
+        result: ProbeResult,
+        /// When it was asked.
+        asked: Duration,
+    },
+    /// An observer has told its view: up means that it sees the primary alive.
+    Observer {
+        /// Its place in the configured list.
+        target: usize,
+        /// What came back.
+        result: ProbeResult,
+        /// When it was asked.
+        asked: Duration,
+    },
+    /// What came of asking the primary's agent.
+    Peer {
+        /// What it was.
+        reading: PeerReading,
+        /// When it was asked.
+        asked: Duration,
     },
     /// The epoch was read, on [`Ask::ReadEpoch`].
     Epoch(EpochRead),
@@ -105,7 +123,7 @@ pub enum Ask {
     },
     /// The plan is dropped: do not begin what was not begun.
     Forget(PlanId),
-    /// Run every check and Internet target now, besides their schedule; ask witness and observers too.
+    /// Run every check, Internet target, witness and observer now, besides their schedule.
     ProbeNow,
     /// Read the epoch; answer with [`Event::Epoch`].
     ReadEpoch,

@@ -81,6 +81,7 @@ impl Engine {
                 tally.last().map(|l| told(&l.result.answer)).unwrap_or_default(),
             ));
         }
+        lines.extend(self.others_text());
         lines.push(format!("epoch: {}", self.standing_text()));
         for reason in &self.armed {
             lines.push(format!("not armed: {reason}"));
@@ -124,7 +125,7 @@ impl Engine {
     }
 }
 
-fn told(answer: &ProbeAnswer) -> String {
+pub(super) fn told(answer: &ProbeAnswer) -> String {
     match answer {
         ProbeAnswer::Up { seen, warning: None } => format!(", last: {seen}"),
         ProbeAnswer::Up { seen, warning: Some(warning) } => format!(", last: {seen}, but {warning}"),

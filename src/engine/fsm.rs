@@ -96,6 +96,7 @@ impl Guard {
             Self::MayNotAct => "may not act",
             Self::NothingClaimed => "nothing claimed",
             Self::BeforeClaimUnasked => "before claim, not asked",
+            Self::BeforeClaimForbidden => "before claim, not asked, not allowed",
             Self::AfterClaimUnsaid => "after claim, once",
             Self::Claimed => "claimed",
             Self::WaitsForClaimAndWithout => "claim waits, --without-claim",

@@ -27,7 +27,6 @@ pub const IGNORED: &[Ignored] = &[
     ignored(&[Standby], &[T::PrimaryUp], "all is well"),
     ignored(&[Standby], &[T::EvidenceVoid], "nothing is believed, so nothing is done"),
     ignored(&[Suspect], &[T::PrimaryTroubled], "that is why we are here; the hold-down runs"),
-    ignored(&[TakingOver], &[T::PrimaryTroubled], "that is why the plan runs"),
     ignored(&[Active], &[T::EvidenceVoid], "we serve; what we cannot see of the primary changes nothing"),
     ignored(
         &[FailingBack, Halted],

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::decision::{May, Quorum, View, Votes};
-use crate::units::{ProbeAnswer, StepOutcome, Verdict};
+use crate::units::{Condition, ProbeAnswer, StepOutcome, Verdict};
 
 use super::core::Engine;
 use super::settings::{EpochStoreKind, PrimaryStart};
@@ -25,9 +25,18 @@ impl Engine {
                 return Some(StepOutcome::failed(format!("{} answers again: {seen}", tally.settings().name)));
             }
         }
+        if let Some(pbx) = self.heard_since(since).and_then(|heard| heard.beat.pbx.as_ref())
+            && pbx.condition == Condition::Serves
+            && self.judgement.verdict == Verdict::PathCut
+        {
+            return Some(StepOutcome::failed("its own agent says that its PBX serves"));
+        }
+        // Observers that do not answer in time have no view.
+        let late = self.now.since(since) > self.settings.confirm_within;
+        let heard_all = self.observers.all_answered_since(since) || late;
         match self.targets.level_since(since) {
             Quorum::TooFew => return Some(StepOutcome::failed("too few Internet targets answer now")),
-            Quorum::Ok if down.iter().all(|t| t.answer_since(since).is_some()) => {
+            Quorum::Ok if heard_all && down.iter().all(|t| t.answer_since(since).is_some()) => {
                 return Some(match self.judgement.may {
                     May::Not => StepOutcome::failed(format!("the verdict is {}", self.judgement.verdict)),
                     May::Act | May::ActAfter(_) => StepOutcome::done(format!(
@@ -38,7 +47,6 @@ impl Engine {
             }
             Quorum::Ok | Quorum::NotYet => {}
         }
-        let late = self.now.since(since) > self.settings.confirm_within;
         late.then(|| StepOutcome::failed("no fresh answers came in time"))
     }
 
@@ -66,6 +74,12 @@ impl Engine {
         }
         if self.votes().votes == Votes::AllUp {
             return Ok(self.votes_text());
+        }
+        if self.agent_starts() {
+            return Ok(format!(
+                "the agent of {} starts its PBX as soon as the service is handed over",
+                self.settings.peer
+            ));
         }
         match self.settings.primary_start {
             PrimaryStart::ByCommand => Ok("failback.start_primary will start the primary".to_owned()),

@@ -46,6 +46,12 @@ pub struct Memory {
     /// The plan that runs, or the last one.
     #[serde(default)]
     pub plan: Option<PlanId>,
+    /// Phones that were registered at the primary when it was last well.
+    #[serde(default)]
+    pub expected_registrations: Option<u32>,
+    /// Until when the primary has announced that its PBX is stopped.
+    #[serde(default)]
+    pub planned_stop_until: Option<Timestamp>,
     /// Alarms that repeat until acknowledged, by event name.
     #[serde(default)]
     pub alarms: BTreeMap<String, Alarm>,
@@ -103,6 +109,8 @@ impl Memory {
             hold_off_until: None,
             tested: BTreeMap::new(),
             plan: None,
+            expected_registrations: None,
+            planned_stop_until: None,
             alarms: BTreeMap::new(),
         }
     }

@@ -13,6 +13,7 @@ pub mod ignored;
 mod judging;
 pub mod memory;
 mod operator;
+mod others;
 mod readiness;
 pub mod settings;
 mod snapshot;
@@ -24,7 +25,7 @@ mod transitions;
 pub use core::{Engine, Recovered};
 pub use event::{Ask, Channels, Durability, Event, Happening, Order, Output, StepReport};
 pub use memory::Memory;
-pub use settings::{Automatic, EpochStoreKind, InternetSettings, PrimaryStart, Settings};
+pub use settings::{AgentAsked, Automatic, EpochStoreKind, InternetSettings, PrimaryStart, Settings};
 
 #[cfg(test)]
 mod tests;

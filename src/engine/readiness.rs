@@ -32,7 +32,8 @@ impl Engine {
         self.verdict_blocks().into_iter().chain(self.armed.iter().cloned()).collect()
     }
 
-    fn verdict_blocks(&self) -> Option<String> {
+    /// Why the verdict forbids a takeover now, if it does.
+    pub(super) fn verdict_blocks(&self) -> Option<String> {
         let stood = self.allowed_since.map_or(Duration::ZERO, |since| self.now.since(since));
         match self.judgement.may {
             May::Act => None,
@@ -62,6 +63,13 @@ impl Engine {
         let mut add = |what: String, passing| found.push(Obstacle { what, passing });
         if let Some(until) = self.memory.paused_until.filter(|_| self.paused()) {
             add(format!("paused by a person until {until}; `pbx-failover unpause` ends it"), false);
+        }
+        if let Some(until) = self.planned_stop() {
+            let node = &self.settings.peer;
+            add(
+                format!("{node} announced a stop of its PBX until {until}; `pbx-failover unpause` there ends it"),
+                false,
+            );
         }
         if self.settings.automatic == Automatic::Off {
             add("takeover.automatic is off: the robot alerts only".to_owned(), false);

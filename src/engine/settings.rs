@@ -1,5 +1,6 @@
 //! What the engine needs of the configuration.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -19,6 +20,14 @@ pub struct Settings {
     pub checks: Vec<CheckSettings>,
     /// `internet`.
     pub internet: InternetSettings,
+    /// `witness.primary_site`, by name.
+    pub site: Vec<String>,
+    /// `witness.observers`, by URL.
+    pub observers: Vec<String>,
+    /// Whether the primary has an agent that is asked.
+    pub agent: AgentAsked,
+    /// The longest time from one answer of site, observers and agent to the next.
+    pub others_period: Duration,
     /// `monitor.down_when`.
     pub down_when: DownWhen,
     /// `monitor.half_dead`.
@@ -60,6 +69,15 @@ pub struct InternetSettings {
     pub targets: Vec<String>,
     /// The longest time from one answer to the next.
     pub period: Duration,
+}
+
+/// Is there an agent on the primary that is asked?
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentAsked {
+    /// `peer` is not configured.
+    No,
+    /// It is; the digest of each section of our settings that must be the same there.
+    Yes(BTreeMap<String, String>),
 }
 
 /// Does the robot act by itself?

@@ -2,11 +2,11 @@
 
 use crate::decision::quorum::TargetView;
 use crate::decision::tally::Last;
-use crate::decision::{Quorum, votes};
+use crate::decision::{Quorum, Targets, votes};
 use crate::takeover::Run;
 use crate::units::epoch::EpochSeen;
 use crate::units::snapshot::{
-    Alarm, Armed, Check, Count, Epoch, Internet, LastResult, Pair, Pbx, Plan, PlanStep, Target,
+    Alarm, Armed, Check, Count, Epoch, Internet, LastResult, Pair, Pbx, Plan, PlanStep, Target, Witness,
 };
 use crate::units::{ProbeAnswer, StepState};
 
@@ -25,26 +25,22 @@ impl Engine {
             role: "backup".to_owned(),
             state: self.memory.state,
             state_since: self.memory.state_since,
-            verdict: self.judgement.verdict,
-            verdict_because: self.judgement.because.to_owned(),
+            verdict: Some(self.judgement.verdict),
+            verdict_because: Some(self.judgement.because.to_owned()),
             degraded: self.run.as_ref().or(self.last_run.as_ref().map(|(run, _)| run)).is_some_and(Run::is_degraded)
                 && self.serves(),
-            armed: Armed { ok: self.armed.is_empty(), because: self.armed.clone() },
+            armed: Some(Armed { ok: self.armed.is_empty(), because: self.armed.clone() }),
             stands_against: self.stands_against(),
             paused_until: self.memory.paused_until,
             hold_down_until: hold_down_left.and_then(|left| self.now.wall.checked_add(super::core::signed(left)).ok()),
-            epoch: self.epoch_snapshot(),
+            duty: None,
+            epoch: Some(self.epoch_snapshot()),
             checks: self.checks_snapshot(),
-            internet: self.internet_snapshot(),
+            internet: Some(self.internet_snapshot()),
+            witness: self.witness_snapshot(),
+            peer: self.peer_snapshot(),
             plan: plan.map(|(run, ended)| self.plan_snapshot(run, ended)),
-            pbx: Pbx {
-                driver: String::new(),
-                serving: None,
-                registrations: None,
-                calls: None,
-                trunks: Vec::new(),
-                error: None,
-            },
+            pbx: Some(Pbx { expected_registrations: self.memory.expected_registrations, ..Pbx::default() }),
             dns: Vec::new(),
             alarms: self
                 .memory
@@ -96,21 +92,25 @@ impl Engine {
     }
 
     fn internet_snapshot(&self) -> Internet {
-        let targets = self.targets.each(self.now).map(|(name, view, last)| Target {
-            name: name.to_owned(),
-            verdict: match view {
-                TargetView::None => "no-view",
-                TargetView::Up => "up",
-                TargetView::Down => "down",
-            }
-            .to_owned(),
-            last: last.map(last_result),
-        });
         Internet {
             need: self.targets.need(),
             ok: self.targets.level(self.now) == Quorum::Ok,
-            targets: targets.collect(),
+            targets: self.each_of(&self.targets),
         }
+    }
+
+    fn witness_snapshot(&self) -> Option<Witness> {
+        let (primary_site, observers) = (self.each_of(&self.site), self.each_of(&self.observers));
+        (!primary_site.is_empty() || !observers.is_empty()).then_some(Witness { primary_site, observers })
+    }
+
+    fn each_of(&self, targets: &Targets) -> Vec<Target> {
+        let target = |(name, view, last): (&str, TargetView, Option<&Last>)| Target {
+            name: name.to_owned(),
+            verdict: view.name().to_owned(),
+            last: last.map(last_result),
+        };
+        targets.each(self.now).map(target).collect()
     }
 
     fn plan_snapshot(&self, run: &Run, ended: Option<String>) -> Plan {

@@ -163,6 +163,9 @@ pub enum Guard {
     /// No claim of the plan was seen to stand, and no person asked for it: nothing has changed yet that would not be
     /// handed back (row 3).
     BeforeClaimUnasked,
+    /// As [`Guard::BeforeClaimUnasked`], and the verdict forbids a takeover by now: while the claim waited for its
+    /// master, somebody saw the primary alive, or what decides came back.
+    BeforeClaimForbidden,
     /// The claim stands: it cannot be recalled. Said once.
     AfterClaimUnsaid,
     /// The claim was begun.
@@ -308,6 +311,7 @@ pub const ROWS: &[Row] = &[
     row(34, TakingOver, AskedTakeover, Guard::WaitsForClaimAndWithout, TakingOver, &[PassClaim], "a person said to go on without a claim"),
     row(35, TakingOver, AskedFailback, Guard::Claimed, FailingBack, &[Open(Failback)], "a person asked"),
     row(36, TakingOver, EpochLow, Guard::ClaimWrittenAndIdle, TakingOver, &[RestoreEpoch, Alarm(EpochTrouble)], "the zone was restored from an old copy: our turn is put back"),
+    row(37, TakingOver, PrimaryTroubled, Guard::BeforeClaimForbidden, Suspect, &[DropPlan, StartHoldDown], "the verdict allows it no more and nothing has changed yet"),
     // Active
     row(39, Active, EpochOurs, Guard::WaitsForEpoch, Active, &[Resume], "the claim stood before the restart and stands still"),
     row(40, Active, EpochOther, Guard::Always, FailingBack, &[Open(Retreat), Alarm(EpochTrouble)], "somebody else holds the service"),

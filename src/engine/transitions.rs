@@ -76,7 +76,7 @@ impl Engine {
         match action {
             Action::StartHoldDown => {
                 let again = row.from != State::Standby;
-                let hold = self.settings.hold_down;
+                let hold = self.hold_down();
                 let hold = match self.judgement.may {
                     // What is waited for may end before a whole hold-down.
                     May::ActAfter(wait) if row.guard == Guard::MayNotAct => {

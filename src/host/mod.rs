@@ -1,11 +1,13 @@
-//! What this machine offers to adapters: secrets, commands, trust roots, clocks.
+//! What this machine offers to adapters: secrets, commands, trust roots, clocks, the sequence of our beats.
 //!
 //! A line below the adapters, so that none of them has to import a sibling.
 
 pub mod clock;
 pub mod command;
 pub mod guarded;
+pub mod pinned;
 pub mod reach;
 pub mod secret;
+pub mod sequence;
 pub mod tls;
 pub mod tolerant;

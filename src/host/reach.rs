@@ -70,7 +70,7 @@ pub fn fault(error: &io::Error, target: SocketAddr) -> Fault {
 const FIREWALL: &str = "a rule of this host (firewall, routing, sandbox) forbids the question";
 
 /// "Connection refused (os error 111)" as a phrase: the number helps nobody.
-fn phrase(error: &io::Error) -> String {
+pub fn phrase(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut letters = text.chars();

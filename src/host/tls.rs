@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+use crate::config::CertificateFiles;
 
 /// Makes aws-lc-rs the process's provider; may be called more than once.
 pub fn install_provider() {
@@ -72,4 +74,26 @@ fn checking(roots: Arc<RootCertStore>) -> Result<ClientConfig, String> {
         .with_safe_default_protocol_versions()
         .map_err(|e| format!("TLS cannot be set up: {e}"))?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+/// A server that shows the certificate in `files`; `key` is where they stand in the configuration.
+///
+/// # Errors
+/// One line that names the file and what to do.
+pub fn server(key: &str, files: &CertificateFiles) -> Result<Arc<ServerConfig>, String> {
+    let unread = |what: &str, path: &Path, why: pem::Error| {
+        format!("{key}.{what}: {}: {why}; give a file with PEM that the robot may read", path.display())
+    };
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(&files.certificate)
+        .and_then(Iterator::collect)
+        .map_err(|e| unread("certificate", &files.certificate, e))?;
+    let private = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| unread("key", &files.key, e))?;
+    let config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, private))
+        .map_err(|e| {
+            let (certificate, private) = (files.certificate.display(), files.key.display());
+            format!("{key}: {certificate} and {private} do not serve: {e}; give a certificate and its own key")
+        })?;
+    Ok(Arc::new(config))
 }

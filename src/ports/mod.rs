@@ -9,8 +9,8 @@ use std::pin::Pin;
 use crate::units::finding::Finding;
 use crate::units::names::{Redirect, Redirected};
 use crate::units::{
-    Advance, Delivery, DeliveryOutcome, EpochRead, EpochRecord, EpochSeen, Mode, PbxStatus, ProbeResult, Sighting,
-    StepOutcome,
+    Advance, Beat, Delivery, DeliveryOutcome, EpochRead, EpochRecord, EpochSeen, Mode, PbxStatus, PeerReading, PlanId,
+    ProbeResult, StepOutcome, StopOrder,
 };
 
 /// A boxed future, so that ports are usable as trait objects.
@@ -105,10 +105,17 @@ pub trait Fence: Send + Sync {
     fn fence(&self, mode: Mode) -> Answer<'_, StepOutcome>;
 }
 
-/// A witness beside the primary, or an observer elsewhere.
-pub trait Witness: Send + Sync {
-    /// Asks once more, now.
-    fn sighting(&self) -> Answer<'_, Sighting>;
+/// Another host of ours, over an authenticated way.
+pub trait Peer: Send + Sync {
+    /// Tells it `ours` and hears what it tells; only what was told now, by the right host, is [`PeerReading::Heard`].
+    /// Sequence and nonce of `ours` are set on the way.
+    fn exchange<'a>(&'a self, ours: &'a Beat) -> Answer<'a, PeerReading>;
+
+    /// Asks the primary's agent to drain and stop its PBX. Done: its agent says that it is stopped. May be repeated.
+    fn stop<'a>(&'a self, order: &'a StopOrder) -> Answer<'a, StepOutcome>;
+
+    /// Takes such a stop back.
+    fn resume(&self, plan: PlanId) -> Answer<'_, StepOutcome>;
 }
 
 /// The gate before the working directory is loaded.
@@ -127,9 +134,17 @@ impl Fence for NotConfigured {
     }
 }
 
-impl Witness for NotConfigured {
-    fn sighting(&self) -> Answer<'_, Sighting> {
-        Box::pin(async { Sighting::NotConfigured })
+impl Peer for NotConfigured {
+    fn exchange<'a>(&'a self, _ours: &'a Beat) -> Answer<'a, PeerReading> {
+        Box::pin(async { PeerReading::Silent("not configured".to_owned()) })
+    }
+
+    fn stop<'a>(&'a self, _order: &'a StopOrder) -> Answer<'a, StepOutcome> {
+        Box::pin(async { StepOutcome::failed("the primary has no agent that could be asked (see peer)") })
+    }
+
+    fn resume(&self, _plan: PlanId) -> Answer<'_, StepOutcome> {
+        Box::pin(async { StepOutcome::done("not configured") })
     }
 }
 

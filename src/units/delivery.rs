@@ -35,6 +35,12 @@ pub enum EventName {
     BothMayServe,
     /// The epoch is not as this node remembers it, or names another.
     EpochTrouble,
+    /// The primary's agent stopped its PBX, or took its trunks away.
+    SteppedDown,
+    /// The primary's PBX may serve again.
+    ServesAgain,
+    /// What the other host tells is not as it should be.
+    PeerTrouble,
     /// A rehearsal.
     Drill,
     /// Somebody asked for a test message.
@@ -43,7 +49,7 @@ pub enum EventName {
 
 impl EventName {
     /// Every event.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Takeover,
         Self::Failback,
         Self::PrimaryDown,
@@ -57,6 +63,9 @@ impl EventName {
         Self::Halted,
         Self::BothMayServe,
         Self::EpochTrouble,
+        Self::SteppedDown,
+        Self::ServesAgain,
+        Self::PeerTrouble,
         Self::Drill,
         Self::Test,
     ];
@@ -77,6 +86,9 @@ impl EventName {
             Self::Halted => "halted",
             Self::BothMayServe => "both-may-serve",
             Self::EpochTrouble => "epoch-trouble",
+            Self::SteppedDown => "stepped-down",
+            Self::ServesAgain => "serves-again",
+            Self::PeerTrouble => "peer-trouble",
             Self::Drill => "drill",
             Self::Test => "test",
         }

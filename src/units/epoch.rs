@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{NodeName, PlanId};
 
 /// Who holds the service, since when, by which plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EpochRecord {
     /// The turn; the first claim ever writes 1.
     pub number: u64,

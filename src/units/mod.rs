@@ -3,6 +3,7 @@
 //! Nothing here decides, waits, reads a clock or touches the world. Read `verdict` and `plan` next, then
 //! [`crate::decision`] and [`crate::takeover`].
 
+pub mod beat;
 pub mod delivery;
 pub mod epoch;
 pub mod finding;
@@ -19,6 +20,7 @@ pub mod time;
 pub mod verdict;
 pub mod wording;
 
+pub use beat::{Beat, Condition, Duty, Heard, PeerReading, Sees, StopOrder};
 pub use delivery::{Delivery, DeliveryOutcome, EventName, Target};
 pub use epoch::{Advance, EpochRead, EpochRecord, EpochSeen};
 pub use node::{NodeName, Side};

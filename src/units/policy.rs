@@ -28,3 +28,25 @@ pub enum SiteCut {
     /// Waiting for a person.
     Wait,
 }
+
+/// What the primary's PBX does when the epoch names another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StepDown {
+    /// It stops.
+    Stop,
+    /// It gives its trunks up, and serves its own phones.
+    UnregisterTrunks,
+    /// It goes on; people are told.
+    Alert,
+}
+
+/// What the primary's PBX does once the epoch could not be read for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unreadable {
+    /// It goes on.
+    Keep,
+    /// It gives its trunks up, and serves its own phones.
+    UnregisterTrunks,
+    /// It stops.
+    Stop,
+}

@@ -74,7 +74,7 @@ pub struct ProbeResult {
     pub latency: Duration,
 }
 
-/// What the rest of the world says about the primary, when somebody is configured to say it.
+/// What others say about the primary or its site, when somebody is configured to say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Sighting {
     /// Nobody is configured to say.

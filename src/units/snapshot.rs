@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::names::RecordView;
-use super::{NodeName, PlanId, PlanKind, State, Step, StepState, TrunkKind, TrunkState, Verdict};
+use super::{Beat, Duty, NodeName, PlanId, PlanKind, State, Step, StepState, TrunkKind, TrunkState, Verdict};
 
 /// The answer to `GET /v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,20 +24,23 @@ pub struct Pair {
     pub name: String,
     /// This node.
     pub node: NodeName,
-    /// `backup` or `primary`.
+    /// `backup`, `primary` or `observer`.
     pub role: String,
     /// Where the robot stands.
     pub state: State,
     /// Since when.
     pub state_since: Timestamp,
-    /// What we believe about the primary.
-    pub verdict: Verdict,
+    /// What we believe about the primary; absent on the primary itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
     /// Why, in one sentence.
-    pub verdict_because: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict_because: Option<String>,
     /// The primary's own state serves, but a background step did not succeed.
     pub degraded: bool,
-    /// Could a takeover happen now?
-    pub armed: Armed,
+    /// Could a takeover happen now? Only the backup takes over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub armed: Option<Armed>,
     /// Why no takeover would follow even if the present verdict lasts; empty: it would.
     #[serde(default)]
     pub stands_against: Vec<String>,
@@ -47,18 +50,32 @@ pub struct Pair {
     /// Until when the hold-down runs, in Suspect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold_down_until: Option<Timestamp>,
-    /// Who holds the service.
-    pub epoch: Epoch,
+    /// On the primary: what its PBX may do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duty: Option<DutyStatus>,
+    /// Who holds the service; absent on an observer, which does not ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<Epoch>,
     /// The checks of the primary.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<Check>,
     /// Is the rest of the world there?
-    pub internet: Internet,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub internet: Option<Internet>,
+    /// Who else sees the primary, or its site.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness: Option<Witness>,
+    /// The other host, as it tells of itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<PeerStatus>,
     /// The plan that runs, or the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
-    /// The PBX on this node.
-    pub pbx: Pbx,
+    /// The PBX on this node; absent on an observer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pbx: Option<Pbx>,
     /// The records that move.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<RecordView>,
     /// Alarms that repeat until `ack`.
     pub alarms: Vec<Alarm>,
@@ -169,6 +186,61 @@ pub struct Target {
     pub last: Option<LastResult>,
 }
 
+/// Who else sees the primary, or its site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Witness {
+    /// What stands at the primary's site.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub primary_site: Vec<Target>,
+    /// Robots elsewhere; `up`: it sees the primary alive.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observers: Vec<Target>,
+}
+
+/// The other host, as it tells of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// `heard`, `silent`, `refused`, or `not-asked` yet.
+    pub contact: String,
+    /// Why not, where it is not `heard`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What it told last, also when that was long ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beat: Option<Beat>,
+    /// When that was, by our clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// Its clock minus ours, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift_ms: Option<i64>,
+    /// What is not as it should be, each in one line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<String>,
+}
+
+/// What the primary's PBX may do, by its agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DutyStatus {
+    /// Which.
+    pub duty: Duty,
+    /// Why, in one line.
+    pub because: String,
+    /// Whether the PBX does so.
+    pub done: bool,
+    /// Why it does not yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Since when the PBX is kept from serving, to be started again once it may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_back_since: Option<Timestamp>,
+    /// Until when a person has announced that the PBX is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned_stop_until: Option<Timestamp>,
+    /// For how long the epoch could not be read, seconds.
+    pub epoch_unread_s: u64,
+}
+
 /// A plan and its steps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -211,7 +283,7 @@ pub struct PlanStep {
 }
 
 /// The PBX on this node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Pbx {
     /// The driver's name.
     pub driver: String,
@@ -221,6 +293,9 @@ pub struct Pbx {
     /// Registered phones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registrations: Option<u32>,
+    /// Phones that were registered at the primary when it was last well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_registrations: Option<u32>,
     /// Calls that are up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calls: Option<u32>,

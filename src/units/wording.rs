@@ -236,6 +236,24 @@ fn tell(event: EventName, about: &About) -> Told {
                  serves. Silence this with `pbx-failover ack`"
             ),
         ),
+        EventName::SteppedDown => (
+            format!("{node} has stepped down: its PBX does not serve as before"),
+            format!("{node} follows the epoch record; phones are served by whoever holds it, {backup} as a rule"),
+            format!(
+                "`pbx-failover status` on {node} and on {backup} shows who serves. {node} starts its PBX by itself once \
+                 the service is given back: run `pbx-failover failback` on {backup}"
+            ),
+        ),
+        EventName::ServesAgain => (
+            format!("{node} may serve phones again"),
+            format!("its agent starts the PBX on {node} if it had stopped it"),
+            format!("see that the phones are back: `pbx-failover status` on {node}"),
+        ),
+        EventName::PeerTrouble => (
+            format!("{node} and the other host do not agree"),
+            "a takeover works all the same, but one of its safeguards may not".to_owned(),
+            format!("mend what the reason names; `pbx-failover status` on {node} shows both hosts"),
+        ),
         EventName::Drill => (
             format!("{node} rehearses a takeover of {primary}"),
             "this is a rehearsal: no phone, no record and no trunk is moved".to_owned(),

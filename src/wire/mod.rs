@@ -3,3 +3,4 @@
 //! Adapters and control read through it. What a value means to us is decided by whoever asks.
 
 pub mod asterisk_conf;
+pub mod sealed;

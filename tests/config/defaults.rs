@@ -25,6 +25,9 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("internet", "{}"),
     ("internet.need", "2"),
     ("internet.targets", r#"["tls://1.1.1.1:443","tls://8.8.8.8:443","tls://9.9.9.9:443"]"#),
+    ("witness", "{}"),
+    ("witness.primary_site", "[]"),
+    ("witness.observers", "[]"),
     ("takeover", "{}"),
     ("takeover.automatic", "true"),
     ("takeover.hold_down", r#""60s""#),
@@ -32,6 +35,22 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("takeover.hold_off", r#""2m""#),
     ("epoch", "{}"),
     ("epoch.store", r#""local""#),
+    ("fence", "{}"),
+    ("fence.command", "[]"),
+    ("fence.http.headers", "{}"),
+    ("fence.http.encoding", r#""json""#),
+    ("fence.http.ca_file", r#""""#),
+    ("fence.http.expect_status", r#""200-299""#),
+    ("fence.http.timeout", r#""10s""#),
+    ("fence.read_back", "{}"),
+    ("fence.read_back.command", "[]"),
+    ("fence.read_back.http.headers", "{}"),
+    ("fence.read_back.http.encoding", r#""json""#),
+    ("fence.read_back.http.ca_file", r#""""#),
+    ("fence.read_back.http.expect_status", r#""200-299""#),
+    ("fence.read_back.http.timeout", r#""10s""#),
+    ("fence.required", "false"),
+    ("fence.timeout", r#""30s""#),
     ("pbx.before_reload", "[]"),
     ("pbx.give_up_after", r#""5m""#),
     ("pbx.driver.systemd.start_timeout", r#""60s""#),
@@ -81,7 +100,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("notify.webhooks", "[]"),
     (
         "notify.webhooks[].events",
-        r#"["takeover","failback","primary-down","primary-back","disarmed","armed","step-retries","step-given-up","backup-failed","taken-back","halted","both-may-serve","epoch-trouble"]"#,
+        r#"["takeover","failback","primary-down","primary-back","disarmed","armed","step-retries","step-given-up","backup-failed","taken-back","halted","both-may-serve","epoch-trouble","stepped-down","serves-again","peer-trouble"]"#,
     ),
     ("notify.webhooks[].headers", "{}"),
     ("notify.webhooks[].encoding", r#""json""#),
@@ -94,6 +113,15 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("notify.dead_man", "{}"),
     ("notify.dead_man.url", r#""""#),
     ("notify.dead_man.every", r#""1m""#),
+    ("agent", "{}"),
+    ("agent.listen", r#""0.0.0.0:8471""#),
+    ("agent.tls", "{}"),
+    ("agent.tls.certificate", r#""/etc/pbx-failover/agent.crt""#),
+    ("agent.tls.key", r#""/etc/pbx-failover/agent.key""#),
+    ("agent.step_down", r#""stop""#),
+    ("agent.epoch_unreadable", "{}"),
+    ("agent.epoch_unreadable.after", r#""60s""#),
+    ("agent.epoch_unreadable.do", r#""keep""#),
     ("failback", "{}"),
     ("failback.drain", r#""15m""#),
     ("failback.lower_ttl_first", "false"),
@@ -167,7 +195,12 @@ fn skeleton(driver: &str) -> Value {
             "sip": {"sip": "sip:pbx.example.com"},
             "beat": {"heartbeat": "beat"},
         }},
-        "internet": {}, "takeover": {}, "epoch": {}, "sync": {}, "failback": {},
+        "internet": {}, "witness": {}, "takeover": {}, "epoch": {}, "sync": {}, "failback": {},
+        "fence": {
+            "http": {"url": "https://example.com/off"},
+            "read_back": {"http": {"url": "https://example.com/", "expect_body": "off"}},
+        },
+        "agent": {"token": secret, "tls": {}, "epoch_unreadable": {}},
         "pbx": {"working_dir": "/var/lib/pbx", "driver": driver_map, "trunks": {"carrier": {}}},
         "dns": {"updates": [{"server": "192.0.2.53", "zone": "example.com", "key": {"name": "k", "secret": secret}}]},
         "action_urls": [request],
@@ -230,8 +263,8 @@ fn the_schema_refuses_unknown_keys_and_knows_no_later_ones() {
     let schema = schema();
     assert_eq!(schema["additionalProperties"], false);
     assert_eq!(schema["required"], json!(["primary", "backup", "monitor", "pbx"]));
-    for later in ["witness", "fence", "agent", "peer"] {
-        assert!(schema["properties"][later].is_null(), "{later}");
+    for (known, later) in [("sync", "keep_snapshots"), ("epoch", "etcd")] {
+        assert!(schema["properties"][known]["properties"][later].is_null(), "{known}.{later}");
     }
     assert_eq!(schema["properties"]["pbx"]["properties"]["driver"]["maxProperties"], 1);
 }

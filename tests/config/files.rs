@@ -111,6 +111,45 @@ fn a_missing_secret_refuses_a_run_and_only_warns_a_look() {
 }
 
 #[test]
+fn secrets_and_files_that_only_the_other_host_uses_need_not_be_there() {
+    let scratch = Scratch::new();
+    let (none, no_program) = (scratch.at("none"), scratch.put("plain", b"no program", 0o644));
+    let shared = format!(
+        "{}agent: {{ token: {{ file: {n} }}, tls: {{ certificate: {n}, key: {n} }} }}\n\
+         peer: {{ url: \"https://203.0.113.10:8471\", token: {{ file: {n} }}, certificate: {{ file: {n} }} }}\n\
+         fence: {{ command: [{p}], read_back: {{ command: [{p}] }} }}\n\
+         failback: {{ return_data: [{p}] }}\n",
+        scratch.short(),
+        n = none.display(),
+        p = no_program.display()
+    );
+    let keys = |text: &str| -> Vec<String> {
+        let refused = load(&scratch.config(text), Loading::Online).expect_err("refused");
+        refused.remarks.into_iter().map(|remark| remark.key).collect()
+    };
+    assert_eq!(
+        keys(&shared),
+        ["peer.token", "peer.certificate.file", "fence.command", "fence.read_back.command", "failback.return_data"]
+    );
+    let on_primary = shared.replace("node: pbx-b\n", "node: pbx-a\n");
+    assert_eq!(keys(&on_primary), ["agent.token", "agent.tls.certificate", "agent.tls.key"]);
+    fs::remove_file(scratch.at("tsig.key")).expect("remove");
+    let on_observer = shared.replace("node: pbx-b\n", "node: eyes\nrole: observer\n");
+    assert_eq!(
+        keys(&on_observer),
+        ["agent.token", "agent.tls.certificate", "agent.tls.key"],
+        "nor the key of the zone"
+    );
+    assert!(keys(&on_primary).contains(&"dns.updates[0].key.secret".to_owned()), "its guard asks the zone's master");
+    let plain =
+        on_observer.replace(&format!("token: {{ file: {} }}, certificate", none.display()), "token: abc, certificate");
+    assert!(
+        keys(&plain).contains(&"peer.token".to_owned()),
+        "what is written in the file is there for everybody to read"
+    );
+}
+
+#[test]
 fn secrets_that_cannot_be_secrets_are_refused() {
     let scratch = Scratch::new();
     let path = scratch.config(&scratch.short());

@@ -21,7 +21,9 @@ fn with_secrets() -> String {
         text.push_str(&line);
         text.push('\n');
     }
-    text.replace(r#"password: """#, &format!("password: {SECRET}"))
+    // A certificate is no secret, and is never written out in the file.
+    text.replace(&format!("certificate: {SECRET}"), "certificate: { file: /etc/pbx-failover/agent.crt }")
+        .replace(r#"password: """#, &format!("password: {SECRET}"))
         .replace(r#"username: """#, "username: robot")
         .replace("X-Event: \"{{ event }}\"", &format!("Authorization: \"Bearer {SECRET}\""))
         .replace("update?name=", &format!("update?token={SECRET}&name="))

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::{EXAMPLE, SHORT, good, read};
 use pbx_failover::config::{
-    ActionUrl, CheckTarget, Config, DnsRecord, Driver, Epoch, Files, InternetKind, MailTls, SipTransport, Surroundings,
-    digest_of_check, parse, restart_needed,
+    ActionUrl, CheckTarget, Config, DnsRecord, Driver, Epoch, FenceNeed, FenceWay, Files, InternetKind, MailTls,
+    ReadBack, Role, SipTransport, SiteKind, StepDown, Surroundings, Unreadable, digest_of_check, parse, restart_needed,
 };
 use pbx_failover::units::{EventName, Side};
 
@@ -83,12 +83,79 @@ fn the_host_name_is_the_default_of_node_with_or_without_its_domain() {
     assert_eq!(side("PBX-B"), Side::Backup);
     assert_eq!(side("pbx-b.example.com"), Side::Backup);
     for primary in ["pbx-a", "pbx-a.example.com"] {
-        let refused =
-            as_host(primary).expect_err("a second backup would take the service from the real one").to_string();
-        assert!(refused.contains("node: pbx-a is the primary, whose agent does not exist yet"), "{refused}");
+        let config = as_host(primary).expect("good").config;
+        assert_eq!((config.node.as_str(), config.side, config.role), ("pbx-a", Side::Primary, Role::Primary));
     }
     let refused = as_host("web1").expect_err("neither").to_string();
     assert!(refused.contains("node: web1 (the host name) is neither primary.node"), "{refused}");
+}
+
+#[test]
+fn an_observer_is_a_third_host_that_says_so() {
+    let observer = format!("node: eyes\nrole: observer\nagent: {{ token: {{ env: T }} }}\n{SHORT}");
+    let config = good(&observer);
+    assert_eq!((config.node.as_str(), config.role), ("eyes", Role::Observer));
+    assert_eq!(config.agent.door.map(|door| door.listen.to_string()), Some("0.0.0.0:8471".to_owned()));
+    let refused = read(&observer.replace("role: observer\n", "")).expect_err("no role").to_string();
+    assert!(refused.contains("node: eyes is neither"), "{refused}");
+}
+
+#[test]
+fn witnesses_are_asked_by_address_and_observers_by_https() {
+    let witness = r#"witness: { primary_site: ["tcp://203.0.113.1:443", "icmp://203.0.113.1", "icmp://[2001:db8::1]", "tcp://[2001:db8::1]:22"],
+      observers: [{ url: "https://observer.example.net:8471/", token: { env: T } }] }"#;
+    let witness = good(&format!("{SHORT}{witness}\n")).witness;
+    let kinds: Vec<_> = witness.primary_site.iter().map(|place| place.kind).collect();
+    assert_eq!(
+        kinds,
+        [
+            SiteKind::Tcp("203.0.113.1:443".parse().expect("a place")),
+            SiteKind::Icmp("203.0.113.1".parse().expect("an address")),
+            SiteKind::Icmp("2001:db8::1".parse().expect("an address")),
+            SiteKind::Tcp("[2001:db8::1]:22".parse().expect("a place")),
+        ]
+    );
+    assert_eq!(witness.primary_site[1].name, "icmp://203.0.113.1");
+    assert_eq!(witness.observers[0].url, "https://observer.example.net:8471");
+    assert_eq!(witness.observers[0].certificate, None);
+}
+
+#[test]
+fn a_fence_is_a_command_or_a_request_and_is_read_back_in_either_way() {
+    let fence = |text: &str| good(&format!("{SHORT}fence: {text}\n")).fence;
+    assert_eq!(fence("{}"), None);
+    assert_eq!(fence("{ command: [], read_back: {}, required: false }"), None);
+    let by_command = fence("{ command: [/bin/off, pbx-a], required: true, timeout: 5s }").expect("a fence");
+    assert_eq!(by_command.cut, FenceWay::Command(vec!["/bin/off".to_owned(), "pbx-a".to_owned()]));
+    assert_eq!((by_command.read_back, by_command.need), (None, FenceNeed::Required));
+    assert_eq!(by_command.timeout, Duration::from_secs(5));
+    let by_request = fence(
+        "{ http: { url: \"https://bmc/off\", body: { ResetType: ForceOff } }, \
+         read_back: { http: { url: \"https://bmc/\", expect_body: Off } } }",
+    );
+    let by_request = by_request.expect("a fence");
+    assert_eq!((by_request.need, by_request.timeout), (FenceNeed::Optional, Duration::from_secs(30)));
+    let FenceWay::Http(request) = by_request.cut else { panic!("a request") };
+    assert_eq!((request.method.as_str(), request.retries), ("POST", 0));
+    let Some(ReadBack::Http { request, expect_body }) = by_request.read_back else { panic!("a request") };
+    assert_eq!((request.method.as_str(), expect_body.as_str()), ("GET", "Off"));
+}
+
+#[test]
+fn the_agent_and_its_peer_are_read_with_their_ways_out() {
+    let agent = good(SHORT).agent;
+    assert_eq!((agent.door, agent.step_down, agent.unreadable), (None, StepDown::Stop, Unreadable::Keep));
+    let text = format!(
+        "{SHORT}agent: {{ listen: \"127.0.0.1:9\", token: {{ env: T }}, step_down: unregister_trunks, \
+         epoch_unreadable: {{ after: 5m, do: stop }} }}\n\
+         peer: {{ url: \"https://203.0.113.10:8471\", token: {{ env: T }}, certificate: {{ file: /etc/a.crt }} }}\n"
+    );
+    let config = good(&text);
+    assert_eq!((config.agent.step_down, config.agent.unreadable), (StepDown::UnregisterTrunks, Unreadable::Stop));
+    assert_eq!(config.agent.unreadable_after, Duration::from_secs(300));
+    let door = config.agent.door.expect("it has a token");
+    assert_eq!(door.tls.certificate.to_str(), Some("/etc/pbx-failover/agent.crt"));
+    assert_eq!(config.peer.expect("a peer").certificate, Some("/etc/a.crt".into()));
 }
 
 fn records(primary: &str, backup: &str) -> Vec<DnsRecord> {
@@ -224,6 +291,7 @@ fn what_is_legal_but_unwise_is_a_warning() {
         (&SHORT.replace(", sip: { sip: \"sip:pbx.example.com\" }", ""), "no check asks the PBX by SIP"),
         (&SHORT.replace("updates:", "mode: none, updates:"), "dns.mode: in this mode the records below do not move"),
         (&SHORT[..SHORT.find("notify:").expect("notify")], "notify: nobody is told of anything"),
+        (&format!("{SHORT}fence: {{ command: [/bin/off] }}\n"), "fence: is believed by its own word"),
     ] {
         let said = warnings(text);
         assert!(said.iter().any(|line| line.contains(words)), "{words}\n{said:#?}");

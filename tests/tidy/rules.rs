@@ -29,36 +29,41 @@ impl fmt::Display for Fault {
 }
 
 /// Who may import whom. What is not named here may not be imported.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("wire", &[]),
     ("units", &[]),
     ("decision", &["units"]),
     ("takeover", &["units"]),
     ("engine", &["units", "decision", "takeover"]),
+    ("primary", &["units"]),
     ("ports", &["units"]),
     ("config", &["units", "ports"]),
     ("host", &["units", "ports", "config"]),
     ("sip", &["units", "ports", "config", "host"]),
-    ("adapters", &["units", "ports", "config", "host", "sip", "wire"]),
-    ("control", &["units", "ports", "config", "host", "wire"]),
+    // Of `decision` both use one function without state: whether a beat that came over the wire is believed.
+    ("adapters", &["units", "decision", "ports", "config", "host", "sip", "wire"]),
+    ("control", &["units", "decision", "ports", "config", "host", "wire"]),
     ("store", &["units", "ports", "config", "host"]),
     (
         "daemon",
-        &["units", "decision", "takeover", "engine", "ports", "config", "host", "sip", "adapters", "control", "store"],
+        &[
+            "units", "decision", "takeover", "engine", "primary", "ports", "config", "host", "sip", "adapters",
+            "control", "store",
+        ],
     ),
     ("demo", &["units", "ports", "config", "host", "sip", "adapters", "control", "daemon"]),
     (
         "cli",
         &[
-            "units", "decision", "takeover", "engine", "ports", "config", "host", "adapters", "control", "store",
-            "daemon", "demo",
+            "units", "decision", "takeover", "engine", "primary", "ports", "config", "host", "adapters", "control",
+            "store", "daemon", "demo",
         ],
     ),
     ("main", &["cli"]),
 ];
 
 /// The layers that decide, and the one that reads formats: no clock, no socket, no file, no task.
-const PURE: [&str; 5] = ["wire", "units", "decision", "takeover", "engine"];
+const PURE: [&str; 6] = ["wire", "units", "decision", "takeover", "engine", "primary"];
 
 /// What a pure layer may not name. Address types of `std::net` are words, not sockets.
 const IMPURE: [(&str, &str); 15] = [

@@ -6,6 +6,7 @@ pub mod check;
 pub mod demo;
 pub mod explain;
 pub mod history;
+mod others;
 pub mod plan;
 pub mod status;
 

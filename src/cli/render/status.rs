@@ -1,6 +1,6 @@
 //! `status` as text: where we stand, who serves, whether we could take over, and what each of these rests on.
 
-use super::{Lines, Page, Tone, cell, counted, one_line, plan, span, widest};
+use super::{Lines, Page, Tone, cell, counted, one_line, others, plan, span, widest};
 use crate::units::snapshot::{Armed, Check, Epoch, Internet, Pair, Pbx, Status};
 use crate::units::{State, TrunkState, Verdict};
 
@@ -28,16 +28,26 @@ fn pair_lines(pair: &Pair, page: &Page, lines: &mut Lines) {
     let head = format!("{} ({}): ", pair.node, one_line(&pair.role));
     let since = format!("{degraded} since {}", page.moment(pair.state_since));
     lines.line(&format!("{head}{}{since}", page.paint.word(state_tone(pair), state)));
-    lines.line(&service(&pair.epoch, page));
-    if let Some(error) = &pair.epoch.error {
-        lines.beside(&page.paint.word(Tone::Warn, "epoch: "), 7, error);
+    if let Some(epoch) = &pair.epoch {
+        lines.line(&service(epoch, page));
+        if let Some(error) = &epoch.error {
+            lines.beside(&page.paint.word(Tone::Warn, "epoch: "), 7, error);
+        }
     }
-    let verdict = page.paint.word(verdict_tone(pair.verdict), pair.verdict.name());
-    lines.beside(&format!("verdict {verdict}: "), 10 + pair.verdict.name().len(), &pair.verdict_because);
+    if let Some(duty) = &pair.duty {
+        others::duty(duty, page, lines);
+    }
+    if let Some(verdict) = pair.verdict {
+        let because = pair.verdict_because.as_deref().unwrap_or_default();
+        let word = page.paint.word(verdict_tone(verdict), verdict.name());
+        lines.beside(&format!("verdict {word}: "), 10 + verdict.name().len(), because);
+    }
     if let Some(until) = pair.hold_down_until {
         lines.line(&format!("hold-down until {}", page.second(until)));
     }
-    armed(&pair.armed, pair.state, page, lines);
+    if let Some(readiness) = &pair.armed {
+        armed(readiness, pair.state, page, lines);
+    }
     if let Some(until) = pair.paused_until {
         lines.line(&format!("paused until {}", page.moment(until)));
     }
@@ -48,8 +58,18 @@ fn pair_lines(pair: &Pair, page: &Page, lines: &mut Lines) {
         lines.beside(&page.paint.word(tone, "ALARM "), 6, &text);
     }
     checks(&pair.checks, page, lines);
-    internet(&pair.internet, page, lines);
-    pbx(&pair.pbx, page, lines);
+    if let Some(there) = &pair.internet {
+        internet(there, page, lines);
+    }
+    if let Some(witness) = &pair.witness {
+        others::witness(witness, page, lines);
+    }
+    if let Some(here) = &pair.pbx {
+        pbx(here, page, lines);
+    }
+    if let Some(peer) = &pair.peer {
+        others::peer(peer, page, lines);
+    }
     names(pair, page, lines);
     if let Some(running) = &pair.plan {
         lines.line("");
@@ -172,7 +192,9 @@ fn pbx(pbx: &Pbx, page: &Page, lines: &mut Lines) {
         None => "not known",
     };
     let count = |n: Option<u32>, what| n.map(|n| format!(", {}", counted(n as usize, what))).unwrap_or_default();
-    let counts = count(pbx.registrations, "phone") + &count(pbx.calls, "call");
+    let expected = pbx.expected_registrations.map(|n| format!(" of {n} that the primary had")).unwrap_or_default();
+    let expected = if pbx.serving == Some(true) { expected } else { String::new() };
+    let counts = count(pbx.registrations, "phone") + &expected + &count(pbx.calls, "call");
     let head = page.paint.word(Tone::Head, "PBX here");
     lines.line(&format!("{head} ({}): {serving}{counts}", one_line(&pbx.driver)));
     if let Some(error) = &pbx.error {

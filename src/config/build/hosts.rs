@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use super::{Build, exactly_one};
 use crate::config::cursor::Cursor;
 use crate::config::hints::quote;
-use crate::config::model::Host;
+use crate::config::model::{Host, Role};
 use crate::config::texts;
 use crate::units::{NodeName, Side};
 
 /// The pair, seen from this host.
 pub struct Pair {
     pub node: NodeName,
+    pub role: Role,
     pub side: Side,
     pub primary: Host,
     pub backup: Host,
@@ -34,39 +35,37 @@ pub fn pair<'a>(top: &Cursor<'a>, build: &mut Build<'a>) -> Option<Pair> {
         at_backup.warn(&mut build.notes, what, fix);
     }
     let (node, given) = own?;
-    let Some(side) = side_of(&node, &primary, &backup) else {
-        // A host name is often written with its domain where the file has the first label only.
-        let label = node.as_str().split('.').next().unwrap_or_default().parse::<NodeName>().ok();
-        if let Some(label) = label.filter(|_| !given)
-            && let Some(side) = side_of(&label, &primary, &backup)
-        {
-            not_on_the_primary(top, &label, side, &backup, build);
-            return Some(Pair { node: label, side, primary, backup });
+    let role_at = top.key("role");
+    let asked = role_at.text();
+    // A host name is often written with its domain where the file has the first label only.
+    let label = || node.as_str().split('.').next().unwrap_or_default().parse::<NodeName>().ok().filter(|_| !given);
+    let found = side_of(&node, &primary, &backup).map(|side| (node.clone(), side));
+    let found =
+        found.or_else(|| label().and_then(|label| side_of(&label, &primary, &backup).map(|side| (label, side))));
+    let (node, role, side) = match (found, asked) {
+        (Some((node, Side::Primary)), None | Some("primary")) => (node, Role::Primary, Side::Primary),
+        (Some((node, Side::Backup)), None | Some("backup")) => (node, Role::Backup, Side::Backup),
+        (None, Some("observer")) => (node, Role::Observer, Side::Backup),
+        (Some((node, side)), Some(asked)) => {
+            let own = if side == Side::Primary { "primary" } else { "backup" };
+            let what = format!("is {asked}, but {node} is the {own}'s name");
+            let fix = match asked {
+                "observer" => "give the observer a name of its own with node: NAME",
+                _ => "delete role: it follows from node",
+            };
+            role_at.error(&mut build.notes, what, fix);
+            return None;
         }
-        let whose = if given { "" } else { " (the host name)" };
-        let what =
-            format!("{node}{whose} is neither primary.node ({}) nor backup.node ({})", primary.node, backup.node);
-        let fix = format!("write node: {} on the backup, or correct the names", backup.node);
-        top.key("node").error(&mut build.notes, what, fix);
-        return None;
+        (None, _) => {
+            let whose = if given { "" } else { " (the host name)" };
+            let what =
+                format!("{node}{whose} is neither primary.node ({}) nor backup.node ({})", primary.node, backup.node);
+            let fix = format!("write node: {} on the backup, or correct the names", backup.node);
+            top.key("node").error(&mut build.notes, what, fix);
+            return None;
+        }
     };
-    let role = top.key("role");
-    if role.text() == Some("backup") && side == Side::Primary {
-        let what = format!("is backup, but {node} is the primary's name");
-        role.error(&mut build.notes, what, "delete role: it follows from node");
-    } else {
-        not_on_the_primary(top, &node, side, &backup, build);
-    }
-    Some(Pair { node, side, primary, backup })
-}
-
-/// The robot on the primary would be a second backup, and take the service from the real one.
-fn not_on_the_primary<'a>(top: &Cursor<'a>, node: &NodeName, side: Side, backup: &Host, build: &mut Build<'a>) {
-    if side == Side::Primary {
-        let what = format!("{node} is the primary, whose agent does not exist yet");
-        let fix = format!("run the robot on {} only", backup.node);
-        top.key("node").error(&mut build.notes, what, fix);
-    }
+    Some(Pair { node, role, side, primary, backup })
 }
 
 fn side_of(node: &NodeName, primary: &Host, backup: &Host) -> Option<Side> {

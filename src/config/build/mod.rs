@@ -7,6 +7,7 @@ mod dns;
 mod hosts;
 mod monitor;
 mod notify;
+mod partners;
 mod paths;
 mod pbx;
 mod request;
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::cursor::Cursor;
 use super::hints::any_of;
-use super::model::{Config, Secret, SourceText};
+use super::model::{Config, Role, Secret, SourceText};
 use super::remark::Notes;
 use super::texts;
 
@@ -59,14 +60,26 @@ pub fn config<'a>(top: &Cursor<'a>, text: &str, build: &mut Build<'a>) -> Option
     let hosts = hosts::pair(top, build);
     let monitor = monitor::monitor(&top.key("monitor"), build);
     let internet = monitor::internet(top, hosts.as_ref(), build);
+    let role = hosts.as_ref().map(|hosts| hosts.role);
     let takeover = monitor::takeover(&top.key("takeover"), build);
-    let dns = dns::dns(&top.key("dns"), hosts.as_ref(), build);
+    let witness = build.only_on(role, &[Role::Backup], |build| partners::witness(&top.key("witness"), build));
+    let fence = build.only_on(role, &[Role::Backup], |build| partners::fence(&top.key("fence"), build));
+    let peer_at = top.key("peer");
+    let peer = build.only_on(role, &[Role::Backup], |build| {
+        if peer_at.given { partners::peer(&peer_at, build).map(Some) } else { Some(None) }
+    });
+    let agent =
+        build.only_on(role, &[Role::Primary, Role::Observer], |build| partners::agent(&top.key("agent"), role, build));
+    let serving = [Role::Backup, Role::Primary];
+    let dns = build.only_on(role, &serving, |build| dns::dns(&top.key("dns"), hosts.as_ref(), build));
     let epoch = dns::epoch(&top.key("epoch"), dns.as_ref(), build);
-    let action_urls = request::action_urls(&top.key("action_urls"), build);
-    let pbx = pbx::pbx(&top.key("pbx"), hosts.as_ref(), action_urls.as_deref(), build);
+    let action_urls =
+        build.only_on(role, &[Role::Backup], |build| request::action_urls(&top.key("action_urls"), build));
+    let pbx =
+        build.only_on(role, &serving, |build| pbx::pbx(&top.key("pbx"), hosts.as_ref(), action_urls.as_deref(), build));
     let sync = pbx::sync(&top.key("sync"), build);
-    let notify = notify::notify(&top.key("notify"), build);
-    let failback = pbx::failback(&top.key("failback"), build);
+    let notify = build.only_on(role, &serving, |build| notify::notify(&top.key("notify"), build));
+    let failback = build.only_on(role, &[Role::Backup], |build| pbx::failback(&top.key("failback"), build));
     let places = paths::places(top, build);
     let dirs = pbx.as_ref().map(|pbx| pbx.working_dirs.as_slice()).unwrap_or_default();
     paths::outside_working_dirs(top, dirs, build);
@@ -76,18 +89,23 @@ pub fn config<'a>(top: &Cursor<'a>, text: &str, build: &mut Build<'a>) -> Option
         path: build.file.to_owned(),
         text: SourceText(text.to_owned()),
         node: hosts.node,
+        role: hosts.role,
         side: hosts.side,
         primary: hosts.primary,
         backup: hosts.backup,
         monitor: monitor?,
         internet: internet?,
+        witness: witness?,
         takeover: takeover?,
         epoch: epoch?,
+        fence: fence?,
         pbx: pbx?,
         sync: sync?,
         dns: dns?,
         action_urls: action_urls?,
         notify: notify?,
+        agent: agent?,
+        peer: peer?,
         failback: failback?,
         state_dir: places.state_dir,
         control: places.control,
@@ -96,6 +114,19 @@ pub fn config<'a>(top: &Cursor<'a>, text: &str, build: &mut Build<'a>) -> Option
 }
 
 impl<'a> Build<'a> {
+    /// Reads what only hosts of these roles use: on another one, the secrets and files that it names need not be there.
+    fn only_on<T>(&mut self, role: Option<Role>, roles: &[Role], read: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.outside.len();
+        let value = read(self);
+        if role.is_some_and(|role| !roles.contains(&role)) {
+            // What is written in the file itself is there on every host, and may be read by nobody else there too.
+            let of_others = self.outside.split_off(before);
+            let written = |thing: &Outside| matches!(thing, Outside::Secret(Secret::Plain(_), _) | Outside::PlainText);
+            self.outside.extend(of_others.into_iter().filter(|(_, thing)| written(thing)));
+        }
+        value
+    }
+
     /// A secret; an empty plain text is none.
     fn secret(&mut self, at: &Cursor<'a>, usage: Use) -> Option<Secret> {
         let secret = if at.is_map() {

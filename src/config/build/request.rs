@@ -45,6 +45,16 @@ fn request<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<ActionUrl> {
     let name_at = at.key("name");
     let name = name_at.text().and_then(|text| name_at.take(&mut build.notes, texts::plain_name(text)));
     let events = events(&at.key("events"), build);
+    let retries = at.key("retries").whole();
+    let request = unnamed(at, build);
+    Some(ActionUrl { name: name?, events: events?, retries: retries?, ..request? })
+}
+
+/// Reads a request that is sent by its place in the file: no event fires it, and nobody but its caller tries again.
+pub fn unnamed<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<ActionUrl> {
+    if !at.is_map() {
+        return None;
+    }
     let url_at = at.key("url");
     let url = url_at.text().and_then(|text| url_at.take(&mut build.notes, url(text)));
     let auth_at = at.key("auth");
@@ -69,8 +79,8 @@ fn request<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<ActionUrl> {
     let status_at = at.key("expect_status");
     let expect_status = status_at.take(&mut build.notes, texts::status_range(status_at.text()?));
     Some(ActionUrl {
-        name: name?,
-        events: events?,
+        name: String::new(),
+        events: Vec::new(),
         method,
         url: url?,
         auth: auth?,
@@ -80,7 +90,7 @@ fn request<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<ActionUrl> {
         ca_file: build.ca_file(&at.key("ca_file")),
         expect_status: expect_status?,
         timeout: at.key("timeout").duration()?,
-        retries: at.key("retries").whole()?,
+        retries: 0,
     })
 }
 

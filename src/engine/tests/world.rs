@@ -8,8 +8,8 @@ use jiff::Timestamp;
 
 use crate::decision::CheckSettings;
 use crate::engine::{
-    Ask, Automatic, Durability, Engine, EpochStoreKind, Event, InternetSettings, Order, Output, PrimaryStart,
-    Recovered, Settings, StepReport,
+    AgentAsked, Ask, Automatic, Durability, Engine, EpochStoreKind, Event, InternetSettings, Order, Output,
+    PrimaryStart, Recovered, Settings, StepReport,
 };
 use crate::takeover::{Configured, Limits};
 use crate::units::journal::{HistoryEvent, JournalEntry, JournalRecord};
@@ -100,6 +100,10 @@ pub fn settings() -> Settings {
             targets: vec!["one".into(), "two".into(), "three".into()],
             period: seconds(4),
         },
+        site: Vec::new(),
+        observers: Vec::new(),
+        agent: AgentAsked::No,
+        others_period: seconds(4),
         down_when: DownWhen::All,
         half_dead: HalfDead::TakeoverAfter(seconds(120)),
         site_cut: SiteCut::Takeover,

@@ -6,14 +6,12 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinSet, LocalSet, spawn_blocking, spawn_local};
@@ -468,26 +466,7 @@ fn keep_to_family(socket: impl AsFd, address: SocketAddr) -> io::Result<()> {
 }
 
 fn acceptor(files: &crate::config::CertificateFiles) -> Result<TlsAcceptor, String> {
-    let unread = |what: &str, path: &Path, why: rustls::pki_types::pem::Error| {
-        format!(
-            "pbx.driver.builtin.tls.{what}: {}: {why}; give a file with PEM that the robot may read",
-            path.display()
-        )
-    };
-    let certificates: Vec<_> = CertificateDer::pem_file_iter(&files.certificate)
-        .and_then(Iterator::collect)
-        .map_err(|e| unread("certificate", &files.certificate, e))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| unread("key", &files.key, e))?;
-    let config = rustls::ServerConfig::builder_with_provider(tls::provider())
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(certificates, key))
-        .map_err(|e| {
-            let (certificate, key) = (files.certificate.display(), files.key.display());
-            format!(
-                "pbx.driver.builtin.tls: {certificate} and {key} do not serve: {e}; give a certificate and its own key"
-            )
-        })?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    tls::server("pbx.driver.builtin.tls", files).map(TlsAcceptor::from)
 }
 
 fn seed() -> Result<[u8; 32], String> {

@@ -64,6 +64,8 @@ pub struct Witnessed {
     pub votes: [Option<bool>; 2],
     /// The last answer of the Internet since the start.
     pub internet: Option<bool>,
+    /// An observer saw the primary alive just now.
+    pub vetoed: bool,
     /// Nothing that was counted before the stall may be believed until then.
     pub distrust_until: Option<Duration>,
     pub ticked: Duration,
@@ -84,6 +86,7 @@ impl Witnessed {
     pub fn restarted(&mut self) {
         self.votes = [None; 2];
         self.internet = None;
+        self.vetoed = false;
         self.distrust_until = None;
         self.ticked = Duration::ZERO;
         if self.unwritten {
@@ -203,6 +206,7 @@ impl World {
         let ground = witnessed.internet == Some(true)
             && witnessed.votes.iter().all(Option::is_some)
             && witnessed.votes.contains(&Some(false))
+            && !(witnessed.vetoed && witnessed.votes == [Some(false); 2])
             && witnessed.distrust_until.is_none_or(|until| self.now.boot >= until)
             && witnessed.paused_until.is_none_or(|until| self.now.wall >= until);
         if !ground {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::decision::CheckSettings;
 use crate::engine::core::Tables;
-use crate::engine::{Automatic, EpochStoreKind, InternetSettings, PrimaryStart, Settings};
+use crate::engine::{AgentAsked, Automatic, EpochStoreKind, InternetSettings, PrimaryStart, Settings};
 use crate::takeover::{Configured, Fencing, Limits};
 use crate::units::policy::{DownWhen, HalfDead, SiteCut};
 use crate::units::{CheckKind, CheckName};
@@ -200,6 +200,10 @@ fn settings() -> Settings {
         peer: "pbx-a".parse().expect("a name"),
         checks: vec![check("web", CheckKind::Http), check("sip", CheckKind::Sip)],
         internet: InternetSettings { need: once, targets: vec!["one".into()], period: seconds(2) },
+        site: Vec::new(),
+        observers: Vec::new(),
+        agent: AgentAsked::No,
+        others_period: seconds(2),
         down_when: DownWhen::All,
         half_dead: HalfDead::TakeoverAfter(seconds(4)),
         site_cut: SiteCut::Takeover,

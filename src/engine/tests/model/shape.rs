@@ -102,6 +102,7 @@ impl Canon<'_> {
             witnessed.told_to_give_up,
             witnessed.told_without_claim,
             witnessed.unwritten,
+            witnessed.vetoed,
         ]);
         self.put(node.pbx as u64);
         let answers = [witnessed.votes[0], witnessed.votes[1], witnessed.internet];
@@ -197,6 +198,9 @@ impl Canon<'_> {
             self.put(tally.view(now) as u64);
             let last = now.boot.saturating_sub(Duration::from_secs(1));
             self.flags(&[tally.tested(), tally.answer_since(now.boot).is_some(), tally.answer_since(last).is_some()]);
+        }
+        for sighting in [engine.site.sighting(now), engine.observers.sighting(now)] {
+            self.put(sighting as u64);
         }
         self.put(engine.targets.level(now) as u64);
         self.put(engine.targets.level_since(now.boot) as u64);

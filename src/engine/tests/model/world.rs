@@ -289,6 +289,16 @@ impl World {
         }
         self.nodes[n].witnessed.internet = Some(internet);
         self.hear(n, Event::Internet { target: 0, result: answer(internet), asked });
+        let alive = self.primary != Host::Down;
+        if !self.scene.settings.observers.is_empty() {
+            self.nodes[n].witnessed.vetoed = alive && internet;
+            let result = answer(alive && internet);
+            self.hear(n, Event::Observer { target: 0, result, asked });
+        }
+        if !self.scene.settings.site.is_empty() {
+            let result = answer(alive && internet && self.nodes[n].path);
+            self.hear(n, Event::Site { target: 0, result, asked });
+        }
         if self.state(n) == Some(State::Active) {
             let seen = if self.nodes[n].serving { Ok(()) } else { Err("silent".into()) };
             self.hear(n, Event::Pbx(seen));

@@ -1,0 +1,94 @@
+//! Who speaks at the door, and whether it was said before.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use aws_lc_rs::{constant_time, digest};
+use axum::http::StatusCode;
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
+
+use crate::config::Secret;
+use crate::decision::beats::{self, Disbelief, Expected, Freshness};
+use crate::host::{clock, secret};
+use crate::units::beat::Ordered;
+use crate::units::{Beat, Heard, NodeName};
+use crate::wire::sealed::{self, BadSeal, Purpose};
+
+/// Why something that was sent is not taken.
+#[derive(Debug)]
+pub enum Refusal {
+    /// It did not come whole.
+    Body(StatusCode, String),
+    /// Its seal is not ours.
+    Seal(BadSeal),
+    /// It was well sealed.
+    Disbelief(Disbelief),
+}
+
+/// What is numbered together. Beats and orders leave the asker side by side, and one must not make the other look old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Space {
+    /// Beats.
+    Beats,
+    /// Orders: one that takes a stop back ends every earlier one that is still on its way.
+    Orders,
+}
+
+/// Knows the token, who may ask, and the highest number of each.
+pub struct Judge {
+    secret: Secret,
+    last: Mutex<SecretString>,
+    asked_by: NodeName,
+    heard: Mutex<BTreeMap<Space, u64>>,
+}
+
+impl Judge {
+    /// Reads the token once, so that a door without one never opens.
+    pub fn new(secret: Secret, asked_by: NodeName) -> Result<Self, String> {
+        let last = secret::read(&secret).map_err(|why| format!("agent.token: {why}; `pbx-failover keys` makes one"))?;
+        Ok(Self { secret, last: Mutex::new(last), asked_by, heard: Mutex::default() })
+    }
+
+    /// The token as it stands now; when it cannot be read, the last one that could.
+    pub fn token(&self) -> String {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(token) = secret::read(&self.secret) {
+            *last = token;
+        }
+        last.expose_secret().to_owned()
+    }
+
+    /// Compares in constant time; digests, so that the length is not told either.
+    pub fn knows_the_token(&self, told: &str) -> bool {
+        let [told, ours] = [told, &self.token()].map(|text| digest::digest(&digest::SHA256, text.as_bytes()));
+        constant_time::verify_slices_are_equal(told.as_ref(), ours.as_ref()).is_ok()
+    }
+
+    /// A beat that asks for ours.
+    pub fn beat(&self, sealed: &str) -> Result<Heard, Refusal> {
+        let token = self.token();
+        let text = sealed::open(sealed, Purpose::BeatQuestion, &token).map_err(Refusal::Seal)?;
+        let beat = beats::read(text).map_err(Refusal::Disbelief)?;
+        self.believe(beat, Space::Beats)
+    }
+
+    /// An order.
+    pub fn order<T: DeserializeOwned>(&self, sealed: &str, purpose: Purpose) -> Result<Ordered<T>, Refusal> {
+        let token = self.token();
+        let text = sealed::open(sealed, purpose, &token).map_err(Refusal::Seal)?;
+        let Ordered { beat, order } = beats::read_order(text).map_err(Refusal::Disbelief)?;
+        let heard = self.believe(beat, Space::Orders)?;
+        Ok(Ordered { beat: heard.beat, order })
+    }
+
+    fn believe(&self, beat: Beat, space: Space) -> Result<Heard, Refusal> {
+        let now = clock::now().wall;
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let freshness = Freshness::Rising { heard: heard.get(&space).copied() };
+        let expected = Expected { node: &self.asked_by, freshness, asked: now, came: now };
+        let believed = beats::believe(beat, &expected).map_err(Refusal::Disbelief)?;
+        heard.insert(space, believed.beat.sequence);
+        Ok(believed)
+    }
+}

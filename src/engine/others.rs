@@ -1,0 +1,258 @@
+//! What the primary's agent tells the engine, and what follows from it. Witness and observers are counted like Internet
+//! targets and weigh in the verdict; an agent's word is evidence, never a vote.
+//!
+//! Only what was told just now, over the authenticated way, arrives here: what makes a beat believable is in
+//! [`crate::decision::beats`]. A heartbeat file is a check of its own kind, and too old to weigh.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::decision::AgentSays;
+use crate::decision::beats::{DRIFT_ALERT, DRIFT_WARN};
+use crate::units::operator::PAUSE_MAX;
+use crate::units::snapshot::PeerStatus;
+use crate::units::{Beat, Condition, Duty, EventName, Heard, Now, PeerReading, Verdict};
+
+use super::core::{Engine, signed};
+use super::event::Channels;
+use super::settings::AgentAsked;
+
+/// So many periods without an answer, and the agent says nothing any more.
+const PERIODS_FRESH: u32 = 3;
+/// An agent that is silent for so long, while its host is well, is no safeguard any more.
+const SILENT_ALERT: Duration = Duration::from_secs(300);
+/// When the agent says that the PBX has failed, nobody restarts it: there is no restart to wait for.
+const HOLD_DOWN_FAILED: Duration = Duration::from_secs(5);
+
+/// What the primary's agent told last.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Agent {
+    heard: Option<Told>,
+    /// What came of the last question, where it was not heard.
+    trouble: Option<PeerReading>,
+    /// Since when it has not been heard.
+    silent_since: Option<Duration>,
+    void_before: Duration,
+    /// The troubles that people were told of.
+    said: Vec<&'static str>,
+}
+
+#[derive(Debug, Clone)]
+struct Told {
+    heard: Heard,
+    asked: Duration,
+    came: Now,
+}
+
+/// One thing that is not as it should be: its kind, which is told once, and its text.
+type Trouble = (&'static str, String);
+
+impl Agent {
+    /// Forgets what was told, because our evidence is void.
+    pub(super) fn forget(&mut self, now: Now) {
+        self.heard = None;
+        self.silent_since = None;
+        self.void_before = now.boot;
+    }
+
+    fn fresh(&self, period: Duration, now: Now) -> Option<&Told> {
+        self.heard.as_ref().filter(|told| now.since(told.came.boot) <= period.saturating_mul(PERIODS_FRESH))
+    }
+}
+
+impl Engine {
+    pub(super) fn peer_was_asked(&mut self, reading: PeerReading, asked: Duration) {
+        if asked < self.agent.void_before {
+            return;
+        }
+        match reading {
+            PeerReading::Heard(heard) => {
+                self.remember_told(&heard.beat);
+                self.agent.trouble = None;
+                self.agent.silent_since = None;
+                self.agent.heard = Some(Told { heard: *heard, asked, came: self.now });
+            }
+            other => {
+                self.agent.silent_since.get_or_insert(self.now.boot);
+                self.agent.trouble = Some(other);
+            }
+        }
+        self.tell_of_agent();
+    }
+
+    /// What must be known when the primary tells nothing any more.
+    fn remember_told(&mut self, beat: &Beat) {
+        if self.judgement.verdict == Verdict::PrimaryUp
+            && let Some(phones) = beat.pbx.as_ref().and_then(|pbx| pbx.registrations)
+        {
+            self.memory.expected_registrations = Some(phones);
+        }
+        // A stop has an end, whatever is told.
+        let latest = self.now.wall.checked_add(signed(PAUSE_MAX)).unwrap_or(Timestamp::MAX);
+        let until = beat.duty.as_ref().and_then(|duty| duty.planned_stop_until).map(|until| until.min(latest));
+        if until != self.memory.planned_stop_until {
+            let node = &self.settings.peer;
+            let what = match until {
+                Some(until) => format!("{node} announced a stop of its PBX until {until}"),
+                None => format!("{node} takes its announced stop back"),
+            };
+            self.note("peer", what, "told by its agent".to_owned(), None);
+            self.memory.planned_stop_until = until;
+        }
+    }
+
+    /// What the agent told, if that is fresh.
+    pub(super) fn heard(&self) -> Option<&Heard> {
+        self.agent.fresh(self.settings.others_period, self.now).map(|told| &told.heard)
+    }
+
+    /// What it told on a question asked at `since` or later.
+    pub(super) fn heard_since(&self, since: Duration) -> Option<&Heard> {
+        self.agent.heard.as_ref().filter(|told| told.asked >= since).map(|told| &told.heard)
+    }
+
+    /// What it says of its PBX.
+    pub(super) fn agent_says(&self) -> AgentSays {
+        let condition = self.heard().and_then(|heard| heard.beat.pbx.as_ref()).map(|pbx| pbx.condition);
+        match condition {
+            Some(Condition::Serves) => AgentSays::Serves,
+            Some(Condition::Failed) => AgentSays::Failed,
+            Some(Condition::Stopped | Condition::Unknown) | None => AgentSays::Nothing,
+        }
+    }
+
+    /// Whether its agent starts the primary's PBX by itself, once the service is handed over.
+    pub(super) fn agent_starts(&self) -> bool {
+        let duty = self.heard().and_then(|heard| heard.beat.duty.as_ref());
+        duty.is_some_and(|duty| duty.duty != Duty::Serve && duty.starts_by_itself)
+    }
+
+    /// How long the hold-down is: shorter where the primary's own agent says that the PBX has failed.
+    pub(super) fn hold_down(&self) -> Duration {
+        match self.agent_says() {
+            AgentSays::Failed => self.settings.hold_down.min(HOLD_DOWN_FAILED),
+            AgentSays::Serves | AgentSays::Nothing => self.settings.hold_down,
+        }
+    }
+
+    /// The primary's announced stop, while it lasts.
+    pub(super) fn planned_stop(&self) -> Option<Timestamp> {
+        self.memory.planned_stop_until.filter(|until| self.now.wall < *until)
+    }
+
+    fn troubles(&self) -> Vec<Trouble> {
+        let node = &self.settings.peer;
+        let mut found = Vec::new();
+        if let Some(PeerReading::Refused(why)) = &self.agent.trouble {
+            found.push(("refused", format!("what the agent of {node} tells is not believed: {why}")));
+        }
+        let silent = self.agent.silent_since.is_some_and(|since| self.now.since(since) >= SILENT_ALERT);
+        if silent && self.judgement.verdict == Verdict::PrimaryUp {
+            found.push((
+                "silent",
+                format!("the agent of {node} does not answer: nothing would make its PBX step down after a takeover"),
+            ));
+        }
+        let Some(heard) = self.heard() else { return found };
+        if heard.drift.abs() >= DRIFT_ALERT {
+            let seconds = heard.drift.as_secs();
+            found.push((
+                "drift",
+                format!(
+                    "the clocks differ by {seconds} s; beyond 300 s name servers refuse signed updates: set both by NTP"
+                ),
+            ));
+        }
+        let differing = self.differing(&heard.beat);
+        if !differing.is_empty() {
+            found.push((
+                "settings",
+                format!("failover.yaml is not the same on both hosts in: {differing}; copy it from one to the other"),
+            ));
+        }
+        found
+    }
+
+    /// The sections of the settings that are not the same on both hosts.
+    fn differing(&self, beat: &Beat) -> String {
+        let AgentAsked::Yes(ours) = &self.settings.agent else { return String::new() };
+        let other = |(section, digest): &(&String, &String)| beat.settings.get(*section) != Some(digest);
+        ours.iter().filter(other).map(|(section, _)| section.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    fn tell_of_agent(&mut self) {
+        let troubles = self.troubles();
+        let kinds: Vec<_> = troubles.iter().map(|(kind, _)| *kind).collect();
+        for (kind, text) in troubles {
+            if !self.agent.said.contains(&kind) {
+                self.note("peer", text.clone(), kind.to_owned(), None);
+                self.tell(EventName::PeerTrouble, text, Channels::All);
+            }
+        }
+        self.agent.said = kinds;
+    }
+
+    pub(super) fn peer_snapshot(&self) -> Option<PeerStatus> {
+        if self.settings.agent == AgentAsked::No {
+            return None;
+        }
+        let told = self.agent.heard.as_ref();
+        let (contact, error) = match &self.agent.trouble {
+            Some(PeerReading::Refused(why)) => ("refused", Some(why.clone())),
+            Some(PeerReading::Silent(why)) => ("silent", Some(why.clone())),
+            _ if told.is_some() => ("heard", None),
+            _ => ("not-asked", None),
+        };
+        let mut troubles: Vec<_> = self.troubles().into_iter().map(|(_, text)| text).collect();
+        let drift = self.heard().map(|heard| heard.drift).unwrap_or_default().abs();
+        if (DRIFT_WARN..DRIFT_ALERT).contains(&drift) {
+            troubles.push(format!("the clocks differ by {} s: set both by NTP", drift.as_secs()));
+        }
+        Some(PeerStatus {
+            contact: contact.to_owned(),
+            error,
+            beat: told.map(|told| told.heard.beat.clone()),
+            at: told.map(|told| told.came.wall),
+            drift_ms: told.map(|told| milliseconds(told.heard.drift)),
+            troubles,
+        })
+    }
+
+    /// What the others say, for `explain`.
+    pub(super) fn others_text(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (what, targets) in [("witness at the primary's site", &self.site), ("observer", &self.observers)] {
+            for (name, view, last) in targets.each(self.now) {
+                let answer = last.map(|last| super::explain::told(&last.result.answer)).unwrap_or_default();
+                lines.push(format!("{what} {name}: {}{answer}", view.name()));
+            }
+        }
+        if self.settings.agent != AgentAsked::No {
+            let pbx = self.heard().and_then(|heard| heard.beat.pbx.as_ref());
+            let said = match (pbx, &self.agent.trouble) {
+                (Some(pbx), _) => format!("its PBX {}", condition(pbx.condition)),
+                (None, Some(PeerReading::Silent(why) | PeerReading::Refused(why))) => format!("not heard: {why}"),
+                (None, _) => "not heard lately".to_owned(),
+            };
+            lines.push(format!("the primary's own agent (evidence): {said}"));
+        }
+        if let Some(until) = self.planned_stop() {
+            lines.push(format!("the primary announced a stop of its PBX until {until}"));
+        }
+        lines
+    }
+}
+
+fn condition(condition: Condition) -> &'static str {
+    match condition {
+        Condition::Serves => "serves",
+        Condition::Stopped => "is stopped",
+        Condition::Failed => "has failed",
+        Condition::Unknown => "is in a state that it does not know",
+    }
+}
+
+fn milliseconds(drift: SignedDuration) -> i64 {
+    i64::try_from(drift.as_millis()).unwrap_or(i64::MAX)
+}

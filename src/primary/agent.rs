@@ -1,0 +1,436 @@
+//! The agent: hears one event at a time, rules what the PBX may do, and asks for what makes it so.
+//!
+//! The ruling is a level, worked out anew on every event; what was done is compared with it. So an agent that was killed
+//! at any moment begins by doing what is due, and a PBX that somebody started behind its back is stopped again.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use crate::units::{Condition, Duty, EpochRead, EventName, NodeName, Now, PlanId, StepOutcome, StopOrder};
+
+use super::duty::{Policy, Ruling, rule};
+use super::memory::{HeldBack, Memory, StopAsked};
+use super::standing::{Standing, stand};
+
+/// How often the record is read: another's claim must be seen soon.
+pub const READ_EVERY: Duration = Duration::from_secs(5);
+/// A reading that was asked for and never answered is asked again.
+const READ_LOST_AFTER: Duration = Duration::from_secs(60);
+/// A loop that was frozen for longer reads the record before anything else.
+const STALL: Duration = Duration::from_secs(3);
+/// The pause before an act that did not succeed is tried again; it doubles.
+const AGAIN_FIRST: Duration = Duration::from_secs(1);
+/// People are told at this attempt.
+const TELL_AT_TRY: u32 = 3;
+/// The longest such pause.
+const AGAIN_MAX: Duration = Duration::from_secs(15);
+
+/// What happens to the agent.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A second has passed.
+    Tick,
+    /// The record was read, on [`Ask::ReadEpoch`].
+    Epoch(EpochRead),
+    /// The PBX was looked at.
+    Pbx(Condition),
+    /// What came of an [`Ask::Act`].
+    Acted(Act, StepOutcome),
+    /// The backup asks for a stop, or asks again: each time it lasts anew.
+    StopAsked(StopOrder),
+    /// The backup takes it back.
+    Resume(PlanId),
+    /// A person announces that the PBX is stopped until then; `None`: no more.
+    PlannedStop(Option<jiff::Timestamp>),
+    /// Somebody else (the guard) has written the memory.
+    Memory(Box<Memory>),
+}
+
+/// What is done to the PBX.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Act {
+    /// Stop it and see it stopped.
+    Stop,
+    /// Give its trunks up.
+    UnregisterTrunks,
+    /// Register its trunks again.
+    RegisterTrunks,
+    /// Start it and see it serve.
+    Start,
+    /// See whether a call is up; done: none is.
+    Drain,
+}
+
+/// What the agent asks of the world.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    /// Read the record; answer with [`Event::Epoch`].
+    ReadEpoch,
+    /// Do it; answer with [`Event::Acted`].
+    Act(Act),
+    /// Tell people.
+    Tell(EventName, String),
+    /// Write into the history: what, and why.
+    Note(String, String),
+}
+
+/// What came of one event.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Output {
+    /// The memory has changed: it must be on disk before the asks begin.
+    pub remember: bool,
+    /// What to do then.
+    pub asks: Vec<Ask>,
+}
+
+/// The agent's mind.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    node: NodeName,
+    policy: Policy,
+    memory: Memory,
+    read: Option<EpochRead>,
+    /// Since when no reading has meant anything.
+    unread_since: Duration,
+    asked: Option<Duration>,
+    reading: bool,
+    last_event: Duration,
+    /// The PBX as it was last seen; nothing is done before it was looked at.
+    pbx: Option<Condition>,
+    /// What was done last and seen to be so; `None`: nothing since the start.
+    done: Option<Duty>,
+    in_flight: Option<Act>,
+    again_at: Option<Duration>,
+    failures: u32,
+    /// Why the last act did not succeed.
+    trouble: Option<String>,
+    /// No call was up when it was last asked.
+    drained: bool,
+    told: Option<Ruling>,
+    tell_again_at: Option<Duration>,
+    repeat: Duration,
+    now: Now,
+    out: Output,
+}
+
+impl Agent {
+    /// An agent that has just started, with what is on disk. `repeat`: how often an alarm is told again.
+    pub fn new(node: NodeName, policy: Policy, repeat: Duration, memory: Memory, now: Now) -> Self {
+        Self {
+            node,
+            policy,
+            memory,
+            read: None,
+            unread_since: now.boot,
+            asked: None,
+            reading: false,
+            last_event: now.boot,
+            pbx: None,
+            done: None,
+            in_flight: None,
+            again_at: None,
+            failures: 0,
+            trouble: None,
+            drained: false,
+            told: None,
+            tell_again_at: None,
+            repeat,
+            now,
+            out: Output::default(),
+        }
+    }
+
+    /// Takes new settings.
+    pub fn reconfigure(&mut self, policy: Policy, repeat: Duration) {
+        (self.policy, self.repeat) = (policy, repeat);
+    }
+
+    /// Hears one event.
+    pub fn handle(&mut self, event: Event, now: Now) -> Output {
+        let before = self.memory.clone();
+        if now.since(self.last_event) > STALL {
+            // Whatever was read before may be long over: a frozen host must not go on serving on old knowledge.
+            self.asked = None;
+            self.reading = false;
+        }
+        (self.last_event, self.now) = (now.boot, now);
+        self.hear(event);
+        self.forget_what_is_over();
+        self.watch_epoch();
+        let ruling = self.ruling();
+        self.memory.duty = Some(ruling.duty);
+        self.say(&ruling);
+        self.carry_out(&ruling);
+        self.out.remember = self.memory != before;
+        std::mem::take(&mut self.out)
+    }
+
+    fn hear(&mut self, event: Event) {
+        match event {
+            Event::Tick => {}
+            Event::Epoch(read) => self.epoch_was_read(read),
+            Event::Pbx(condition) => self.pbx_was_seen(condition),
+            Event::Acted(act, outcome) => self.acted(act, &outcome),
+            Event::StopAsked(order) => self.stop_was_asked(&order),
+            Event::Resume(plan) => {
+                if self.memory.stop_asked.as_ref().is_some_and(|asked| asked.plan == plan) {
+                    self.memory.stop_asked = None;
+                    self.note("the backup took its request to stop back", &plan.to_string());
+                }
+            }
+            Event::PlannedStop(until) => self.memory.planned_stop_until = until,
+            Event::Memory(other) => self.memory.merge(&other),
+        }
+    }
+
+    fn epoch_was_read(&mut self, read: EpochRead) {
+        self.reading = false;
+        let standing = stand(&read, &self.memory, &self.node);
+        if !matches!(standing, Standing::Unknown(_)) {
+            self.unread_since = self.now.boot;
+            if let Some(record) = read.as_ref().ok().and_then(|seen| seen.record()) {
+                self.memory.seen = Some(record.clone());
+            }
+        }
+        self.read = Some(read);
+    }
+
+    fn pbx_was_seen(&mut self, condition: Condition) {
+        self.pbx = Some(condition);
+        if condition == Condition::Serves && self.memory.duty == Some(Duty::Serve) {
+            self.memory.held_back = None;
+        }
+        // Somebody started it behind our back, or it died: what was done does not hold any more.
+        match (self.done, condition) {
+            (Some(Duty::Stop), Condition::Serves | Condition::Unknown)
+            | (Some(Duty::Serve | Duty::WithoutTrunks), Condition::Stopped | Condition::Failed) => self.done = None,
+            _ => {}
+        }
+    }
+
+    fn acted(&mut self, act: Act, outcome: &StepOutcome) {
+        if self.in_flight != Some(act) {
+            return;
+        }
+        self.in_flight = None;
+        if let StepOutcome::Done(proof) = outcome {
+            (self.again_at, self.failures, self.trouble) = (None, 0, None);
+            match act {
+                Act::Stop => (self.pbx, self.done) = (Some(Condition::Stopped), Some(Duty::Stop)),
+                Act::UnregisterTrunks => self.done = Some(Duty::WithoutTrunks),
+                Act::RegisterTrunks => self.done = Some(Duty::Serve),
+                Act::Start => {
+                    (self.pbx, self.done) = (Some(Condition::Serves), Some(Duty::Serve));
+                    self.memory.held_back = None;
+                }
+                Act::Drain => self.drained = true,
+            }
+            self.note(done(act), proof);
+            return;
+        }
+        let pause = AGAIN_FIRST.saturating_mul(1 << self.failures.min(8)).min(AGAIN_MAX);
+        // Calls end when they end; that is asked once a second.
+        let pause = if act == Act::Drain { AGAIN_FIRST } else { pause };
+        self.again_at = Some(self.now.boot + pause);
+        let why = format!("{}: {}", failed(act), outcome.text());
+        self.failures = self.failures.saturating_add(1);
+        if act != Act::Drain {
+            if self.trouble.as_ref() != Some(&why) {
+                self.note(failed(act), outcome.text());
+            }
+            if self.failures == TELL_AT_TRY {
+                self.out.asks.push(Ask::Tell(EventName::StepRetries, why.clone()));
+            }
+        }
+        self.trouble = Some(why);
+    }
+
+    fn stop_was_asked(&mut self, order: &StopOrder) {
+        let now = self.now.wall;
+        let after = |seconds: u64| {
+            let span = SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(i64::MAX));
+            now.checked_add(span).unwrap_or(jiff::Timestamp::MAX)
+        };
+        let until = after(order.for_s);
+        match &mut self.memory.stop_asked {
+            Some(asked) if asked.plan == order.plan => asked.until = until,
+            asked => {
+                let turn = self.memory.seen.as_ref().map_or(0, |seen| seen.number);
+                *asked = Some(StopAsked { plan: order.plan, turn, drain_until: after(order.drain_s), until });
+                self.drained = false;
+                self.note("the backup asks this node to stop for a switchover", &order.reason);
+            }
+        }
+    }
+
+    fn forget_what_is_over(&mut self) {
+        let now = self.now.wall;
+        if self.memory.stop_asked.is_some() && self.memory.stop_asked(now).is_none() {
+            self.memory.stop_asked = None;
+        }
+        if self.memory.forced.is_some() && self.memory.forced().is_none() {
+            self.memory.forced = None;
+        }
+        if self.memory.planned_stop_until.is_some_and(|until| now >= until) {
+            self.memory.planned_stop_until = None;
+        }
+    }
+
+    fn watch_epoch(&mut self) {
+        let waited = self.asked.map(|at| self.now.since(at));
+        let due = waited.is_none_or(|waited| waited >= if self.reading { READ_LOST_AFTER } else { READ_EVERY });
+        if due {
+            self.asked = Some(self.now.boot);
+            self.reading = true;
+            self.out.asks.push(Ask::ReadEpoch);
+        }
+    }
+
+    /// What the PBX may do now, and why.
+    pub fn ruling(&self) -> Ruling {
+        let standing = self.standing();
+        let ruling = rule(&standing, &self.memory, &self.node, self.policy, self.unread_for(), self.now.wall);
+        match (&self.read, ruling.duty) {
+            // What was remembered may be long over: nothing is started on it, and nothing stopped.
+            (None, Duty::Serve) if self.memory.forced().is_none() => Ruling { duty: Duty::AsItIs, ..ruling },
+            _ => ruling,
+        }
+    }
+
+    /// What the record says, as last read.
+    pub fn standing(&self) -> Standing {
+        match &self.read {
+            None => Standing::Unknown("the epoch has not been read yet".to_owned()),
+            Some(read) => stand(read, &self.memory, &self.node),
+        }
+    }
+
+    /// For how long no reading has meant anything.
+    pub fn unread_for(&self) -> Duration {
+        self.now.since(self.unread_since)
+    }
+
+    fn say(&mut self, ruling: &Ruling) {
+        let changed = self
+            .told
+            .as_ref()
+            .is_none_or(|told| told.duty != ruling.duty || told.beside_another != ruling.beside_another);
+        let repeats = ruling.beside_another && self.tell_again_at.is_some_and(|at| self.now.boot >= at);
+        if changed {
+            self.note(&format!("the PBX may: {}", ruling.duty.name()), &ruling.because);
+        }
+        let kept_down = matches!(&self.told, Some(told) if matches!(told.duty, Duty::Stop | Duty::WithoutTrunks));
+        if ruling.beside_another && (changed || repeats) {
+            self.out.asks.push(Ask::Tell(EventName::BothMayServe, ruling.because.clone()));
+            self.tell_again_at = Some(self.now.boot + self.repeat);
+        } else if changed && matches!(ruling.duty, Duty::Stop | Duty::WithoutTrunks) {
+            self.out.asks.push(Ask::Tell(EventName::SteppedDown, ruling.because.clone()));
+        } else if kept_down && ruling.duty == Duty::Serve {
+            self.out.asks.push(Ask::Tell(EventName::ServesAgain, ruling.because.clone()));
+        }
+        if changed {
+            self.told = Some(ruling.clone());
+        }
+    }
+
+    fn carry_out(&mut self, ruling: &Ruling) {
+        let waits = self.again_at.is_some_and(|at| self.now.boot < at);
+        if self.in_flight.is_some() || waits {
+            return;
+        }
+        let Some(pbx) = self.pbx else { return };
+        let Some(act) = self.due(ruling.duty, pbx) else { return };
+        if act == Act::Stop && pbx != Condition::Stopped && self.memory.held_back.is_none() {
+            // It runs, so it shall run again: remembered before it is stopped.
+            let because = ruling.because.clone();
+            self.memory.held_back = Some(HeldBack { since: self.now.wall, because });
+        }
+        self.in_flight = Some(act);
+        self.out.asks.push(Ask::Act(act));
+    }
+
+    /// What is to be done so that the PBX does its duty; `None`: it does.
+    fn due(&self, duty: Duty, pbx: Condition) -> Option<Act> {
+        match duty {
+            Duty::AsItIs => None,
+            Duty::Stop if self.done == Some(Duty::Stop) => None,
+            Duty::Stop if self.drains() => Some(Act::Drain),
+            Duty::Stop => Some(Act::Stop),
+            // A PBX that does not run has no trunks; it is not started for its phones alone.
+            Duty::WithoutTrunks => {
+                (self.done != Some(Duty::WithoutTrunks) && pbx == Condition::Serves).then_some(Act::UnregisterTrunks)
+            }
+            Duty::Serve if self.memory.held_back.is_some() && self.memory.planned_stop_until.is_none() => {
+                Some(Act::Start)
+            }
+            Duty::Serve => (self.done == Some(Duty::WithoutTrunks)).then_some(Act::RegisterTrunks),
+        }
+    }
+
+    /// Whether the stop that the backup asked for still waits for calls to end.
+    fn drains(&self) -> bool {
+        let asked = self.memory.stop_asked(self.now.wall);
+        !self.drained && asked.is_some_and(|asked| self.now.wall < asked.drain_until)
+    }
+
+    /// What is answered to the backup's request: done once the PBX is seen to be stopped.
+    pub fn stop_outcome(&self, plan: PlanId) -> StepOutcome {
+        let asked = self.memory.stop_asked(self.now.wall).filter(|asked| asked.plan == plan);
+        let Some(asked) = asked else {
+            return StepOutcome::failed(format!("{} does not stop for it: {}", self.node, self.ruling().because));
+        };
+        if self.done == Some(Duty::Stop) {
+            return StepOutcome::done(format!("{} has stopped its PBX until {}", self.node, asked.until));
+        }
+        let what = if self.drains() { "waits for calls to end" } else { "is stopping its PBX" };
+        StepOutcome::unknown(match &self.trouble {
+            Some(trouble) => format!("{} {what}; {trouble}", self.node),
+            None => format!("{} {what}", self.node),
+        })
+    }
+
+    fn note(&mut self, what: &str, why: &str) {
+        self.out.asks.push(Ask::Note(what.to_owned(), why.to_owned()));
+    }
+
+    /// What is remembered over a restart.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// The PBX as it was last seen.
+    pub fn pbx(&self) -> Option<Condition> {
+        self.pbx
+    }
+
+    /// What was done last and seen to be so.
+    pub fn done(&self) -> Option<Duty> {
+        self.done
+    }
+
+    /// Why the last act did not succeed.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+}
+
+fn done(act: Act) -> &'static str {
+    match act {
+        Act::Stop => "the PBX is stopped",
+        Act::UnregisterTrunks => "the trunks are given up",
+        Act::RegisterTrunks => "the trunks are registered again",
+        Act::Start => "the PBX is started again",
+        Act::Drain => "no call is up",
+    }
+}
+
+fn failed(act: Act) -> &'static str {
+    match act {
+        Act::Stop => "the PBX could not be stopped",
+        Act::UnregisterTrunks => "the trunks could not be given up",
+        Act::RegisterTrunks => "the trunks could not be registered again",
+        Act::Start => "the PBX could not be started again",
+        Act::Drain => "calls are up",
+    }
+}

@@ -1,0 +1,85 @@
+//! What the primary must remember over a restart; guard and agent read and write the same.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Duty, EpochRecord, PlanId};
+
+/// The memory. Fields may be added; an unknown or missing one is no error.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Memory {
+    /// The highest record that was ever seen here.
+    pub seen: Option<EpochRecord>,
+    /// The PBX was kept from starting, or stopped, by us: it is started again as soon as it may serve.
+    pub held_back: Option<HeldBack>,
+    /// A person said that it shall serve.
+    pub forced: Option<Forced>,
+    /// The backup asked for a stop, for a switchover.
+    pub stop_asked: Option<StopAsked>,
+    /// Until when a person has announced that the PBX is stopped.
+    pub planned_stop_until: Option<Timestamp>,
+    /// What the agent allows; the guard goes by it where the record cannot be read.
+    pub duty: Option<Duty>,
+}
+
+/// The PBX was kept from serving.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct HeldBack {
+    /// Since when.
+    pub since: Timestamp,
+    /// Why, in one line.
+    pub because: String,
+}
+
+/// A person's word that this node shall serve, whatever stands in the record now.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Forced {
+    /// The turn that it was said against: a newer one ends it. 0: no record was ever seen.
+    pub turn: u64,
+    /// When it was said.
+    pub at: Timestamp,
+    /// The reason.
+    pub reason: String,
+}
+
+/// The backup asked for a stop.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StopAsked {
+    /// The backup's plan.
+    pub plan: PlanId,
+    /// The turn when it was asked for: a newer one ends it.
+    pub turn: u64,
+    /// Calls are waited for until then.
+    pub drain_until: Timestamp,
+    /// It ends by itself then.
+    pub until: Timestamp,
+}
+
+impl Memory {
+    /// The highest turn that was seen; 0: none.
+    pub fn turn(&self) -> u64 {
+        self.seen.as_ref().map_or(0, |seen| seen.number)
+    }
+
+    /// A person's word, if no newer turn has ended it.
+    pub fn forced(&self) -> Option<&Forced> {
+        self.forced.as_ref().filter(|forced| forced.turn >= self.turn())
+    }
+
+    /// The backup's request, if neither time nor a newer turn has ended it.
+    pub fn stop_asked(&self, now: Timestamp) -> Option<&StopAsked> {
+        self.stop_asked.as_ref().filter(|asked| asked.turn >= self.turn() && now < asked.until)
+    }
+
+    /// Takes over what another writer (the guard beside the agent) has learned meanwhile.
+    pub fn merge(&mut self, other: &Self) {
+        if other.turn() > self.turn() {
+            self.seen.clone_from(&other.seen);
+        }
+        self.forced.clone_from(&other.forced);
+        if self.held_back.is_none() {
+            self.held_back.clone_from(&other.held_back);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The beat: what one host of ours tells another about itself, and what came of asking for it.
+//!
+//! Primary, backup and observer use the same document. How it is signed and carried is not here.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{NodeName, PlanId, State, StepOutcome, TrunkKind, TrunkState, Verdict};
+
+/// The protocol that this program speaks; another one is refused, with both named.
+pub const PROTOCOL: u32 = 1;
+
+/// What a host tells about itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    /// [`PROTOCOL`] of the teller.
+    pub protocol: u32,
+    /// The teller's program version.
+    pub version: String,
+    /// Who tells.
+    pub node: NodeName,
+    /// `primary`, `backup` or `observer`.
+    pub role: String,
+    /// The teller's wall clock.
+    pub time: Timestamp,
+    /// Rises with each beat, also over a restart: an old one is known by it.
+    pub sequence: u64,
+    /// The question's nonce, where the beat answers one: such an answer cannot be an old one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
+    /// The highest turn that the teller saw.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<EpochTold>,
+    /// A digest of each section of the settings that must be the same on both hosts.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
+    /// The teller's PBX; none on an observer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pbx: Option<PbxTold>,
+    /// Of the primary: what its agent lets its PBX do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duty: Option<DutyTold>,
+    /// Of the backup: where its robot stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub robot: Option<RobotTold>,
+    /// Of an observer: what it sees of the primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub view: Option<ViewTold>,
+}
+
+/// The highest turn that a host saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochTold {
+    /// The turn.
+    pub number: u64,
+    /// Who holds it.
+    pub holder: NodeName,
+}
+
+/// A PBX, as the host that it runs on knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PbxTold {
+    /// The driver's name.
+    pub driver: String,
+    /// Whether it serves.
+    pub condition: Condition,
+    /// Registered phones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registrations: Option<u32>,
+    /// Calls that are up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<u32>,
+    /// Its trunks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trunks: Vec<TrunkTold>,
+}
+
+/// Whether a PBX serves, as its own host sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Condition {
+    /// A SIP request from its own host was answered.
+    Serves,
+    /// It is stopped.
+    Stopped,
+    /// It should run, and does not: it failed, and nobody starts it again.
+    Failed,
+    /// Not known: it runs and does not answer, or could not be asked.
+    Unknown,
+}
+
+/// One trunk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrunkTold {
+    /// Its name.
+    pub name: String,
+    /// How it reaches its provider.
+    pub kind: TrunkKind,
+    /// Where it stands.
+    pub state: TrunkState,
+}
+
+/// What the primary's agent lets its PBX do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DutyTold {
+    /// Which.
+    pub duty: Duty,
+    /// Why, in one line.
+    pub because: String,
+    /// Whether the agent starts the PBX by itself as soon as it may serve.
+    pub starts_by_itself: bool,
+    /// Until when a stop of the PBX is planned: no reason to take over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned_stop_until: Option<Timestamp>,
+}
+
+/// What a PBX on the primary may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Duty {
+    /// Serve phones and trunks.
+    Serve,
+    /// Serve its phones, without trunks.
+    WithoutTrunks,
+    /// Be stopped.
+    Stop,
+    /// Go on if it runs, and not be started: not enough is known.
+    AsItIs,
+}
+
+impl Duty {
+    /// The name used in JSON and in text.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Serve => "serve",
+            Self::WithoutTrunks => "without-trunks",
+            Self::Stop => "stop",
+            Self::AsItIs => "as-it-is",
+        }
+    }
+}
+
+/// Where a robot stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RobotTold {
+    /// Its state.
+    pub state: State,
+    /// What it believes about the primary.
+    pub verdict: Verdict,
+    /// Why it could not take over now; empty: it could.
+    pub disarmed_because: Vec<String>,
+}
+
+/// What an observer sees of the primary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewTold {
+    /// Whether the checks that decide are up.
+    pub sees: Sees,
+    /// Each check and what it says, in one line.
+    pub because: String,
+    /// How old the view is: milliseconds since the observer's loop made it.
+    pub age_ms: u64,
+}
+
+/// Whether the primary is seen alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sees {
+    /// Its deciding checks are up.
+    Alive,
+    /// They are not.
+    Down,
+    /// Not known: just started, or stalled.
+    Nothing,
+}
+
+/// What came of asking another host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerReading {
+    /// It told, and it is believed.
+    Heard(Box<Heard>),
+    /// No answer; and why.
+    Silent(String),
+    /// An answer that is not believed; one line that says why, and what to do.
+    Refused(String),
+}
+
+/// A beat that is believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// What was told.
+    pub beat: Beat,
+    /// Its clock minus ours; what the way there may have cost is in its favour.
+    pub drift: SignedDuration,
+}
+
+/// What the backup asks of the primary's agent in a switchover.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopOrder {
+    /// The plan that asks.
+    pub plan: PlanId,
+    /// How long to wait for a moment without calls, seconds.
+    pub drain_s: u64,
+    /// The stop ends by itself after so long, seconds, unless the epoch has moved: a backup that dies meanwhile must not
+    /// keep a living primary down.
+    pub for_s: u64,
+    /// The person's reason.
+    pub reason: String,
+}
+
+/// An order on its way: what is asked, and the beat of who asks it, which says when it was said and after what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ordered<T> {
+    /// Who asks, with sequence and nonce; the rest of it may be empty.
+    pub beat: Beat,
+    /// What is asked.
+    pub order: T,
+}
+
+/// What came of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderAnswer {
+    /// The order's nonce.
+    pub nonce: String,
+    /// What came of it.
+    pub outcome: StepOutcome,
+}
+
+impl Beat {
+    /// A beat that tells who speaks and when, and nothing else.
+    pub fn bare(node: NodeName, role: &str, time: Timestamp) -> Self {
+        Self {
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node,
+            role: role.to_owned(),
+            time,
+            sequence: 0,
+            nonce: None,
+            epoch: None,
+            settings: BTreeMap::new(),
+            pbx: None,
+            duty: None,
+            robot: None,
+            view: None,
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The partition matrix: every set of cuts between two sites, what must come of it, and what does.
+//!
+//! `plan` is the network, `oracle` what must come of a set of cuts (from the design alone), `laws` what the oracle must
+//! never say; `drive` is the real engine in virtual time, `subsets` compares it with the oracle.
+
+mod drive;
+mod laws;
+mod oracle;
+mod plan;
+mod subsets;
