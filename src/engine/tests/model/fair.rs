@@ -6,7 +6,7 @@
 
 use crate::engine::Event;
 use crate::engine::standing::Standing;
-use crate::units::{PlanKind, State};
+use crate::units::{PlanKind, State, Step};
 
 use super::scene::{Left, Says};
 use super::world::{Host, Pbx, World};
@@ -78,7 +78,13 @@ impl World {
 
     /// Nothing is believed of a zone that fell until a person puts the last record back.
     fn person_at_the_zone(&mut self, s: u64) {
-        let low = |world: &Self, n| world.engine(n).is_some_and(|e| matches!(e.standing(), Standing::Low(_)));
+        // A robot that holds the service puts it back by itself.
+        let low = |world: &Self, n| {
+            world.engine(n).is_some_and(|engine| {
+                let at_it = matches!(engine.state(), State::Active | State::TakingOver);
+                !at_it && matches!(engine.standing(), Standing::Low(_))
+            })
+        };
         if s == PERSON_PATIENCE_S && self.zone.fell && (0..self.nodes.len()).any(|n| low(self, n)) {
             let highest = self.zone.stood.iter().max_by_key(|record| record.number).cloned();
             if let Some(record) = highest {
@@ -95,7 +101,8 @@ impl World {
         }
         // Whoever asked to give back what nobody can take sees it, and undoes it.
         for n in 0..self.nodes.len() {
-            let waits = self.state(n) == Some(State::FailingBack);
+            let waits = self.state(n) == Some(State::FailingBack)
+                && self.engine(n).is_some_and(|e| e.run.as_ref().is_some_and(|run| !run.is_begun(Step::HandOver)));
             if s == PERSON_PATIENCE_S && waits && self.primary == Host::Down {
                 self.say(n, Says::Undo);
             }
@@ -139,7 +146,6 @@ impl World {
                 let run = engine.run.as_ref();
                 matches!(engine.state(), State::Active | State::Halted | State::FailingBack)
                     || run.is_some_and(|run| run.intent().primary_is_stopped || run.intent().without_claim)
-                // The word of a person who asked for the service stands until a person takes it back.
             });
             !excused && engine.is_some() && !node.witnessed.served && !node.witnessed.told_without_claim
         });

@@ -41,7 +41,7 @@ pub enum Rule {
 
 impl Rule {
     /// Its name among the properties.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::TwoHolders => "never two holders of one epoch",
             Self::NumberFell => "the number never falls",
@@ -64,6 +64,8 @@ pub struct Witnessed {
     pub votes: [Option<bool>; 2],
     /// The last answer of the Internet since the start.
     pub internet: Option<bool>,
+    /// Every check was asked again since the plan was opened.
+    pub confirmed: bool,
     /// An observer saw the primary alive just now.
     pub vetoed: bool,
     /// Nothing that was counted before the stall may be believed until then.
@@ -110,6 +112,8 @@ impl World {
             witnessed.internet = None;
         }
         witnessed.ticked = now;
+        // The questions of this second follow; the engine judges the step when they are answered.
+        witnessed.confirmed = true;
     }
 
     /// Looks at what an engine says and asks, before any of it happens.
@@ -122,6 +126,7 @@ impl World {
                 && serde_json::from_value::<Intent>(intent.clone()).is_ok_and(|intent| intent.asked.is_none())
             {
                 self.must_have_ground(n);
+                self.nodes[n].witnessed.confirmed = false;
             }
         }
         for ask in &output.asks {
@@ -157,6 +162,9 @@ impl World {
                 self.must_rise(from, to);
                 if *kind == PlanKind::Takeover && engine.run.as_ref().is_some_and(|run| run.intent().asked.is_none()) {
                     self.must_have_ground(n);
+                    if !witnessed.confirmed {
+                        self.break_rule(Rule::NoGround);
+                    }
                 }
             }
             Ask::Step { kind, step: Step::HandOver, mode: Mode::Act, order: Order::Swap { from, to }, .. } => {
@@ -165,7 +173,9 @@ impl World {
                     self.break_rule(Rule::HandedAstray);
                 }
                 let node = &engine.settings.node;
-                if from.record().is_some_and(|from| from.holder == *node && !engine.memory.claimed(from)) {
+                let foreign = from.record().is_some_and(|from| from.holder == *node && !engine.memory.claimed(from));
+                // A zone that fell back may show an old turn of our own, long forgotten.
+                if foreign && !self.zone.fell {
                     self.break_rule(Rule::HandedOverForeign);
                 }
                 if self.nodes[n].serving {

@@ -102,6 +102,7 @@ impl Canon<'_> {
             witnessed.told_to_give_up,
             witnessed.told_without_claim,
             witnessed.unwritten,
+            witnessed.confirmed,
             witnessed.vetoed,
         ]);
         self.put(node.pbx as u64);
