@@ -85,7 +85,12 @@ impl Host {
         }
     }
 
-    /// The other end of its line.
+    /// The device at the other end of its line; its bare name may be a word of `ip`.
+    fn port(self) -> String {
+        format!("p-{}", self.name())
+    }
+
+    /// The host at the other end of its line.
     fn upstream(self) -> Self {
         if self == Self::Primary { Self::Router } else { Self::Backbone }
     }
@@ -127,7 +132,8 @@ impl Sites {
 
     /// Runs a program on a host to its end: whether it succeeded, and its output.
     pub fn run(&self, host: Host, argv: &[&str]) -> (bool, String) {
-        let argv = [&["netns", "exec", &self.namespace(host)], argv].concat();
+        let namespace = self.namespace(host);
+        let argv = [&["netns", "exec", namespace.as_str()], argv].concat();
         let out = Command::new("ip").args(argv).output().unwrap_or_else(|e| panic!("cannot run ip: {e}"));
         let said = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
         (out.status.success(), said.into_owned())
@@ -140,7 +146,7 @@ impl Sites {
             for line in lines {
                 match *line {
                     Line::Wire(host) if host.upstream() == at => {
-                        let device = host.name();
+                        let device = host.port();
                         rules += &format!("add rule inet cut enter iifname {device} drop; ");
                         rules += &format!("add rule inet cut leave oifname {device} drop; ");
                     }
@@ -201,7 +207,7 @@ impl Sites {
 
     /// Lays a host's line. The router of the site has one network on each side.
     fn connect(&self, host: Host) {
-        let (upstream, port) = (host.upstream(), host.name());
+        let (upstream, port) = (host.upstream(), host.port());
         let peer = self.namespace(host);
         self.ip(upstream, &format!("link add {port} type veth peer name eth0 netns {peer}"));
         let (address, gateway) = match (host, host.address()) {
