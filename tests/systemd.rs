@@ -19,16 +19,14 @@ fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(name)
 }
 
-/// The unit as it stands, apart from what only an installed machine has: the program and its manual page.
-fn unit_for_analysis(dir: &Path) -> PathBuf {
-    let text = fs::read_to_string(shipped("pbx-failover.service")).expect("the unit");
-    let text: String = text
-        .lines()
-        .filter(|line| !line.starts_with("Documentation="))
-        .map(|line| if line.starts_with("ExecStart=") { "ExecStart=/bin/true\n".into() } else { format!("{line}\n") })
-        .collect();
-    let path = dir.join("pbx-failover.service");
-    fs::write(&path, text).expect("a copy of the unit");
+/// A unit or drop-in as it stands, apart from what only an installed machine has: the program and its manual page.
+fn for_analysis(dir: &Path, name: &str) -> PathBuf {
+    let text = fs::read_to_string(shipped(name)).unwrap_or_else(|e| panic!("systemd/{name}: {e}"));
+    let lines = text.lines().filter(|line| !line.starts_with("Documentation="));
+    let text: String = lines.map(|line| line.replace("/usr/bin/pbx-failover", "/bin/true") + "\n").collect();
+    let path = dir.join(name);
+    fs::create_dir_all(path.parent().expect("a directory")).expect("its folder");
+    fs::write(&path, text).expect("a copy");
     path
 }
 
@@ -43,15 +41,17 @@ fn verify(unit: &Path) -> (bool, String) {
 }
 
 #[test]
-fn systemd_has_nothing_to_say_about_the_unit() {
+fn systemd_has_nothing_to_say_about_the_units() {
     if !have(&["systemd-analyze"]) {
         return;
     }
     let dir = tempfile::tempdir().expect("a directory");
-    let unit = unit_for_analysis(dir.path());
-    assert_eq!(verify(&unit), (true, String::new()));
+    for name in ["pbx-failover.service", "pbx-failover-guard.service", "pbx-failover-guard.timer"] {
+        assert_eq!(verify(&for_analysis(dir.path(), name)), (true, String::new()), "{name}");
+    }
 
     // The same question finds a misspelt key, which systemd merely ignores.
+    let unit = dir.path().join("pbx-failover.service");
     let text = fs::read_to_string(&unit).expect("the copy").replace("KillMode=", "KilMode=");
     fs::write(&unit, text).expect("a bad copy");
     assert!(verify(&unit).1.contains("KilMode"), "a misspelt key went unseen");
@@ -63,28 +63,52 @@ fn the_sandbox_stays_tight() {
         return;
     }
     let dir = tempfile::tempdir().expect("a directory");
-    let unit = unit_for_analysis(dir.path());
-    let (_, text) =
-        output_of(Command::new("systemd-analyze").args(["security", "--offline=true", "--no-pager"]).arg(&unit));
-    let level = text
-        .lines()
-        .find_map(|line| line.split_once("Overall exposure level for pbx-failover.service: "))
-        .and_then(|(_, rest)| rest.split(' ').next()?.parse::<f64>().ok());
-    assert!(level.is_some_and(|level| level <= EXPOSURE_MAX), "exposure {level:?}, at most {EXPOSURE_MAX}:\n{text}");
+    for name in ["pbx-failover.service", "pbx-failover-guard.service"] {
+        let unit = for_analysis(dir.path(), name);
+        let mut command = Command::new("systemd-analyze");
+        let (_, text) = output_of(command.args(["security", "--offline=true", "--no-pager"]).arg(&unit));
+        let level = text
+            .lines()
+            .find_map(|line| line.split_once(&format!("Overall exposure level for {name}: ")))
+            .and_then(|(_, rest)| rest.split(' ').next()?.parse::<f64>().ok());
+        let tight = level.is_some_and(|level| level <= EXPOSURE_MAX);
+        assert!(tight, "{name}: exposure {level:?}, at most {EXPOSURE_MAX}:\n{text}");
+    }
 }
 
 #[test]
-fn the_drop_in_for_the_pbx_is_understood() {
+fn the_drop_ins_for_the_pbx_are_understood() {
     if !have(&["systemd-analyze"]) {
         return;
     }
-    let dir = tempfile::tempdir().expect("a directory");
-    let unit = dir.path().join("pbx.service");
-    fs::write(&unit, "[Unit]\nDescription=a PBX\n[Service]\nExecStart=/bin/true\n").expect("a unit");
-    let folder = dir.path().join("pbx.service.d");
-    fs::create_dir(&folder).expect("its folder");
-    fs::copy(shipped("pbx.service.d/pbx-failover.conf"), folder.join("pbx-failover.conf")).expect("the drop-in");
-    assert_eq!(verify(&unit), (true, String::new()));
+    for name in ["pbx.service.d/pbx-failover.conf", "pbx.service.d/pbx-failover-guard.conf"] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let unit = dir.path().join("pbx.service");
+        fs::write(&unit, "[Unit]\nDescription=a PBX\n[Service]\nExecStart=/bin/true\n").expect("a unit");
+        for_analysis(dir.path(), "pbx-failover.service");
+        for_analysis(dir.path(), name);
+        assert_eq!(verify(&unit), (true, String::new()), "{name}");
+    }
+}
+
+/// The lines of a unit's section that set something.
+fn settings(name: &str, section: &str) -> Vec<String> {
+    let text = fs::read_to_string(shipped(name)).unwrap_or_else(|e| panic!("systemd/{name}: {e}"));
+    let lines = text.lines().skip_while(|line| *line != format!("[{section}]")).skip(1);
+    let lines = lines.take_while(|line| !line.starts_with('[')).filter(|line| !line.starts_with('#'));
+    lines.filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_guard_has_the_sandbox_of_the_robot() {
+    let robot = settings("pbx-failover.service", "Service");
+    let begin = robot.iter().position(|line| line.starts_with("ProtectSystem=")).expect("the sandbox's first line");
+    let guard = settings("pbx-failover-guard.service", "Service");
+    assert!(guard.ends_with(&robot[begin..]), "{:#?}", &robot[begin..]);
+    // What ends with the guard's unit must not take the robot's files with it.
+    for shared in robot.iter().filter(|line| line.contains("Directory")) {
+        assert!(guard.contains(shared), "systemd/pbx-failover-guard.service lacks {shared}");
+    }
 }
 
 #[test]

@@ -56,10 +56,12 @@ impl Client {
     /// # Errors
     /// When the system has no means for a client at all.
     pub fn new(socket: &Path) -> Result<Self, AskError> {
-        tls::install_provider();
-        let http = reqwest::Client::builder().unix_socket(socket).timeout(TIME_MAX).build().map_err(|error| {
-            AskError::Told(format!("no HTTP client: {error}"), "see the system's limits".to_owned())
-        })?;
+        let told = |why: String| AskError::Told(format!("no HTTP client: {why}"), "see the system's limits".to_owned());
+        // The socket needs no TLS. Left to itself the client would load the system's roots, and refuse to be made on a
+        // host without any (Debian without ca-certificates).
+        let tls = tls::client_without_roots().map_err(told)?;
+        let builder = reqwest::Client::builder().unix_socket(socket).timeout(TIME_MAX).tls_backend_preconfigured(tls);
+        let http = builder.build().map_err(|error| told(error.to_string()))?;
         Ok(Self { http, socket: socket.to_owned() })
     }
 

@@ -15,6 +15,7 @@ pub mod kamailio;
 pub mod mail;
 pub mod mutate;
 pub mod netns;
+pub mod nspawn;
 pub mod process;
 pub mod robot;
 pub mod scene;

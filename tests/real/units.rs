@@ -1,0 +1,5 @@
+//! The files of `systemd/` installed on machines with a real systemd, as docs/systemd.md says, and what they do there.
+
+mod backup;
+mod machines;
+mod rig;

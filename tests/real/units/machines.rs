@@ -1,0 +1,170 @@
+//! Primary and backup as machines in the topology, set up by the commands that docs/systemd.md gives, with the zone's
+//! master and the phones outside of them.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::lab::dns::{self, DnsServer, Kind, Options};
+use crate::lab::have;
+use crate::lab::netns::{Host, Topology};
+use crate::lab::nspawn::Machine;
+use crate::lab::robot::binary;
+use crate::lab::sipp::{self, Phone};
+use crate::lab::web::{Site, Web};
+
+/// Where the settings lie, as the unit has it.
+pub const CONFIG: &str = "/etc/pbx-failover/failover.yaml";
+
+/// How long something is waited for.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+
+/// The PBX of every machine: Kamailio as a unit, which systemd restarts whenever it ends.
+const PBX_UNIT: &str = "[Unit]\nDescription=PBX of the test\n\
+    [Service]\nExecStart=/usr/sbin/kamailio -DD -E -m 16 -M 4 -Y /run -f /etc/pbx/kamailio.cfg\n\
+    User=kamailio\nRestart=always\nRestartSec=200ms\n[Install]\nWantedBy=multi-user.target\n";
+
+/// What is not a machine: the cables, the zone's master, the Internet and a phone.
+pub struct World {
+    /// The zone's master, in the Internet.
+    pub dns: DnsServer,
+    /// A phone with an account.
+    pub phone: Phone,
+    _internet: Web,
+    _dir: tempfile::TempDir,
+    /// The cables.
+    pub net: Topology,
+}
+
+impl World {
+    /// All of it; `None`, said loudly, where that or machines are not possible.
+    pub fn up() -> Option<Self> {
+        if !have(&["named", "dig", "nginx"]) || !have(&sipp::PROGRAMS) || !Topology::possible() || !Machine::possible()
+        {
+            return None;
+        }
+        let net = Topology::up();
+        let dir = tempfile::Builder::new().prefix("world").tempdir().expect("temporary directory");
+        let options =
+            Options { address: Host::Inet.address(), port: 53, prefix: net.exec(Host::Inet), ..Options::default() };
+        let dns = DnsServer::start_with(Kind::Bind, dir.path(), options);
+        let prefix = net.exec(Host::Inet);
+        let prefix: Vec<&str> = prefix.iter().map(String::as_str).collect();
+        let internet = Site::on(SocketAddr::from(([0, 0, 0, 0], 80))).inside(&prefix).start();
+        let phone = Phone::new("100", "pw100").inside(net.exec(Host::Phones), Host::Phones.address());
+        Some(Self { dns, phone, _internet: internet, _dir: dir, net })
+    }
+
+    /// The epoch record, without its quotation marks.
+    pub fn epoch(&self) -> String {
+        self.dns.query(dns::EPOCH, "TXT").join(" | ").replace('"', "")
+    }
+
+    /// Whether the PBX of a host answers a phone's REGISTER.
+    pub fn serves(&self, host: Host) -> bool {
+        self.phone.knock(SocketAddr::new(host.address(), 5060)).is_some()
+    }
+
+    /// A machine in the place of `host`, with the PBX's unit and the program; off.
+    pub fn machine(&self, host: Host) -> Machine {
+        let machine = Machine::new(node(host), Some(&self.net.namespace(host)));
+        let machine = machine.binds(Path::new(&binary()), "/usr/bin/pbx-failover");
+        machine.write("/etc/systemd/system/pbx.service", PBX_UNIT);
+        let modules = ["/usr/lib/x86_64-linux-gnu/kamailio/modules/", "/usr/lib/aarch64-linux-gnu/kamailio/modules/"];
+        let modules = modules.into_iter().find(|dir| Path::new(dir).exists()).expect("kamailio is installed");
+        let config = include_str!("../../lab/nspawn/kamailio.cfg");
+        let config = config.replace("@ADDRESS@", &host.address().to_string()).replace("@MODULES@", modules);
+        machine.write("/etc/pbx/kamailio.cfg", &config);
+        machine
+    }
+}
+
+/// What a host is called.
+pub fn node(host: Host) -> &'static str {
+    if host == Host::Primary { "pbx-a" } else { "pbx-b" }
+}
+
+/// Puts a file of `systemd/` onto a machine that is off or on.
+pub fn install(machine: &Machine, name: &str, place: &str) {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(name));
+    machine.write(place, &text.unwrap_or_else(|e| panic!("systemd/{name}: {e}")));
+}
+
+/// What both hosts have: the unit, the user, the rule, the secret and the settings, with `edit`ed text.
+pub fn install_robot(machine: &Machine, host: Host, edit: impl FnOnce(String) -> String) {
+    install(machine, "pbx-failover.service", "/usr/lib/systemd/system/pbx-failover.service");
+    install(machine, "pbx-failover.sysusers.conf", "/usr/lib/sysusers.d/pbx-failover.conf");
+    install(machine, "50-pbx-failover.rules", "/etc/polkit-1/rules.d/50-pbx-failover.rules");
+    machine.must(&["systemd-sysusers"]);
+    machine.must(&["systemctl", "daemon-reload"]);
+    for (path, text) in [("/etc/pbx-failover/tsig.key", dns::SECRET), (CONFIG, &edit(yaml(host)))] {
+        machine.write_with(path, text, 0o640);
+        machine.must(&["chgrp", "pbx-failover", path]);
+    }
+    machine.must(&["mkdir", "-p", "/srv/pbx"]);
+}
+
+/// What the robot of a machine says of itself.
+///
+/// # Errors
+/// What it said instead.
+pub fn status(machine: &Machine) -> Result<Value, String> {
+    let out = machine.output(&["pbx-failover", "--config", CONFIG, "status", "--json"]);
+    let status = serde_json::from_slice::<Value>(&out.stdout).ok().and_then(|s| s.get("pairs")?.get(0).cloned());
+    status.ok_or_else(|| format!("{}: {}", out.status, String::from_utf8_lossy(&out.stderr)))
+}
+
+/// Waits until `holds` of the status of a machine's robot.
+pub fn wait_status(machine: &Machine, what: &str, holds: impl Fn(&Value) -> bool) {
+    let start = Instant::now();
+    loop {
+        let status = status(machine);
+        if status.as_ref().is_ok_and(&holds) {
+            return;
+        }
+        let said = || status.unwrap_or_else(Value::String);
+        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}: {:#}", said());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn yaml(host: Host) -> String {
+    format!(
+        r#"node: {node}
+primary: {{ node: pbx-a, address: {primary} }}
+backup: {{ node: pbx-b, address: {backup} }}
+monitor:
+  interval: 200ms
+  fast_interval: 100ms
+  timeout: 200ms
+  fall: 3
+  rise: 2
+  checks:
+    sip: {{ sip: "sip:pbx.lab.test" }}
+internet: {{ need: 2, targets: ["tcp://10.77.1.2:80", "http://10.77.1.3/", "dns://10.77.1.1:53"] }}
+takeover: {{ hold_down: 0s, startup_grace: 0s, hold_off: 1s }}
+epoch: {{ store: dns, record: {epoch} }}
+pbx: {{ working_dir: /srv/pbx, driver: {{ systemd: {{ unit: pbx.service }} }} }}
+sync: {{ settle: 0s }}
+dns:
+  updates:
+    - server: "10.77.1.1:53"
+      zone: {zone}
+      key: {{ name: {key}, algorithm: hmac-sha256, secret: {{ file: /etc/pbx-failover/tsig.key }} }}
+      ttl: 30
+      verify: ["10.77.1.1:53"]
+      records: [pbx.lab.test]
+failback: {{ drain: 1s, wait_for_primary: 60s }}
+page: ""
+"#,
+        node = node(host),
+        primary = Host::Primary.address(),
+        backup = Host::Backup.address(),
+        epoch = dns::EPOCH,
+        zone = dns::ZONE,
+        key = dns::KEY,
+    )
+}
