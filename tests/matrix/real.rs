@@ -13,7 +13,7 @@ fn watched() -> Policies {
         site_cut: SiteCut::Takeover,
         half_dead: HalfDead::Takeover,
         witness: Used::Yes,
-        observer: Used::No,
+        observer: Used::Yes,
         agent: None,
     }
 }

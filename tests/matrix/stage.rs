@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 
-use super::oracle::{HalfDead, Place, Policies, Process, SiteCut, Used};
+use super::oracle::{Act, HalfDead, Place, Policies, Process, SiteCut, Used};
 use super::plan::{Cut, Cuts};
 use crate::lab::dns::{self, DnsServer, Kind, Options};
 use crate::lab::have;
@@ -36,6 +36,10 @@ const COUNTED: usize = 5;
 pub struct Stage {
     /// On the backup.
     pub robot: Robot,
+    /// On the primary, where policies have one.
+    pub agent: Option<Robot>,
+    /// On the third host, where policies have one.
+    pub observer: Option<Robot>,
     /// The primary's web server.
     pub web: Web,
     /// The primary's PBX.
@@ -97,11 +101,32 @@ impl Stage {
         sip.verb("register_trunks");
         // The robot starts it, and is on its host already.
         let pbx = Kamailio::new(pbx(Host::Backup));
-        let robot = Robot::new(&yaml(&pbx, policies, hold_down)).inside(net.exec(Host::Backup));
-        robot.secret("tsig.key", dns::SECRET);
-        let mut stage = Self { robot, web, sip, pbx, dns, provider, _webs: webs.into(), _dir: dir, net };
+        let papers = Papers::new();
+        let text = |host, pbx: &Kamailio| {
+            papers.yaml(host).replace("@POLICIES@", &agent_yaml(policies)) + &yaml(pbx, policies, hold_down)
+        };
+        let daemon = |host, pbx: &Kamailio| {
+            let robot = Robot::new(&text(host, pbx)).inside(net.exec(host));
+            robot.secret("tsig.key", dns::SECRET);
+            robot.secret("token", TOKEN);
+            robot.secret("door.key", &papers.key);
+            std::fs::write(robot.path("door.crt"), &papers.certificate).expect("certificate");
+            robot
+        };
+        let observer = (policies.observer == Used::Yes).then(|| daemon(Host::Observer, &pbx));
+        let agent = policies.agent.map(|_| daemon(Host::Primary, &sip));
+        let robot = daemon(Host::Backup, &pbx);
+        let mut stage =
+            Self { robot, agent, observer, web, sip, pbx, dns, provider, _webs: webs.into(), _dir: dir, net };
+        if let Some(observer) = &mut stage.observer {
+            observer.start();
+        }
+        if let Some(agent) = &mut stage.agent {
+            agent.start();
+        }
         stage.robot.start();
         stage.robot.wait_armed();
+        stage.wait_counted();
         Some(stage)
     }
 
@@ -114,7 +139,10 @@ impl Stage {
             _ => {}
         }
         match (place.pbx, self.sip.runs()) {
-            (Process::Runs, false) => {
+            // As `ExecCondition=` of its unit does.
+            (Process::Runs, false)
+                if self.agent.as_ref().is_none_or(|agent| agent.cli(&["guard"]).status.success()) =>
+            {
                 self.sip.start();
                 self.sip.verb("register_trunks");
             }
@@ -140,16 +168,26 @@ impl Stage {
         verdict(&self.robot.status()).to_owned()
     }
 
-    /// Waits until every question has been asked and answered so often since now that each count has moved.
+    /// Waits until every question has been asked and answered so often since now that each count has moved; the
+    /// observer's first, so that its view has been told too.
     pub fn wait_counted(&self) {
-        let mut seen = answers(&self.robot.status());
-        for _ in 0..COUNTED {
-            let all_new = |status: &Value| {
-                let now = answers(status);
-                now.len() == seen.len() && now.iter().zip(&seen).all(|(now, seen)| now != seen)
-            };
-            seen = answers(&self.robot.wait("every question answered again", all_new));
+        if let Some(observer) = &self.observer {
+            rounds(observer, COUNTED);
+            rounds(&self.robot, 2);
+        } else {
+            rounds(&self.robot, COUNTED);
         }
+    }
+}
+
+fn rounds(robot: &Robot, count: usize) {
+    let mut seen = answers(&robot.status());
+    for _ in 0..count {
+        let all_new = |status: &Value| {
+            let now = answers(status);
+            now.len() == seen.len() && now.iter().zip(&seen).all(|(now, seen)| now != seen)
+        };
+        seen = answers(&robot.wait("every question answered again", all_new));
     }
 }
 
@@ -164,9 +202,51 @@ fn answers(status: &Value) -> Vec<Value> {
     lists.into_iter().filter_map(Value::as_array).flatten().map(|question| question["last"]["at"].clone()).collect()
 }
 
+/// What all hosts know each other by.
+const TOKEN: &str = "a token of the matrix, long enough";
+
+/// One certificate for every door, since every asker pins it.
+struct Papers {
+    certificate: String,
+    key: String,
+}
+
+impl Papers {
+    fn new() -> Self {
+        let names = [Host::Primary, Host::Observer].map(|host| host.address().to_string());
+        let key = rcgen::KeyPair::generate().expect("key");
+        let params = rcgen::CertificateParams::new(names.to_vec()).expect("names");
+        let certificate = params.self_signed(&key).expect("certificate");
+        Self { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    /// Who the host is, and its door.
+    fn yaml(&self, host: Host) -> String {
+        let door = "listen: \"0.0.0.0:8471\", token: { file: \"@DIR@/token\" }, \
+                    tls: { certificate: \"@DIR@/door.crt\", key: \"@DIR@/door.key\" }";
+        match host {
+            Host::Primary => format!("node: pbx-a\nagent: {{ {door}@POLICIES@ }}\n"),
+            Host::Observer => format!("node: eyes\nrole: observer\nagent: {{ {door} }}\n"),
+            _ => "node: pbx-b\n".to_owned(),
+        }
+    }
+}
+
 /// The verdict in a status.
 pub fn verdict(status: &Value) -> &str {
     status["verdict"].as_str().unwrap_or_default()
+}
+
+/// The agent's policies. It reads the epoch every 5 s whatever is configured.
+fn agent_yaml(policies: Policies) -> String {
+    let Some(agent) = policies.agent else { return String::new() };
+    let name = |act, nothing: &'static str| match act {
+        Act::Stop => "stop",
+        Act::UnregisterTrunks => "unregister_trunks",
+        Act::Nothing => nothing,
+    };
+    let (step_down, unreadable) = (name(agent.step_down, "alert"), name(agent.unreadable, "keep"));
+    format!(", step_down: {step_down}, epoch_unreadable: {{ after: 3s, do: {unreadable} }}")
 }
 
 /// The lines that a set of cuts means.
@@ -193,13 +273,21 @@ fn lines(cuts: Cuts) -> Vec<Line> {
 }
 
 fn yaml(pbx: &Kamailio, policies: Policies, hold_down: HoldDown) -> String {
-    let witness = match policies.witness {
-        Used::Yes => format!("witness: {{ primary_site: [\"tcp://{}:80\"] }}", Host::Router.address()),
+    let site = match policies.witness {
+        Used::Yes => format!("primary_site: [\"tcp://{}:80\"], ", Host::Router.address()),
         Used::No => String::new(),
     };
+    let asked = "token: { file: \"@DIR@/token\" }, certificate: { file: \"@DIR@/door.crt\" }";
+    let observers = match policies.observer {
+        Used::Yes => format!("observers: [{{ url: \"https://{}:8471\", {asked} }}]", Host::Observer.address()),
+        Used::No => String::new(),
+    };
+    let peer = match policies.agent {
+        Some(_) => format!("peer: {{ url: \"https://{}:8471\", {asked} }}", Host::Primary.address()),
+        None => String::new(),
+    };
     format!(
-        r#"node: pbx-b
-primary: {{ node: pbx-a, address: {primary} }}
+        r#"primary: {{ node: pbx-a, address: {primary} }}
 backup: {{ node: pbx-b, address: {backup} }}
 monitor:
   interval: 200ms
@@ -213,7 +301,8 @@ monitor:
     web: {{ http: "http://pbx.lab.test/" }}
     sip: {{ sip: "sip:pbx.lab.test" }}
 internet: {{ need: 2, targets: ["tcp://10.78.5.1:80", "tcp://10.78.6.2:80", "tcp://10.78.6.3:80"] }}
-{witness}
+witness: {{ {site}{observers} }}
+{peer}
 takeover: {{ hold_down: {hold_down}, startup_grace: 0s, hold_off: 1s }}
 epoch: {{ store: dns, record: {epoch} }}
 pbx: {{ working_dir: {work}, driver: {driver}, trunks: {{ carrier: {{ kind: register, required: true }} }} }}
