@@ -2,7 +2,7 @@
 //!
 //! `plan` is the network, `oracle` what must come of a set of cuts (from the design alone), `laws` what the oracle must
 //! never say; `drive` is the real engine in virtual time, `subsets` compares it with the oracle. `stage` is real daemons
-//! on real hosts, `real` compares them with the same oracle.
+//! on real hosts, `real` compares their verdicts with the same oracle, `serving` what they do.
 
 #[path = "../lab/mod.rs"]
 mod lab;
@@ -12,5 +12,6 @@ mod laws;
 mod oracle;
 mod plan;
 mod real;
+mod serving;
 mod stage;
 mod subsets;
