@@ -93,6 +93,16 @@ pub fn install(machine: &Machine, name: &str, place: &str) {
     machine.write(place, &text.unwrap_or_else(|e| panic!("systemd/{name}: {e}")));
 }
 
+/// What the primary has besides: the drop-in, and the service with its timer; nothing is enabled.
+pub fn install_guard(machine: &Machine) {
+    let drop_in = "/etc/systemd/system/pbx.service.d/pbx-failover-guard.conf";
+    install(machine, "pbx.service.d/pbx-failover-guard.conf", drop_in);
+    for name in ["pbx-failover-guard.service", "pbx-failover-guard.timer"] {
+        install(machine, name, &format!("/usr/lib/systemd/system/{name}"));
+    }
+    machine.must(&["systemctl", "daemon-reload"]);
+}
+
 /// What both hosts have: the unit, the user, the rule, the secret and the settings, with `edit`ed text.
 pub fn install_robot(machine: &Machine, host: Host, edit: impl FnOnce(String) -> String) {
     install(machine, "pbx-failover.service", "/usr/lib/systemd/system/pbx-failover.service");
