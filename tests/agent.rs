@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use pbx_failover::adapters::peer::{Host, Observer};
+use pbx_failover::adapters::peer::Observer;
 use pbx_failover::control::agent::{AGENT_CONNECTIONS_MAX, HANDSHAKE_MAX, Orders};
 use pbx_failover::host::sequence::Sequence;
 use pbx_failover::ports::{Peer as _, Probe as _};
@@ -19,7 +19,7 @@ use pbx_failover::wire::sealed::{self, Purpose, SEALED_BYTES_MAX};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use self::rig::{Clerk, Papers, Rig, TOKEN, stranger};
+use self::rig::{Papers, Rig, TOKEN, stranger};
 
 fn heard(reading: PeerReading) -> Heard {
     match reading {
@@ -262,7 +262,7 @@ async fn an_observers_view_is_up_down_or_none() {
     let rig = Rig::new();
     let at = rig.open(Orders::NotHere).await;
     let sequence = Arc::new(Sequence::open(rig.dir.path()));
-    let observer = Observer::new(&rig.config(at), &rig.peer(at), sequence);
+    let observer = Observer::new(&rig.config(), &rig.peer(at), sequence);
     let says = async |role: &str, view: Option<ViewTold>| {
         *rig.clerk.tells.lock().unwrap() = (role.to_owned(), view);
         observer.ask().await.answer
@@ -348,6 +348,33 @@ async fn garbage_under_tls_leaves_the_door_open() {
 }
 
 #[tokio::test]
+async fn the_heartbeat_file_that_one_host_writes_the_other_believes_and_an_old_copy_it_does_not() {
+    let rig = Rig::new();
+    let (file, probe) = rig.heartbeat();
+    let told = async || probe.ask().await.answer;
+    assert!(matches!(told().await, ProbeAnswer::Down(why) if why.contains("does not exist")));
+    file.write(&rig.tells()).await.expect("written");
+    assert!(matches!(told().await, ProbeAnswer::Up { seen, warning: None } if seen.starts_with("0 s old")));
+    let path = rig.dir.path().join("working/beat");
+    let old = std::fs::read_to_string(&path).unwrap();
+    assert!(!old.contains(TOKEN));
+    file.write(&rig.tells()).await.expect("written");
+    assert!(matches!(told().await, ProbeAnswer::Up { .. }));
+    std::fs::write(&path, &old).unwrap();
+    assert!(matches!(told().await, ProbeAnswer::Down(why) if why.contains("sent again")));
+    rig.write("working/beat", &old.replace("primary", "observer"));
+    assert!(matches!(told().await, ProbeAnswer::Down(why) if why.contains("seal is not ours")));
+    let ahead = jiff::Timestamp::now() + SignedDuration::from_hours(1);
+    file.write(&Beat { time: ahead, ..rig.tells() }).await.expect("written");
+    assert!(matches!(told().await, ProbeAnswer::Down(why) if why.contains("differ by 3")));
+    file.write(&rig.tells()).await.expect("written");
+    assert!(matches!(told().await, ProbeAnswer::Up { .. }), "what was not believed has not moved the number");
+    std::fs::remove_dir_all(rig.dir.path().join("working")).unwrap();
+    let why = file.write(&rig.tells()).await.expect_err("refused");
+    assert!(why.contains("working/beat") && why.contains("create the folder"), "{why}");
+}
+
+#[tokio::test]
 async fn a_door_without_a_token_or_with_papers_that_do_not_fit_is_not_opened() {
     let rig = Rig::new();
     rig.write("agent.token", "");
@@ -363,11 +390,10 @@ async fn a_door_without_a_token_or_with_papers_that_do_not_fit_is_not_opened() {
 async fn a_token_that_was_exchanged_on_both_hosts_counts_at_once() {
     let rig = Rig::new();
     let at = rig.open(Orders::Taken).await;
-    let host: Host = rig.asks(at);
+    let host = rig.asks(at);
     heard(host.exchange(&rig.ours()).await);
     rig.write("agent.token", "a new token of the tests");
     refused(host.exchange(&rig.ours()).await);
     rig.write("asker.token", "a new token of the tests");
     heard(host.exchange(&rig.ours()).await);
-    let _: &Clerk = &rig.clerk;
 }

@@ -13,7 +13,8 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use pbx_failover::cli::args::Part;
 use pbx_failover::cli::backend::{
-    AfterStory, Backend, CheckOrder, CheckReport, Ending, FsmFormat, Global, HistoryBounds, Preview, Teller, Told,
+    AfterStory, Backend, CheckOrder, CheckReport, Ending, FsmFormat, Global, GuardOrder, GuardReport, HistoryBounds,
+    May, Preview, Teller, Told,
 };
 use pbx_failover::cli::console::Console;
 use pbx_failover::cli::exit::{Exit, Trouble};
@@ -34,6 +35,7 @@ struct World {
     reply: RefCell<Option<Result<Reply, Trouble>>>,
     report: RefCell<Value>,
     delivery: RefCell<Option<DeliveryOutcome>>,
+    guard: RefCell<Option<Result<GuardReport, Trouble>>>,
     asked: RefCell<Vec<Request>>,
     called: RefCell<Vec<String>>,
 }
@@ -52,6 +54,12 @@ impl Fake {
 }
 
 impl Backend for Fake {
+    fn guard(&self, order: GuardOrder) -> Result<GuardReport, Trouble> {
+        self.called(format!("guard {order:?}"));
+        let answer = self.0.guard.borrow().clone();
+        answer.unwrap_or_else(|| Err(Trouble::new(Exit::ConfigRefused, "the file is refused")))
+    }
+
     fn demo(&self, after: AfterStory, tell: Teller<'_>) -> Result<Ending, Trouble> {
         self.called(format!("demo {after:?}"));
         let told = Told { at_ms: 7, who: "robot", what: "armed".to_owned(), mood: Mood::Good };
@@ -588,4 +596,29 @@ fn the_demo_is_told_as_text_or_json_and_an_interrupted_one_is_no_success() {
     assert_eq!(call(&world, &mut script, "demo --json --keep"), Exit::Failed);
     assert_eq!(script.out, "{\"at_ms\":7,\"who\":\"robot\",\"what\":\"armed\",\"mood\":\"good\"}\n");
     assert_eq!(*world.called.borrow(), ["demo End", "demo Stay"]);
+}
+
+#[test]
+fn the_guard_answers_with_its_own_exit_codes_and_a_refused_file_is_no_permission() {
+    for (may, exit, word) in [
+        (May::Serve, Exit::Done, "may serve: "),
+        (May::NotServe, Exit::MustNotServe, "must NOT serve: "),
+        (May::NotKnown, Exit::NotKnown, "could not be found out: "),
+    ] {
+        let world = world(Vec::new());
+        let because = "service held by pbx-b (turn 7)".to_owned();
+        *world.guard.borrow_mut() = Some(Ok(GuardReport { may, because, start: None }));
+        let mut person = typing(&[]);
+        assert_eq!(call(&world, &mut person, "guard"), exit);
+        assert!(person.out.contains(word) && person.out.contains("held by pbx-b"), "{}", person.out);
+    }
+    let world = world(Vec::new());
+    let mut person = typing(&[]);
+    assert_eq!(call(&world, &mut person, "guard"), Exit::NotKnown);
+    assert!(person.said.contains("the file is refused"), "{}", person.said);
+    assert_eq!(call(&world, &mut person, "guard --force"), Exit::Usage, "a person's word has a reason");
+    call(&world, &mut person, "guard --force --reason 'the other site burns'");
+    call(&world, &mut person, "guard --retry");
+    let called = world.called.borrow();
+    assert_eq!(called[1..], ["guard Force(\"the other site burns\")", "guard Retry"]);
 }

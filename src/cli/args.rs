@@ -172,6 +172,18 @@ pub enum Verb {
         #[command(flatten)]
         consent: Consent,
     },
+    /// On the primary: may this node serve? For `ExecCondition=` of its PBX unit
+    Guard {
+        /// Serve by a person's word, until another node claims the service again; wants --reason
+        #[arg(long, requires = "reason", conflicts_with = "retry")]
+        force: bool,
+        /// Why; it is recorded
+        #[arg(long, value_name = "TEXT", value_parser = reason, requires = "force")]
+        reason: Option<String>,
+        /// Start the PBX if it was held back and may serve now; for the timer
+        #[arg(long)]
+        retry: bool,
+    },
     /// Send one message now, to see that it arrives
     Test {
         /// What is sent.

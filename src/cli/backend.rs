@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::args::Part;
 use super::exit::Trouble;
 pub use crate::control::{Preview, PreviewStep};
+pub use crate::daemon::guard::{GuardOrder, GuardReport, May};
 pub use crate::demo::{AfterStory, Ending, Teller, Told};
 pub use crate::units::finding::{CheckReport, Finding, Level};
 use crate::units::journal::HistoryEvent;
@@ -71,6 +72,9 @@ pub trait Backend {
 
     /// Validates the configuration, then proves readiness against the real things. A refused file is `Err`.
     fn check(&self, order: CheckOrder) -> Result<CheckReport, Trouble>;
+
+    /// On the primary: may this node serve?
+    fn guard(&self, order: GuardOrder) -> Result<GuardReport, Trouble>;
 
     /// Where we stand.
     fn status(&self) -> Result<Status, Trouble>;

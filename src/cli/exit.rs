@@ -23,6 +23,10 @@ pub enum Exit {
     Refused = 5,
     /// Timed out: it may have happened, or may still happen.
     TimedOut = 6,
+    /// `guard`: this node must not serve.
+    MustNotServe = 10,
+    /// `guard`: it could not be found out, so it must not now.
+    NotKnown = 11,
 }
 
 impl Exit {
@@ -35,7 +39,9 @@ Exit codes:
   3  the configuration is refused
   4  no daemon answers
   5  refused in this state; the error says why
-  6  timed out: the outcome is unknown";
+  6  timed out: the outcome is unknown
+  10  guard: this node must not serve
+  11  guard: it could not be found out, so it must not now";
 }
 
 impl From<Exit> for ExitCode {
@@ -118,8 +124,17 @@ mod tests {
 
     #[test]
     fn the_help_text_lists_every_code() {
-        let all =
-            [Exit::Done, Exit::Failed, Exit::Usage, Exit::ConfigRefused, Exit::NoDaemon, Exit::Refused, Exit::TimedOut];
+        let all = [
+            Exit::Done,
+            Exit::Failed,
+            Exit::Usage,
+            Exit::ConfigRefused,
+            Exit::NoDaemon,
+            Exit::Refused,
+            Exit::TimedOut,
+            Exit::MustNotServe,
+            Exit::NotKnown,
+        ];
         for exit in all {
             assert!(Exit::HELP.contains(&format!("\n  {}  ", exit as u8)), "{exit:?}");
         }

@@ -22,7 +22,7 @@ use clap::Parser;
 use serde::Serialize;
 
 use self::args::{Cli, Test, Verb};
-use self::backend::{AfterStory, Backend, CheckOrder, Ending, Global, HistoryBounds, Level, Told};
+use self::backend::{AfterStory, Backend, CheckOrder, Ending, Global, GuardOrder, HistoryBounds, Level, May, Told};
 use self::console::{Console, Terminal};
 use self::exit::{Exit, Trouble};
 use crate::units::DeliveryOutcome;
@@ -143,6 +143,14 @@ impl Call<'_> {
             }
             Verb::Abandon { to, consent } => return self.act(Command::Abandon { to }, &consent),
             Verb::Ack { consent } => return self.act(Command::Ack, &consent),
+            Verb::Guard { force: _, reason, retry } => {
+                let order = match (reason, retry) {
+                    (Some(reason), _) => GuardOrder::Force(reason),
+                    (None, true) => GuardOrder::Retry,
+                    (None, false) => GuardOrder::Ask,
+                };
+                return self.guard(order);
+            }
             Verb::Test { what: Test::Notify { name } } => {
                 let outcome = self.backend.test_notify(&name)?;
                 return self.delivered(&name, &outcome);
@@ -158,6 +166,22 @@ impl Call<'_> {
             Verb::Man { dir: Some(dir) } => manual::write_all(&dir)?,
         }
         Ok(Exit::Done)
+    }
+
+    /// Whatever goes wrong, the answer is that nothing is known: a PBX must not start on a misspelt setting.
+    fn guard(&mut self, order: GuardOrder) -> Result<Exit, Stop> {
+        let report = match self.backend.guard(order) {
+            Ok(report) => report,
+            Err(trouble) => return Err(Trouble { exit: Exit::NotKnown, ..trouble }.into()),
+        };
+        let (exit, may) = match report.may {
+            May::Serve => (Exit::Done, "may serve"),
+            May::NotServe => (Exit::MustNotServe, "must NOT serve"),
+            May::NotKnown => (Exit::NotKnown, "must not serve now, because it could not be found out"),
+        };
+        let start = report.start.as_ref().map(|start| format!("\n{}", render::one_line(start))).unwrap_or_default();
+        self.answer(&report, || format!("this node {may}: {}{start}", render::one_line(&report.because)))?;
+        Ok(exit)
     }
 
     /// Plays the demo; each line is printed as it happens, with `--json` as one JSON object.

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 
 use super::args::Part;
 use super::backend::{
-    AfterStory, Backend, CheckOrder, CheckReport, Ending, Finding, FsmFormat, Global, HistoryBounds, Level, Preview,
-    Teller,
+    AfterStory, Backend, CheckOrder, CheckReport, Ending, Finding, FsmFormat, Global, GuardOrder, GuardReport,
+    HistoryBounds, Level, Preview, Teller,
 };
 use super::exit::{Exit, Trouble};
 use crate::config::{self, Loading, Refused, tree};
@@ -140,6 +140,13 @@ impl Backend for Real {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.map_err(|error| no_runtime(&error))?;
         runtime.block_on(part.be(file)).map_err(|why| Trouble::new(Exit::Failed, why))
+    }
+
+    fn guard(&self, order: GuardOrder) -> Result<GuardReport, Trouble> {
+        daemon::start_log(self.global.json, self.global.verbose);
+        // Only the key of the epoch's zone is needed: another secret that is missing must not leave an office dark.
+        let loaded = config::load(&self.global.config, Loading::Offline).map_err(|refused| config_refused(&refused))?;
+        block_on(daemon::guard::ask(loaded.config, order))
     }
 
     fn check(&self, order: CheckOrder) -> Result<CheckReport, Trouble> {

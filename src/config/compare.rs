@@ -84,5 +84,6 @@ pub fn digests(config: &Config) -> BTreeMap<String, String> {
 /// The first 16 hexadecimal digits of SHA-256: enough to see a difference.
 fn short_digest(text: &str) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let first = digest.as_ref().iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    format!("{first:016x}")
 }

@@ -16,6 +16,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
+pub use agent::{AgentDesk, AgentDoor, Orders};
 pub use ask::{BODY_BYTES_MAX, REQUEST_NAMES};
 pub use desk::{Desk, Preview, PreviewStep};
 pub use door::{CONNECTION_BYTES_MAX, CONNECTION_TIME_MAX, CONNECTIONS_MAX};

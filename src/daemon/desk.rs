@@ -49,7 +49,7 @@ impl DaemonDesk {
         let world = Arc::clone(&self.worlds.borrow());
         pair.pbx = Some(Pbx {
             expected_registrations: pair.pbx.and_then(|pbx| pbx.expected_registrations),
-            ..pbx(&world, seen.pbx.as_ref())
+            ..pbx_snapshot(&world, seen.pbx.as_ref())
         });
         pair.dns = seen.dns;
         pair.queued_deliveries = self.store.deliveries_waiting().await.unwrap_or(seen.queued);
@@ -57,7 +57,8 @@ impl DaemonDesk {
     }
 }
 
-fn pbx(world: &World, status: Option<&PbxStatus>) -> Pbx {
+/// The PBX on this node, for a snapshot.
+pub(super) fn pbx_snapshot(world: &World, status: Option<&PbxStatus>) -> Pbx {
     let told = |name: &str| {
         let trunks = status.map(|status| status.trunks.as_slice()).unwrap_or_default();
         trunks.iter().find(|trunk| trunk.name == name).cloned()
@@ -74,7 +75,7 @@ fn pbx(world: &World, status: Option<&PbxStatus>) -> Pbx {
     });
     let (serving, error) = match status.map(|status| &status.serving) {
         Some(Serving::Yes) => (Some(true), status.and_then(|status| status.trouble.clone())),
-        Some(Serving::No) => (Some(false), None),
+        Some(Serving::No) => (Some(false), status.and_then(|status| status.trouble.clone())),
         Some(Serving::Unknown(why)) => (None, Some(why.clone())),
         None => (None, None),
     };

@@ -74,7 +74,8 @@ fn about(happening: &Happening, config: &Config, standing: Standing) -> About {
     let moving = config.dns.updates.iter().flat_map(|update| &update.records).next();
     let active = match (happening.event, standing.state) {
         (EventName::Failback, _) => Side::Primary,
-        (EventName::Takeover, _) | (_, State::Active | State::FailingBack) => Side::Backup,
+        (EventName::Takeover, _) => Side::Backup,
+        (_, State::Active | State::FailingBack) => config.side,
         _ => Side::Primary,
     };
     let id = happening.key.split(':').next().unwrap_or_default().to_owned();

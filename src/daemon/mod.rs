@@ -5,14 +5,18 @@
 //! written by the store's thread, steps are carried out in `steps`, messages leave through `outbox`.
 
 mod desk;
+pub mod guard;
 mod messages;
+mod observer;
 mod outbox;
+mod primary;
 mod probers;
 pub mod readiness;
 mod service;
 pub mod settings;
 mod start;
 mod steps;
+mod surroundings;
 mod turn;
 mod under_way;
 mod watch;

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::config::Config;
 use crate::engine::Event;
 use crate::host::clock;
 use crate::ports::Probe;
@@ -53,23 +54,13 @@ enum What {
 impl Probers {
     /// Starts a task for each check and target.
     pub fn start(world: &World, pace: &watch::Sender<Pace>, inputs: &mpsc::Sender<Input>, store: &Store) -> Self {
-        let mut tasks = JoinSet::new();
-        let monitor = &world.config.monitor;
+        let mut probers = Self::of_checks(&world.config, &world.checks, pace, inputs, store);
         let mut start = |probe: &Arc<dyn Probe>, what, interval| {
-            let prober = Prober {
-                probe: Arc::clone(probe),
-                what,
-                interval,
-                fast: monitor.fast_interval,
-                pace: pace.subscribe(),
-                inputs: inputs.clone(),
-                store: store.clone(),
-            };
-            tasks.spawn(prober.run());
+            let fast = world.config.monitor.fast_interval;
+            let (probe, inputs, store) = (Arc::clone(probe), inputs.clone(), store.clone());
+            let prober = Prober { probe, what, interval, fast, pace: pace.subscribe(), inputs, store };
+            probers.tasks.spawn(prober.run());
         };
-        for ((name, probe), check) in world.checks.iter().zip(&monitor.checks) {
-            start(probe, What::Check(name.clone()), check.interval);
-        }
         for (i, (probe, target)) in world.internet.iter().zip(&world.config.internet.targets).enumerate() {
             start(probe, What::Internet(i, target.name.clone()), world.config.internet.interval);
         }
@@ -80,6 +71,30 @@ impl Probers {
         }
         for (i, (probe, observer)) in world.observers.iter().zip(&witness.observers).enumerate() {
             start(probe, What::Observer(i, observer.url.clone()), pace_of_others);
+        }
+        probers
+    }
+
+    /// Starts a task for each check of the primary only, as an observer needs it.
+    pub fn of_checks(
+        config: &Config,
+        checks: &[(CheckName, Arc<dyn Probe>)],
+        pace: &watch::Sender<Pace>,
+        inputs: &mpsc::Sender<Input>,
+        store: &Store,
+    ) -> Self {
+        let mut tasks = JoinSet::new();
+        for ((name, probe), check) in checks.iter().zip(&config.monitor.checks) {
+            let prober = Prober {
+                probe: Arc::clone(probe),
+                what: What::Check(name.clone()),
+                interval: check.interval,
+                fast: config.monitor.fast_interval,
+                pace: pace.subscribe(),
+                inputs: inputs.clone(),
+                store: store.clone(),
+            };
+            tasks.spawn(prober.run());
         }
         Self { tasks }
     }

@@ -6,13 +6,14 @@ use std::time::Duration;
 use crate::adapters::courier;
 use crate::adapters::dns::{DnsRecords, same_site_warning};
 use crate::adapters::pbx::Resident;
-use crate::config::{Config, DnsMode, Epoch};
+use crate::config::{CheckTarget, Config, DnsMode, Epoch};
 use crate::host::{clock, tls};
 use crate::units::finding::Finding;
 use crate::units::names::{Redirect, Verified};
 use crate::units::{DeliveryOutcome, Mode, ProbeAnswer, Serving, Side, StepOutcome};
 
 use super::messages;
+use super::surroundings::{self, Answering};
 use super::watch::ACCEPTED_FILE;
 use super::world::World;
 
@@ -99,8 +100,10 @@ pub async fn prove(config: Config) -> Vec<Finding> {
             return findings;
         }
     };
-    checks(&world, &mut findings).await;
+    let answering = checks(&world, &mut findings).await;
     internet(&world, &mut findings).await;
+    surroundings::site(&world, &mut findings).await;
+    surroundings::fence(&world, answering, &mut findings).await;
     pbx(&world, &mut findings).await;
     epoch(&world, &mut findings).await;
     dns(&world, &mut findings).await;
@@ -110,10 +113,17 @@ pub async fn prove(config: Config) -> Vec<Finding> {
     findings
 }
 
-async fn checks(world: &World, findings: &mut Vec<Finding>) {
-    for (name, probe) in &world.checks {
+async fn checks(world: &World, findings: &mut Vec<Finding>) -> Answering {
+    let mut answering = Answering::No;
+    for ((name, probe), check) in world.checks.iter().zip(&world.config.monitor.checks) {
         let about = format!("check {name}");
-        findings.push(match probe.ask().await.answer {
+        let answer = probe.ask().await.answer;
+        // A heartbeat file stays here for a while after its writer is gone.
+        let is_asked_there = !matches!(check.target, CheckTarget::Heartbeat { .. });
+        if is_asked_there && matches!(answer, ProbeAnswer::Up { .. }) {
+            answering = Answering::Yes;
+        }
+        findings.push(match answer {
             ProbeAnswer::Up { seen, warning: None } => Finding::ok(about, seen),
             ProbeAnswer::Up { seen, warning: Some(warning) } => Finding::warning(
                 about,
@@ -128,6 +138,7 @@ async fn checks(world: &World, findings: &mut Vec<Finding>) {
             ProbeAnswer::Unknown(why) => Finding::problem(about, why, "the question did not leave this host"),
         });
     }
+    answering
 }
 
 async fn internet(world: &World, findings: &mut Vec<Finding>) {

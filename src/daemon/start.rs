@@ -1,6 +1,6 @@
 //! Starts and ends the daemon: store, journal, adapters, sockets, signals.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use sd_notify::NotifyState;
@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::adapters::pbx::Resident;
-use crate::config::{self, Config, Files, Loading, Refused, Surroundings};
+use crate::config::{self, Config, Files, Loading, Refused, Role, Surroundings};
 use crate::control::{ControlSocket, Page};
 use crate::engine::{Engine, Recovered};
 use crate::host::{clock, tls};
@@ -45,7 +45,17 @@ pub async fn run(path: &Path) -> Result<(), Stopped> {
         tracing::warn!(%warning, "the configuration loads, but");
     }
     let config = loaded.config;
-    let mut signals = Signals::listen().map_err(|e| Stopped::Cannot(format!("signals cannot be heard: {e}")))?;
+    let signals = Signals::listen().map_err(|e| Stopped::Cannot(format!("signals cannot be heard: {e}")))?;
+    match config.role {
+        Role::Backup => robot(config, signals).await,
+        Role::Primary => super::primary::run(config, signals).await,
+        Role::Observer => super::observer::run(config, signals).await,
+    }
+}
+
+/// Is the robot on the backup.
+async fn robot(config: Config, mut signals: Signals) -> Result<(), Stopped> {
+    let path = config.path.clone();
     let (store, found) = open_store(&config)?;
     let mut recovered = recovered(found);
     let resident = Resident::default();
@@ -80,13 +90,20 @@ pub async fn run(path: &Path) -> Result<(), Stopped> {
     tasks.spawn(watches::conformance(worlds.subscribe(), store.clone(), inputs.clone()));
 
     let (stop, stopped) = watch::channel(false);
-    let reload = Reload {
-        path: path.to_owned(),
-        worlds: worlds.subscribe(),
-        inputs: inputs.clone(),
-        resident: resident.clone(),
-    };
-    tasks.spawn(async move { signals.follow(reload, stop).await });
+    let reloads = (worlds.subscribe(), inputs.clone(), resident.clone());
+    tasks.spawn(async move {
+        let (worlds, inputs, resident) = &reloads;
+        while signals.next().await == Wish::Reload {
+            service::reloading();
+            let input = match rebuild(&path, worlds, resident).await {
+                Ok(world) => Input::Reconfigured(Box::new(world)),
+                Err(why) => Input::ConfigRefused(why),
+            };
+            let _ = inputs.send(input).await;
+            service::tell(&[NotifyState::Ready]);
+        }
+        stop.send_replace(true);
+    });
 
     let node = world.config.node.clone();
     let wires = Wires { inputs, worlds, standing, news };
@@ -105,7 +122,7 @@ pub async fn run(path: &Path) -> Result<(), Stopped> {
 }
 
 /// The store, or one that is not there when the robot can still watch without.
-fn open_store(config: &Config) -> Result<(Store, store::Recovered), Stopped> {
+pub(super) fn open_store(config: &Config) -> Result<(Store, store::Recovered), Stopped> {
     match Store::open(&config.state_dir) {
         Ok(opened) => Ok(opened),
         Err(error) if error.may_watch() => {
@@ -147,18 +164,11 @@ fn seed() -> u64 {
     u64::try_from(ulid.random() & u128::from(u64::MAX)).unwrap_or_default()
 }
 
-struct Signals {
+/// What the system tells this process.
+pub(super) struct Signals {
     term: Signal,
     int: Signal,
     hup: Signal,
-}
-
-/// What SIGHUP needs.
-struct Reload {
-    path: PathBuf,
-    worlds: watch::Receiver<Arc<World>>,
-    inputs: mpsc::Sender<Input>,
-    resident: Resident,
 }
 
 impl Signals {
@@ -170,38 +180,38 @@ impl Signals {
         })
     }
 
-    async fn follow(&mut self, reload: Reload, stop: watch::Sender<bool>) {
-        loop {
-            tokio::select! {
-                _ = self.term.recv() => break,
-                _ = self.int.recv() => break,
-                _ = self.hup.recv() => reload.carry_out().await,
-            }
+    /// The next one.
+    pub(super) async fn next(&mut self) -> Wish {
+        tokio::select! {
+            _ = self.term.recv() => Wish::End,
+            _ = self.int.recv() => Wish::End,
+            _ = self.hup.recv() => Wish::Reload,
         }
-        stop.send_replace(true);
     }
 }
 
-impl Reload {
-    async fn carry_out(&self) {
-        service::reloading();
-        let input = match self.build().await {
-            Ok(world) => Input::Reconfigured(Box::new(world)),
-            Err(why) => Input::ConfigRefused(why),
-        };
-        let _ = self.inputs.send(input).await;
-        service::tell(&[NotifyState::Ready]);
-    }
+/// What a signal means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Read the settings again.
+    Reload,
+    /// End.
+    End,
+}
 
-    async fn build(&self) -> Result<World, String> {
-        let path = self.path.clone();
-        let loaded = tokio::task::spawn_blocking(move || config::load(&path, Loading::Online)).await;
-        let loaded = loaded.map_err(|e| e.to_string())?.map_err(|refused| refused.to_string())?;
-        let old = self.worlds.borrow().config.clone();
-        let keys = config::restart_needed(&old, &loaded.config);
-        if !keys.is_empty() {
-            return Err(format!("{} changed, which needs a restart of the robot", keys.join(", ")));
-        }
-        World::build(loaded.config, &self.resident)
+/// The world of the configuration as it stands now; refused where a change needs a restart.
+pub(super) async fn rebuild(
+    path: &Path,
+    worlds: &watch::Receiver<Arc<World>>,
+    resident: &Resident,
+) -> Result<World, String> {
+    let path = path.to_owned();
+    let loaded = tokio::task::spawn_blocking(move || config::load(&path, Loading::Online)).await;
+    let loaded = loaded.map_err(|e| e.to_string())?.map_err(|refused| refused.to_string())?;
+    let old = worlds.borrow().config.clone();
+    let keys = config::restart_needed(&old, &loaded.config);
+    if !keys.is_empty() {
+        return Err(format!("{} changed, which needs a restart", keys.join(", ")));
     }
+    World::build(loaded.config, resident)
 }

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::engine::{Ask, Event, Order, StepReport};
 use crate::host::command;
-use crate::ports::Load;
+use crate::ports::{FenceOrder, Load};
 use crate::store::{DeliveryState, DeliveryStatus, Store};
 use crate::units::names::{Redirect, Redirected, Verified};
 use crate::units::{Advance, EpochRead, EpochRecord, EpochSeen, EventName, Mode, PlanId, PlanKind, Step, StepOutcome};
@@ -93,7 +93,10 @@ async fn act(hands: &Hands, plan: PlanId, kind: PlanKind, step: Step, mode: Mode
     let world = &*hands.world;
     let failback = &world.config.failback;
     match step {
-        Step::Fence => world.fence.fence(mode).await,
+        Step::Fence => {
+            let epoch = if let Order::Turn(turn) = order { turn } else { None };
+            world.fence.fence(&FenceOrder { plan, epoch }, mode).await
+        }
         Step::SecureData => secure_data(world).await,
         Step::Reload => {
             let load = if order == Order::ServedBefore { Load::Again } else { Load::First };

@@ -7,8 +7,8 @@ use crate::adapters::courier;
 use crate::adapters::dns::{DnsEpoch, DnsRecords};
 use crate::adapters::epoch_local::LocalEpoch;
 use crate::adapters::pbx::Resident;
-use crate::adapters::{checks, pbx, peer};
-use crate::config::{Config, Epoch};
+use crate::adapters::{checks, fence, pbx, peer, witness};
+use crate::config::{Config, Epoch, Role};
 use crate::host::sequence::Sequence;
 use crate::ports::{Courier, DataGate, EpochStore, Fence, Names, NotConfigured, Pbx, Peer, Probe};
 use crate::units::{CheckName, Target};
@@ -47,17 +47,22 @@ impl World {
     /// # Errors
     /// One line: what this host lacks, and what to do.
     pub fn build(config: Config, resident: &Resident) -> Result<Self, String> {
+        let watches = config.role != Role::Primary;
         let mut probes = Vec::new();
-        for check in &config.monitor.checks {
-            let probe = checks::probe(check, &config.primary).map_err(|why| format!("check {}: {why}", check.name))?;
+        let token = config.peer.as_ref().map(|peer| &peer.token);
+        for check in config.monitor.checks.iter().filter(|_| watches) {
+            let probe =
+                checks::probe(check, &config.primary, token).map_err(|why| format!("check {}: {why}", check.name))?;
             probes.push((check.name.clone(), Arc::from(probe)));
         }
         let mut internet = Vec::new();
-        for target in &config.internet.targets {
+        for target in config.internet.targets.iter().filter(|_| watches) {
             let probe = checks::internet::probe(target, config.internet.timeout)
                 .map_err(|why| format!("internet target {}: {why}", target.name))?;
             internet.push(Arc::from(probe));
         }
+        let site = config.witness.primary_site.iter();
+        let site = site.map(|place| Arc::from(witness::probe(place, config.internet.timeout))).collect();
         let couriers = courier::couriers(&config)?.into_iter().map(|(target, courier)| (target, Arc::from(courier)));
         let sequence = Arc::new(Sequence::open(&config.state_dir));
         let observers = config.witness.observers.iter();
@@ -74,9 +79,9 @@ impl World {
             names: Box::new(DnsRecords::new(&config.dns, &config.epoch)),
             pbx: pbx::driver(&config, resident)?,
             couriers: couriers.collect(),
-            fence: Box::new(NotConfigured),
+            fence: fence::fence(&config)?,
             gate: Box::new(NotConfigured),
-            site: Vec::new(),
+            site,
             observers,
             peer,
             config,
@@ -84,7 +89,8 @@ impl World {
     }
 }
 
-fn epoch_store(config: &Config) -> Box<dyn EpochStore> {
+/// Where the epoch of this configuration lives.
+pub(super) fn epoch_store(config: &Config) -> Box<dyn EpochStore> {
     match &config.epoch {
         Epoch::Local => Box::new(LocalEpoch::new(&config.state_dir)),
         Epoch::Dns { record, update } => Box::new(DnsEpoch::new(&config.dns.updates[*update], record)),

@@ -189,3 +189,134 @@ fn outside(time: Timestamp, from: Timestamp, to: Timestamp) -> SignedDuration {
         SignedDuration::ZERO
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASKED: &str = "2026-11-26T10:00:00Z";
+
+    fn at(seconds: i64) -> Timestamp {
+        let asked: Timestamp = ASKED.parse().expect("a time");
+        asked + SignedDuration::from_secs(seconds)
+    }
+
+    fn name(text: &str) -> NodeName {
+        text.parse().expect("a name")
+    }
+
+    /// A beat of `pbx-a`, written so many seconds after it was asked for.
+    fn beat(seconds: i64) -> Beat {
+        Beat { sequence: 100, nonce: Some("n1".to_owned()), ..Beat::bare(name("pbx-a"), "primary", at(seconds)) }
+    }
+
+    /// Judged by a question of two seconds.
+    fn judged(beat: Beat, freshness: Freshness<'_>) -> Result<SignedDuration, Disbelief> {
+        let node = name("pbx-a");
+        believe(beat, &Expected { node: &node, freshness, asked: at(0), came: at(2) }).map(|heard| heard.drift)
+    }
+
+    fn file(seen: u64) -> Freshness<'static> {
+        Freshness::Sequence { seen, age_max: SignedDuration::from_secs(120) }
+    }
+
+    #[test]
+    fn the_way_an_answer_took_is_no_drift() {
+        for seconds in 0..=2 {
+            assert_eq!(judged(beat(seconds), Freshness::Nonce("n1")), Ok(SignedDuration::ZERO));
+        }
+        assert_eq!(judged(beat(-7), Freshness::Nonce("n1")), Ok(SignedDuration::from_secs(-7)));
+        assert_eq!(judged(beat(9), Freshness::Nonce("n1")), Ok(SignedDuration::from_secs(7)));
+    }
+
+    #[test]
+    fn a_clock_that_is_off_by_more_than_a_name_server_takes_is_not_believed() {
+        let most = DRIFT_MAX.as_secs();
+        for freshness in [Freshness::Nonce("n1"), Freshness::Rising { heard: Some(99) }] {
+            assert_eq!(judged(beat(2 + most), freshness), Ok(DRIFT_MAX));
+            assert_eq!(judged(beat(-most), freshness), Ok(-DRIFT_MAX));
+            assert_eq!(judged(beat(3 + most), freshness), Err(Disbelief::Skewed(most + 1)));
+            assert_eq!(judged(beat(-1 - most), freshness), Err(Disbelief::Skewed(-most - 1)));
+        }
+        assert_eq!(judged(beat(3 + most), file(0)), Err(Disbelief::Skewed(most + 1)));
+    }
+
+    #[test]
+    fn an_answer_with_another_nonce_or_none_is_an_old_one() {
+        assert_eq!(judged(beat(1), Freshness::Nonce("n2")), Err(Disbelief::Replayed));
+        assert_eq!(judged(Beat { nonce: None, ..beat(1) }, Freshness::Nonce("n1")), Err(Disbelief::Replayed));
+    }
+
+    #[test]
+    fn a_beat_that_is_told_unasked_must_be_above_the_highest_that_was_heard() {
+        for (heard, believed) in [(None, true), (Some(99), true), (Some(100), false), (Some(u64::MAX), false)] {
+            let judged = judged(beat(1), Freshness::Rising { heard });
+            assert_eq!(judged.is_ok(), believed, "{heard:?}");
+            assert!(believed || judged == Err(Disbelief::Replayed));
+        }
+    }
+
+    #[test]
+    fn a_beat_in_a_file_may_be_read_again_and_not_be_exchanged_for_an_older_one() {
+        assert_eq!(judged(beat(0), file(100)), Ok(SignedDuration::ZERO));
+        assert_eq!(judged(beat(0), file(101)), Err(Disbelief::Replayed));
+        assert_eq!(judged(beat(-118), file(0)), Ok(SignedDuration::ZERO), "its age is no drift");
+        assert_eq!(judged(beat(-119), file(0)), Err(Disbelief::Stale(121)));
+    }
+
+    #[test]
+    fn another_node_and_another_protocol_are_told_by_name() {
+        let told = judged(Beat { node: name("pbx-x"), ..beat(1) }, Freshness::Nonce("n1")).expect_err("refused");
+        assert!(told.to_string().contains("told by pbx-x, not by pbx-a"), "{told}");
+        // The protocol first: what else it says may mean something else there.
+        let other = Beat { protocol: 2, version: "9\n.1".to_owned(), node: name("pbx-x"), ..beat(1) };
+        let told = judged(other, Freshness::Nonce("n2")).expect_err("refused").to_string();
+        assert!(told.contains("protocol 2 (version 9.1), this program speaks 1 (version "), "{told}");
+        assert!(told.lines().count() == 1);
+    }
+
+    #[test]
+    fn another_protocol_is_known_although_its_form_is_not() {
+        let told = read(r#"{"protocol":2,"version":"2.0.0","host":{"name":"pbx-a"}}"#);
+        assert_eq!(told, Err(Disbelief::Protocol(2, "2.0.0".to_owned())));
+        let told = read_order::<String>(r#"{"beat":{"protocol":3},"what":7}"#).expect_err("refused");
+        assert_eq!(told, Disbelief::Protocol(3, String::new()));
+        for text in ["", "[]", "{}", r#"{"protocol":1}"#, r#"{"protocol":"1"}"#, "\u{0}"] {
+            assert!(matches!(read(text), Err(Disbelief::Unreadable(_))), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let text = serde_json::to_string(&beat(1)).expect("JSON");
+        assert_eq!(read(&text), Ok(beat(1)));
+        let order = Ordered { beat: beat(1), order: "stop".to_owned() };
+        assert_eq!(read_order(&serde_json::to_string(&order).expect("JSON")), Ok(order));
+        // A field of a later version of the same protocol is passed over.
+        assert_eq!(read(&text.replacen('{', r#"{"later":true,"#, 1)), Ok(beat(1)));
+    }
+
+    #[test]
+    fn no_mutation_of_a_beat_makes_reading_or_judging_panic() {
+        let good = serde_json::to_string(&beat(1)).expect("JSON");
+        let mut rng = fastrand::Rng::with_seed(0xBEA7);
+        let mut read_all_the_same = 0_u32;
+        for _ in 0..20_000 {
+            let mut bytes = good.clone().into_bytes();
+            for _ in 0..=rng.usize(..2) {
+                let place = rng.usize(..bytes.len());
+                match rng.u8(..3) {
+                    0 => bytes[place] = rng.u8(..),
+                    1 => bytes[place] = b"0123456789-eE.\"{}"[rng.usize(..17)],
+                    _ => drop(bytes.remove(place)),
+                }
+            }
+            let Ok(beat) = read(&String::from_utf8_lossy(&bytes)) else { continue };
+            read_all_the_same += 1;
+            for freshness in [Freshness::Nonce("n1"), Freshness::Rising { heard: None }, file(100)] {
+                let _ = judged(beat.clone(), freshness).map_err(|why| why.to_string());
+            }
+        }
+        assert!(read_all_the_same > 1_000, "{read_all_the_same}");
+    }
+}

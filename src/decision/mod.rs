@@ -4,6 +4,7 @@
 //! [`quorum`] make its inputs.
 
 pub mod beats;
+pub mod observer;
 pub mod quorum;
 pub mod stall;
 pub mod tally;

@@ -157,6 +157,8 @@ pub enum Order {
         /// The epoch record that guards the move, byte for byte.
         epoch_raw: Option<String>,
     },
+    /// `fence`: the turn that this plan claimed.
+    Turn(Option<u64>),
     /// `action_urls`, `notify`: the event whose messages are meant.
     Messages(EventName),
 }

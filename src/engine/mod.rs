@@ -22,6 +22,7 @@ mod steps;
 pub mod table;
 mod transitions;
 
+pub use self::snapshot::checks_snapshot;
 pub use core::{Engine, Recovered};
 pub use event::{Ask, Channels, Durability, Event, Happening, Order, Output, StepReport};
 pub use memory::Memory;

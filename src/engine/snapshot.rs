@@ -1,14 +1,14 @@
 //! The engine's share of the one snapshot; the daemon adds what only adapters know (PBX, DNS, queue).
 
 use crate::decision::quorum::TargetView;
-use crate::decision::tally::Last;
+use crate::decision::tally::{Last, Tally};
 use crate::decision::{Quorum, Targets, votes};
 use crate::takeover::Run;
 use crate::units::epoch::EpochSeen;
 use crate::units::snapshot::{
     Alarm, Armed, Check, Count, Epoch, Internet, LastResult, Pair, Pbx, Plan, PlanStep, Target, Witness,
 };
-use crate::units::{ProbeAnswer, StepState};
+use crate::units::{Now, ProbeAnswer, StepState};
 
 use super::core::Engine;
 use super::standing::Standing;
@@ -35,7 +35,7 @@ impl Engine {
             hold_down_until: hold_down_left.and_then(|left| self.now.wall.checked_add(super::core::signed(left)).ok()),
             duty: None,
             epoch: Some(self.epoch_snapshot()),
-            checks: self.checks_snapshot(),
+            checks: checks_snapshot(&self.tallies, self.now),
             internet: Some(self.internet_snapshot()),
             witness: self.witness_snapshot(),
             peer: self.peer_snapshot(),
@@ -71,24 +71,6 @@ impl Engine {
             store: self.settings.epoch_store.name().to_owned(),
             error,
         }
-    }
-
-    fn checks_snapshot(&self) -> Vec<Check> {
-        self.tallies
-            .iter()
-            .map(|tally| {
-                let settings = tally.settings();
-                Check {
-                    name: settings.name.0.clone(),
-                    kind: settings.kind.name().to_owned(),
-                    verdict: tally.view(self.now).name().to_owned(),
-                    decides: votes::decides(settings.kind, &self.tallies),
-                    fall: Count { now: tally.failures(), need: settings.fall.get() },
-                    rise: Count { now: tally.successes(), need: settings.rise.get() },
-                    last: tally.last().map(last_result),
-                }
-            })
-            .collect()
     }
 
     fn internet_snapshot(&self) -> Internet {
@@ -146,6 +128,23 @@ impl Engine {
             steps: steps.collect(),
         }
     }
+}
+
+/// The checks of the primary, as a snapshot tells them.
+pub fn checks_snapshot(tallies: &[Tally], now: Now) -> Vec<Check> {
+    let check = |tally: &Tally| {
+        let settings = tally.settings();
+        Check {
+            name: settings.name.0.clone(),
+            kind: settings.kind.name().to_owned(),
+            verdict: tally.view(now).name().to_owned(),
+            decides: votes::decides(settings.kind, tallies),
+            fall: Count { now: tally.failures(), need: settings.fall.get() },
+            rise: Count { now: tally.successes(), need: settings.rise.get() },
+            last: tally.last().map(last_result),
+        }
+    };
+    tallies.iter().map(check).collect()
 }
 
 fn last_result(last: &Last) -> LastResult {

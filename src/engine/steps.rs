@@ -54,6 +54,7 @@ impl Engine {
                 let to = if step == Step::LowerTtl { Side::Backup } else { to };
                 Order::Names { to, epoch_raw: self.memory.written.clone() }
             }
+            (Step::Fence, _) => Order::Turn(self.memory.claim.as_ref().map(|claim| claim.number)),
             (Step::Reload, _) if self.served_before() => Order::ServedBefore,
             (Step::ActionUrls | Step::Notify, _) => Order::Messages(event_of(kind)),
             _ => Order::Plain,

@@ -1,10 +1,12 @@
-//! What this machine offers to adapters: secrets, commands, trust roots, clocks, the sequence of our beats.
+//! What this machine offers to adapters: secrets, commands, HTTP requests, trust roots, clocks, the sequence of our
+//! beats.
 //!
 //! A line below the adapters, so that none of them has to import a sibling.
 
 pub mod clock;
 pub mod command;
 pub mod guarded;
+pub mod http;
 pub mod pinned;
 pub mod reach;
 pub mod secret;

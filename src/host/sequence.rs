@@ -35,7 +35,9 @@ impl Sequence {
     pub fn open(state_dir: &Path) -> Self {
         let file = state_dir.join(FILE);
         let saved = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0_u64);
-        let told = if saved > now() { saved.saturating_add(SAVED_EVERY) } else { saved };
+        // Above whatever was told after the last write, where the clock alone is not.
+        let told = saved.saturating_add(if saved == 0 { 0 } else { SAVED_EVERY });
+        let told = if told > now() { told } else { saved };
         Self { file, last: Mutex::new(Last { told, saved }) }
     }
 

@@ -102,7 +102,32 @@ pub trait Courier: Send + Sync {
 /// Makes certain that the primary cannot serve.
 pub trait Fence: Send + Sync {
     /// Cuts it off and reads that back. `Look`: is it already off?
-    fn fence(&self, mode: Mode) -> Answer<'_, StepOutcome>;
+    fn fence<'a>(&'a self, order: &'a FenceOrder, mode: Mode) -> Answer<'a, StepOutcome>;
+
+    /// Only reads, for `check`.
+    fn read_back(&self) -> Answer<'_, Power>;
+}
+
+/// The plan that a fence serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FenceOrder {
+    /// Its id.
+    pub plan: PlanId,
+    /// The turn that it claimed, where one was.
+    pub epoch: Option<u64>,
+}
+
+/// What a fence reads of the primary, each with what was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Power {
+    /// It is off.
+    Off(String),
+    /// It is on.
+    On(String),
+    /// The question was not answered, or not understood.
+    Unknown(String),
+    /// There is nothing to ask.
+    NotAsked,
 }
 
 /// Another host of ours, over an authenticated way.
@@ -129,8 +154,12 @@ pub trait DataGate: Send + Sync {
 pub struct NotConfigured;
 
 impl Fence for NotConfigured {
-    fn fence(&self, _mode: Mode) -> Answer<'_, StepOutcome> {
+    fn fence<'a>(&'a self, _order: &'a FenceOrder, _mode: Mode) -> Answer<'a, StepOutcome> {
         Box::pin(async { StepOutcome::done("not configured") })
+    }
+
+    fn read_back(&self) -> Answer<'_, Power> {
+        Box::pin(async { Power::NotAsked })
     }
 }
 

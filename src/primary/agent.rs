@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-use crate::units::{Condition, Duty, EpochRead, EventName, NodeName, Now, PlanId, StepOutcome, StopOrder};
+use crate::units::{Condition, Duty, EpochRead, EventName, NodeName, Now, PlanId, Step, StepOutcome, StopOrder};
 
 use super::duty::{Policy, Ruling, rule};
-use super::memory::{HeldBack, Memory, StopAsked};
+use super::memory::{HeldBack, Learned, Memory, StopAsked};
 use super::standing::{Standing, stand};
 
 /// How often the record is read: another's claim must be seen soon.
@@ -43,8 +43,8 @@ pub enum Event {
     Resume(PlanId),
     /// A person announces that the PBX is stopped until then; `None`: no more.
     PlannedStop(Option<jiff::Timestamp>),
-    /// Somebody else (the guard) has written the memory.
-    Memory(Box<Memory>),
+    /// Somebody else (the guard) has changed the memory on disk.
+    Learned(Box<Learned>),
 }
 
 /// What is done to the PBX.
@@ -62,6 +62,19 @@ pub enum Act {
     Drain,
 }
 
+impl Act {
+    /// The step of a plan that does the same, for messages.
+    pub fn step(self) -> Step {
+        match self {
+            Self::Stop => Step::StopAccepting,
+            Self::UnregisterTrunks => Step::UnregisterTrunks,
+            Self::RegisterTrunks => Step::RegisterTrunks,
+            Self::Start => Step::Reload,
+            Self::Drain => Step::Drain,
+        }
+    }
+}
+
 /// What the agent asks of the world.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
@@ -69,8 +82,8 @@ pub enum Ask {
     ReadEpoch,
     /// Do it; answer with [`Event::Acted`].
     Act(Act),
-    /// Tell people.
-    Tell(EventName, String),
+    /// Tell people; the act in question, where it is about one.
+    Tell(EventName, String, Option<Act>),
     /// Write into the history: what, and why.
     Note(String, String),
 }
@@ -180,7 +193,7 @@ impl Agent {
                 }
             }
             Event::PlannedStop(until) => self.memory.planned_stop_until = until,
-            Event::Memory(other) => self.memory.merge(&other),
+            Event::Learned(learned) => self.memory.learn(*learned),
         }
     }
 
@@ -240,7 +253,7 @@ impl Agent {
                 self.note(failed(act), outcome.text());
             }
             if self.failures == TELL_AT_TRY {
-                self.out.asks.push(Ask::Tell(EventName::StepRetries, why.clone()));
+                self.out.asks.push(Ask::Tell(EventName::StepRetries, why.clone(), Some(act)));
             }
         }
         self.trouble = Some(why);
@@ -322,12 +335,12 @@ impl Agent {
         }
         let kept_down = matches!(&self.told, Some(told) if matches!(told.duty, Duty::Stop | Duty::WithoutTrunks));
         if ruling.beside_another && (changed || repeats) {
-            self.out.asks.push(Ask::Tell(EventName::BothMayServe, ruling.because.clone()));
+            self.out.asks.push(Ask::Tell(EventName::BothMayServe, ruling.because.clone(), None));
             self.tell_again_at = Some(self.now.boot + self.repeat);
         } else if changed && matches!(ruling.duty, Duty::Stop | Duty::WithoutTrunks) {
-            self.out.asks.push(Ask::Tell(EventName::SteppedDown, ruling.because.clone()));
+            self.out.asks.push(Ask::Tell(EventName::SteppedDown, ruling.because.clone(), None));
         } else if kept_down && ruling.duty == Duty::Serve {
-            self.out.asks.push(Ask::Tell(EventName::ServesAgain, ruling.because.clone()));
+            self.out.asks.push(Ask::Tell(EventName::ServesAgain, ruling.because.clone(), None));
         }
         if changed {
             self.told = Some(ruling.clone());

@@ -51,8 +51,9 @@ pub fn rule(
         Standing::Other(who) => match policy.step_down {
             StepDown::Stop => ruling(Duty::Stop, who.clone()),
             StepDown::UnregisterTrunks => ruling(Duty::WithoutTrunks, who.clone()),
+            // It goes on as it is; what was given up or stopped while the record could not be read is not given back.
             StepDown::Alert => Ruling {
-                duty: Duty::Serve,
+                duty: Duty::AsItIs,
                 because: format!("{who}, but agent.step_down is alert"),
                 beside_another: true,
             },

@@ -72,14 +72,44 @@ impl Memory {
         self.stop_asked.as_ref().filter(|asked| asked.turn >= self.turn() && now < asked.until)
     }
 
-    /// Takes over what another writer (the guard beside the agent) has learned meanwhile.
-    pub fn merge(&mut self, other: &Self) {
-        if other.turn() > self.turn() {
-            self.seen.clone_from(&other.seen);
+    /// Takes over what another writer has learned.
+    pub fn learn(&mut self, learned: Learned) {
+        let Learned { seen, forced, held_back } = learned;
+        if let Some(seen) = seen.filter(|seen| seen.number > self.turn()) {
+            self.seen = Some(seen);
         }
-        self.forced.clone_from(&other.forced);
-        if self.held_back.is_none() {
-            self.held_back.clone_from(&other.held_back);
+        if let Some(forced) = forced {
+            self.forced = forced;
         }
+        if let Some(held_back) = held_back {
+            self.held_back = held_back;
+        }
+    }
+}
+
+/// What another writer of the memory (the guard beside the agent) has changed; `None`: nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Learned {
+    /// A higher record was seen.
+    pub seen: Option<EpochRecord>,
+    /// A person's word.
+    pub forced: Option<Option<Forced>>,
+    /// The PBX was kept from starting, or was started again.
+    pub held_back: Option<Option<HeldBack>>,
+}
+
+impl Learned {
+    /// What `theirs` has changed since both had `base`.
+    pub fn between(base: &Memory, theirs: &Memory) -> Self {
+        Self {
+            seen: theirs.seen.clone().filter(|seen| seen.number > base.turn()),
+            forced: (theirs.forced != base.forced).then(|| theirs.forced.clone()),
+            held_back: (theirs.held_back != base.held_back).then(|| theirs.held_back.clone()),
+        }
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 }

@@ -13,7 +13,7 @@ pub mod standing;
 pub use agent::{Act, Agent, Ask, Event, Output};
 pub use duty::{Policy, Ruling};
 pub use guard::{AgentRuns, Answer};
-pub use memory::{Forced, HeldBack, Memory, StopAsked};
+pub use memory::{Forced, HeldBack, Learned, Memory, StopAsked};
 pub use standing::{Standing, stand};
 
 #[cfg(test)]

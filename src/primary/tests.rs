@@ -28,6 +28,7 @@ fn record(number: u64, holder: &str) -> EpochRecord {
     }
 }
 
+#[allow(clippy::unnecessary_wraps)] // it is a reading
 fn held(number: u64, holder: &str) -> EpochRead {
     Ok(EpochSeen::held(record(number, holder)))
 }
@@ -81,7 +82,7 @@ impl World {
                     let outcome = self.carry_out(act);
                     self.hear(Event::Acted(act, outcome));
                 }
-                Ask::Tell(event, _) => self.told.push(event),
+                Ask::Tell(event, ..) => self.told.push(event),
                 Ask::Note(..) => {}
             }
         }
@@ -122,7 +123,7 @@ impl World {
         guard::guard(&self.store, self.agent.memory(), &node(), agent, self.now.wall)
     }
 
-    fn order(&self, plan: u64) -> StopOrder {
+    fn order(plan: u64) -> StopOrder {
         let plan = PlanId(ulid::Ulid::from_parts(plan, 7));
         StopOrder { plan, drain_s: 30, for_s: 120, reason: "moving to the other site".into() }
     }
@@ -279,6 +280,24 @@ fn the_policies_of_stepping_down_do_what_they_say() {
 }
 
 #[test]
+fn an_alert_beside_another_gives_nothing_back_that_was_given_up_while_the_record_was_unreadable() {
+    for (unreadable_do, pbx) in
+        [(Unreadable::UnregisterTrunks, Condition::Serves), (Unreadable::Stop, Condition::Stopped)]
+    {
+        let mut world = World::serving(policy(StepDown::Alert, unreadable_do));
+        world.store = unreadable();
+        world.run(70);
+        assert_eq!((world.pbx, world.trunks), (pbx, false), "{unreadable_do:?}");
+        world.store = held(9, "pbx-b");
+        world.run(30);
+        assert_eq!((world.pbx, world.trunks), (pbx, false), "{unreadable_do:?}: another serves meanwhile");
+        world.store = held(10, "pbx-a");
+        world.run(30);
+        assert_eq!((world.pbx, world.trunks), (Condition::Serves, true), "{unreadable_do:?}: it is ours again");
+    }
+}
+
+#[test]
 fn an_alert_beside_another_is_told_again_and_again() {
     let mut world = World::serving(policy(StepDown::Alert, Unreadable::Keep));
     world.store = held(9, "pbx-b");
@@ -292,8 +311,8 @@ fn a_persons_word_holds_against_this_turn_and_ends_with_the_next() {
     world.store = held(9, "pbx-b");
     world.run(10);
     let forced = Forced { turn: 9, at: world.now.wall, reason: "the other site burns".into() };
-    let memory = Memory { forced: Some(forced), ..world.agent.memory().clone() };
-    world.hear(Event::Memory(Box::new(memory)));
+    let learned = Learned { forced: Some(Some(forced)), ..Learned::default() };
+    world.hear(Event::Learned(Box::new(learned)));
     assert_eq!(world.pbx, Condition::Serves);
     assert!(world.told.contains(&EventName::BothMayServe));
     assert!(matches!(world.guard(&AgentRuns::Yes), Answer::MayServe(why) if why.contains("burns")));
@@ -307,7 +326,7 @@ fn a_persons_word_holds_against_this_turn_and_ends_with_the_next() {
 fn a_switchover_drains_then_stops_and_the_next_turn_of_ours_starts_it_again() {
     let mut world = World::serving(USUAL);
     world.calls = 2;
-    let order = world.order(1);
+    let order = World::order(1);
     world.hear(Event::StopAsked(order.clone()));
     assert!(matches!(world.agent.stop_outcome(order.plan), StepOutcome::Unknown(_)));
     world.run(10);
@@ -328,7 +347,7 @@ fn a_switchover_drains_then_stops_and_the_next_turn_of_ours_starts_it_again() {
 #[test]
 fn a_backup_that_dies_in_a_switchover_keeps_the_primary_down_no_longer_than_it_asked_for() {
     let mut world = World::serving(USUAL);
-    world.hear(Event::StopAsked(world.order(1)));
+    world.hear(Event::StopAsked(World::order(1)));
     world.run(2);
     assert_eq!(world.pbx, Condition::Stopped);
     world.run(117);
@@ -340,7 +359,7 @@ fn a_backup_that_dies_in_a_switchover_keeps_the_primary_down_no_longer_than_it_a
 #[test]
 fn a_switchover_that_is_dropped_gives_the_service_back_at_once() {
     let mut world = World::serving(USUAL);
-    let order = world.order(1);
+    let order = World::order(1);
     world.hear(Event::StopAsked(order.clone()));
     world.run(2);
     let stranger = PlanId(ulid::Ulid::from_parts(9, 9));

@@ -9,6 +9,7 @@
 
 mod checks;
 mod place;
+mod primary;
 mod queue;
 mod read;
 mod schema;
@@ -28,6 +29,7 @@ use tokio::sync::watch;
 
 pub use checks::{CheckRun, CheckSample, RETENTION, SAMPLES_WAITING_MAX, Sampled};
 pub use place::{CHECKS_FILE, RESERVE_BYTES, Reserved, STATE_FILE};
+pub use primary::PrimaryFile;
 pub use queue::{DeliveryState, DeliveryStatus, Due, Queued, RETRY_MAX, Recorded};
 pub use read::HISTORY_ANSWER_MAX;
 pub use trouble::{StoreError, StoreTrouble};

@@ -83,6 +83,37 @@ pub struct Pair {
     pub queued_deliveries: u32,
 }
 
+impl Pair {
+    /// A pair of which nothing is known but who looks.
+    pub fn bare(node: NodeName, role: &str, state: State, since: Timestamp) -> Self {
+        Self {
+            name: "default".to_owned(),
+            node,
+            role: role.to_owned(),
+            state,
+            state_since: since,
+            verdict: None,
+            verdict_because: None,
+            degraded: false,
+            armed: None,
+            stands_against: Vec::new(),
+            paused_until: None,
+            hold_down_until: None,
+            duty: None,
+            epoch: None,
+            checks: Vec::new(),
+            internet: None,
+            witness: None,
+            peer: None,
+            plan: None,
+            pbx: None,
+            dns: Vec::new(),
+            alarms: Vec::new(),
+            queued_deliveries: 0,
+        }
+    }
+}
+
 /// Could a takeover happen now, and if not, why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Armed {

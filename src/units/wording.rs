@@ -218,7 +218,7 @@ fn tell(event: EventName, about: &About) -> Told {
             },
         ),
         EventName::BothMayServe => (
-            format!("{primary} answers again while {backup} serves: both may serve phones"),
+            both_may_serve(about),
             format!(
                 "{backup} goes on serving. Phones may be split between the two, and calls between the halves may fail"
             ),
@@ -283,6 +283,10 @@ fn will_it_take_over(about: &About) -> String {
 /// Who serves, as this robot's state has it.
 fn serving(about: &About) -> String {
     let About { primary_node: primary, backup_node: backup, .. } = about;
+    if about.node == *primary {
+        let serves = if about.state == State::Active { "serves its phones" } else { "does NOT serve" };
+        return format!("the PBX on {primary} {serves}");
+    }
     match about.state {
         State::Standby | State::Suspect => format!("{backup} is passive; whether phones work depends on {primary}"),
         State::TakingOver => format!("{backup} is taking over; phones are NOT served yet"),
@@ -294,6 +298,14 @@ fn serving(about: &About) -> String {
         }
         State::Halted => "phones may be WITHOUT service".to_owned(),
     }
+}
+
+fn both_may_serve(about: &About) -> String {
+    let About { node, primary_node: primary, backup_node: backup, .. } = about;
+    if node == primary {
+        return format!("{primary} serves although {backup} holds the service: both may serve phones");
+    }
+    format!("{primary} answers again while {backup} serves: both may serve phones")
 }
 
 fn phones_return(about: &About) -> String {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
+use pbx_failover::adapters::beat_file::BeatFile;
+use pbx_failover::adapters::checks;
 use pbx_failover::adapters::peer::Host;
 use pbx_failover::config::{
     self, AgentDoor as DoorSettings, CertificateFiles, Config, Files, Peer, Secret, Surroundings,
@@ -14,7 +16,7 @@ use pbx_failover::control::DoorError;
 use pbx_failover::control::agent::{AgentDesk, AgentDoor, Orders};
 use pbx_failover::host::sequence::Sequence;
 use pbx_failover::host::{pinned::Pinned, tls};
-use pbx_failover::ports::Answer;
+use pbx_failover::ports::{Answer, Probe};
 use pbx_failover::units::beat::ViewTold;
 use pbx_failover::units::{Beat, Heard, PlanId, StepOutcome, StopOrder};
 use pbx_failover::wire::sealed::{self, Purpose};
@@ -148,23 +150,42 @@ impl Rig {
     }
 
     /// The asking host's settings.
-    pub fn config(&self, _at: SocketAddr) -> Config {
+    pub fn config(&self) -> Config {
+        let working = self.path("working");
+        std::fs::create_dir_all(&working).expect("directory");
         let text = "node: pbx-b\nprimary: { node: pbx-a, address: 203.0.113.10 }\n\
              backup: { node: pbx-b, address: 198.51.100.20 }\n\
-             monitor: { checks: { sip: { sip: \"sip:pbx.example.com\" } } }\n\
-             pbx: { working_dir: /usr/local/pbx, driver: { systemd: { unit: pbx.service } } }\n\
+             monitor: { checks: { sip: { sip: \"sip:pbx.example.com\" }, beat: { heartbeat: beat } } }\n\
+             pbx: { working_dir: DIR, driver: { systemd: { unit: pbx.service } } }\n\
              epoch: { store: local }\n";
         let surroundings = Surroundings { host_name: "pbx-b".to_owned(), files: Files::Ignored };
-        config::parse(text, Path::new("/etc/pbx-failover/failover.yaml"), &surroundings).expect("settings").config
+        let text = text.replace("DIR", &working.display().to_string());
+        config::parse(&text, Path::new("/etc/pbx-failover/failover.yaml"), &surroundings).expect("settings").config
     }
 
     pub fn asks(&self, at: SocketAddr) -> Host {
-        Host::agent(&self.config(at), &self.peer(at), Arc::new(Sequence::open(self.dir.path())))
+        Host::agent(&self.config(), &self.peer(at), Arc::new(Sequence::open(self.dir.path())))
     }
 
     pub fn asks_unpinned(&self, at: SocketAddr) -> Host {
         let peer = Peer { certificate: None, ..self.peer(at) };
-        Host::agent(&self.config(at), &peer, Arc::new(Sequence::open(self.dir.path())))
+        Host::agent(&self.config(), &peer, Arc::new(Sequence::open(self.dir.path())))
+    }
+
+    /// The heartbeat file as the primary writes it, and as the backup judges it.
+    pub fn heartbeat(&self) -> (BeatFile, Box<dyn Probe>) {
+        let config = self.config();
+        let sequence = Arc::new(Sequence::open(&self.path("agent")));
+        let file =
+            BeatFile::new(&config, Secret::File(self.path("agent.token")), sequence).expect("a check asks for it");
+        let token = Secret::File(self.path("asker.token"));
+        let check = config.monitor.checks.iter().find(|check| check.name.0 == "beat").expect("the check");
+        (file, checks::probe(check, &config.primary, Some(&token)).expect("a good check"))
+    }
+
+    /// What the primary tells.
+    pub fn tells(&self) -> Beat {
+        Beat::bare("pbx-a".parse().expect("a name"), "primary", jiff::Timestamp::now())
     }
 
     /// What the backup tells.

@@ -31,6 +31,8 @@ pub struct Setup {
     pub accounts: Vec<(String, String)>,
     /// The trunks that it registers elsewhere.
     pub trunks: Vec<Trunk>,
+    /// How long its registrations at providers last.
+    pub trunk_expires_s: u32,
     /// The realm of its challenges.
     pub realm: String,
     /// The algorithm of its challenges.
@@ -72,6 +74,7 @@ impl Setup {
             prefix: Vec::new(),
             accounts: Vec::new(),
             trunks: Vec::new(),
+            trunk_expires_s: 300,
             realm: REALM.to_owned(),
             algorithm: Algorithm::Md5,
             nonces: Nonces::For(300),
@@ -88,6 +91,12 @@ impl Setup {
     /// With a trunk to `provider`.
     pub fn trunk(mut self, name: &str, provider: SocketAddr, user: &str, password: &str) -> Self {
         self.trunks.push(Trunk::new(name, provider, user, password));
+        self
+    }
+
+    /// With registrations that are refreshed within so many seconds.
+    pub fn trunks_expire(mut self, seconds: u32) -> Self {
+        self.trunk_expires_s = seconds;
         self
     }
 
@@ -366,8 +375,12 @@ fn write_trunks(dir: &Path, setup: &Setup) {
     for (id, trunk) in (1..).zip(&setup.trunks) {
         let Trunk { name, provider, user, password } = trunk;
         let (host, proxy) = (provider.ip(), escape(&format!("sip:{provider}")));
+        let expires = setup.trunk_expires_s;
         let (password, realm) = (escape(password), escape(&setup.realm));
-        let _ = writeln!(table, "{id}:{name}:{name}:{host}:{user}:{host}:{realm}:{user}:{password}::{proxy}:300:0:0::");
+        let _ = writeln!(
+            table,
+            "{id}:{name}:{name}:{host}:{user}:{host}:{realm}:{user}:{password}::{proxy}:{expires}:0:0::"
+        );
     }
     write_table(dir, "uacreg", 5, &table);
 }

@@ -21,6 +21,7 @@ pub mod robot;
 pub mod scene;
 pub mod sip;
 pub mod sipp;
+pub mod sites;
 pub mod small;
 pub mod suite;
 pub mod web;

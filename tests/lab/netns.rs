@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub const PROGRAMS: [&str; 3] = ["ip", "nft", "sysctl"];
 
 /// All our namespaces begin so; then the test's process id, a number, and the host.
-const PREFIX: &str = "pbxfo";
+pub(super) const PREFIX: &str = "pbxfo";
 
 /// A host of the topology.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -259,13 +259,13 @@ impl Drop for Topology {
     }
 }
 
-fn run(program: &str, argv: &[&str]) {
+pub(super) fn run(program: &str, argv: &[&str]) {
     let out = Command::new(program).args(argv).output().unwrap_or_else(|e| panic!("cannot run {program}: {e}"));
     assert!(out.status.success(), "{program} {argv:?}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
 /// Ends what still runs in the namespace, which would keep it alive, and removes it.
-fn remove(namespace: &str) {
+pub(super) fn remove(namespace: &str) {
     if let Ok(out) = Command::new("ip").args(["netns", "pids", namespace]).output() {
         for pid in String::from_utf8_lossy(&out.stdout).split_whitespace() {
             let _ = Command::new("kill").args(["-s", "KILL", pid]).output();
@@ -276,7 +276,7 @@ fn remove(namespace: &str) {
 }
 
 /// Removes the namespaces of test processes that live no more (killed before they could clean up).
-fn remove_leftovers() {
+pub(super) fn remove_leftovers() {
     for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').nth(1)).map(str::to_owned);

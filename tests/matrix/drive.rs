@@ -2,8 +2,7 @@
 //!
 //! A world here knows no topology, only [`Questions`]: which question gets an answer. So two sets of cuts that answer
 //! every question alike are one run, and all sets are covered by few runs ([`Runs`]). The zone is a record with
-//! compare-and-swap; the backup's PBX does what it is told; the primary's guard and agent are a stand-in with the
-//! policies of `failover.yaml` (the real ones run in `tests/matrix/real`).
+//! compare-and-swap; both PBXs do what they are told; on the primary are the real guard and agent, without I/O too.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -12,14 +11,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use pbx_failover::decision::CheckSettings;
 use pbx_failover::engine::{
-    Ask, Automatic, Engine, EpochStoreKind, Event, InternetSettings, Order, Output, PrimaryStart, Recovered, Settings,
-    StepReport,
+    AgentAsked, Ask, Automatic, Engine, EpochStoreKind, Event, InternetSettings, Order, Output, PrimaryStart,
+    Recovered, Settings, StepReport,
 };
+use pbx_failover::primary::{self, AgentRuns, Answer};
 use pbx_failover::takeover::{Configured, Limits};
-use pbx_failover::units::policy::{self, DownWhen};
+use pbx_failover::units::policy::{self, DownWhen, StepDown, Unreadable};
 use pbx_failover::units::{
-    Advance, CheckKind, CheckName, EpochRecord, EpochSeen, Mode, Now, ProbeAnswer, ProbeResult, Sighting, State, Step,
-    StepOutcome, Verdict,
+    Advance, CheckKind, CheckName, Condition, EpochRead, EpochRecord, EpochSeen, Mode, NodeName, Now, ProbeAnswer,
+    ProbeResult, State, Step, StepOutcome, Verdict,
 };
 
 use super::oracle::{Act, Agent, HalfDead, NEED, Place, Policies, Process, Serving, SiteCut, Used};
@@ -31,8 +31,8 @@ const INTERVAL_S: u64 = 2;
 const HALF_DEAD_S: u64 = 10;
 /// `takeover.hold_down`.
 const HOLD_DOWN_S: u64 = 4;
-/// The agent reads the epoch so often.
-const AGENT_S: u64 = 4;
+/// The agent reads the epoch so often, and needs a moment to act.
+const AGENT_S: u64 = 6;
 /// `epoch_unreadable.after`.
 const UNREADABLE_S: u64 = 8;
 /// The longest chain that a cut can start: the agent gives up on the epoch, the checks fall, half-dead stands for its
@@ -146,11 +146,10 @@ struct World {
     now: Now,
     tick: u64,
     questions: Questions,
-    agent: Option<Agent>,
+    policies: Policies,
+    agent: Option<primary::Agent>,
     zone: EpochSeen,
     primary: Serving,
-    /// Seconds since the agent last read the epoch.
-    unread_s: u64,
     backup: Serving,
     asks: Vec<Ask>,
     history: Vec<String>,
@@ -171,14 +170,18 @@ fn settings(policies: Policies) -> Settings {
         period: seconds(INTERVAL_S),
     };
     Settings {
-        node: "pbx-b".parse().expect("a name"),
-        peer: "pbx-a".parse().expect("a name"),
+        node: node("pbx-b"),
+        peer: node("pbx-a"),
         checks: vec![check("web", CheckKind::Http), check("sip", CheckKind::Sip)],
         internet: InternetSettings {
             need: NonZeroU32::new(NEED.into()).expect("not zero"),
             targets: (0..TARGETS).map(|n| n.to_string()).collect(),
             period: seconds(INTERVAL_S),
         },
+        site: if policies.witness == Used::Yes { vec!["router".into()] } else { Vec::new() },
+        observers: if policies.observer == Used::Yes { vec!["observer".into()] } else { Vec::new() },
+        agent: AgentAsked::No,
+        others_period: seconds(INTERVAL_S),
         down_when: DownWhen::All,
         half_dead: match policies.half_dead {
             HalfDead::Takeover => policy::HalfDead::TakeoverAfter(seconds(HALF_DEAD_S)),
@@ -203,6 +206,29 @@ fn settings(policies: Policies) -> Settings {
     }
 }
 
+fn node(name: &str) -> NodeName {
+    name.parse().expect("a name")
+}
+
+/// The agent of a primary that has served for long.
+fn agent_of(agent: Agent, held: &EpochRecord, now: Now) -> primary::Agent {
+    let policy = primary::Policy {
+        step_down: match agent.step_down {
+            Act::Stop => StepDown::Stop,
+            Act::UnregisterTrunks => StepDown::UnregisterTrunks,
+            Act::Nothing => StepDown::Alert,
+        },
+        unreadable_after: seconds(UNREADABLE_S),
+        unreadable: match agent.unreadable {
+            Act::Stop => Unreadable::Stop,
+            Act::UnregisterTrunks => Unreadable::UnregisterTrunks,
+            Act::Nothing => Unreadable::Keep,
+        },
+    };
+    let memory = primary::Memory { seen: Some(held.clone()), ..primary::Memory::default() };
+    primary::Agent::new(node("pbx-a"), policy, seconds(900), memory, now)
+}
+
 fn answered(up: bool) -> ProbeResult {
     let answer = if up { ProbeAnswer::up("200 OK") } else { ProbeAnswer::Down("no answer".into()) };
     ProbeResult { answer, latency: Duration::from_millis(1) }
@@ -215,15 +241,16 @@ impl World {
         let now = Now { boot: seconds(1000), wall: Timestamp::from_second(1_800_000_000).expect("a time") };
         let well = Place { cuts: Cuts::NONE, pbx: Process::Runs, web: Process::Runs };
         let record = "v=1 epoch=4 holder=pbx-a id=01ARZ3NDEKTSV4RRFFQ69G5FAV since=2026-11-20T10:00:00Z";
+        let held: EpochRecord = record.parse().expect("a record");
         let mut world = Self {
             engine: Engine::new(settings(policies), Recovered::default(), now, 1).expect("no memory"),
             now,
             tick: 0,
             questions: Questions::of(well, policies),
-            agent: policies.agent,
-            zone: EpochSeen::held(record.parse().expect("a record")),
+            policies,
+            agent: policies.agent.map(|agent| agent_of(agent, &held, now)),
+            zone: EpochSeen::held(held),
             primary: Serving::All,
-            unread_s: 0,
             backup: Serving::Off,
             asks: Vec::new(),
             history: Vec::new(),
@@ -238,7 +265,7 @@ impl World {
     fn stage(&mut self, questions: Questions) -> End {
         self.questions = questions;
         // Without that policy the chain of events lacks its first link.
-        let waits = self.agent.is_some_and(|agent| agent.unreadable != Act::Nothing);
+        let waits = self.policies.agent.is_some_and(|agent| agent.unreadable != Act::Nothing);
         let lasts = if waits { SETTLED_S } else { SETTLED_S - UNREADABLE_S };
         (0..lasts).for_each(|_| self.second());
         End {
@@ -270,34 +297,52 @@ impl World {
         panic!("the engine asks without end:\n{}", self.history.join("\n"));
     }
 
-    /// The primary's guard and agent, as `failover.yaml` describes them.
+    /// The primary's agent, a second later.
     fn agent(&mut self) {
-        let (Some(agent), Some(way)) = (self.agent, self.questions.primary_to_master) else { return };
-        if !self.tick.is_multiple_of(AGENT_S) {
-            return;
+        let condition = if self.primary == Serving::Off { Condition::Stopped } else { Condition::Serves };
+        for event in [primary::Event::Tick, primary::Event::Pbx(condition)] {
+            self.agent_hears(event);
         }
-        let act = match way {
-            Way::Open => {
-                self.unread_s = 0;
-                if !self.claimed() {
-                    self.primary = Serving::All;
-                    return;
+    }
+
+    fn agent_hears(&mut self, event: primary::Event) {
+        let Some(agent) = &mut self.agent else { return };
+        for ask in agent.handle(event, self.now).asks {
+            match ask {
+                primary::Ask::ReadEpoch => self.agent_hears(primary::Event::Epoch(self.read_by_primary())),
+                primary::Ask::Act(act) => {
+                    let outcome = self.act(act);
+                    self.agent_hears(primary::Event::Acted(act, outcome));
                 }
-                agent.step_down
+                primary::Ask::Tell(..) | primary::Ask::Note(..) => {}
             }
-            Way::Shut => {
-                self.unread_s += AGENT_S;
-                if self.unread_s < UNREADABLE_S {
-                    return;
-                }
-                agent.unreadable
-            }
-        };
+        }
+    }
+
+    fn read_by_primary(&self) -> EpochRead {
+        match self.questions.primary_to_master {
+            Some(Way::Open) => Ok(self.zone.clone()),
+            Some(Way::Shut) | None => Err("the master does not answer".to_owned()),
+        }
+    }
+
+    fn act(&mut self, act: primary::Act) -> StepOutcome {
         self.primary = match act {
-            Act::Stop => Serving::Off,
-            Act::UnregisterTrunks => self.primary.min(Serving::PhonesOnly),
-            Act::Nothing => self.primary,
+            primary::Act::Stop => Serving::Off,
+            primary::Act::UnregisterTrunks => self.primary.min(Serving::PhonesOnly),
+            primary::Act::RegisterTrunks => Serving::All,
+            primary::Act::Start => {
+                let (memory, now) = (self.agent.as_ref().expect("it asks").memory(), self.now.wall);
+                let answer =
+                    primary::guard::guard(&self.read_by_primary(), memory, &node("pbx-a"), &AgentRuns::Yes, now);
+                if !matches!(answer, Answer::MayServe(_)) {
+                    return StepOutcome::failed(answer.because());
+                }
+                Serving::All
+            }
+            primary::Act::Drain => self.primary,
         };
+        StepOutcome::done("done")
     }
 
     fn hear(&mut self, event: Event) {
@@ -318,18 +363,18 @@ impl World {
             let result = answered(target < usize::from(self.questions.targets));
             self.hear(Event::Internet { target, result, asked });
         }
-        let site = match self.questions.site {
-            None => Sighting::NotConfigured,
-            Some(Way::Open) => Sighting::Alive,
-            Some(Way::Shut) => Sighting::Silent,
-        };
-        let observers = match self.questions.observer {
-            None => Sighting::NotConfigured,
-            Some((Way::Shut, _)) => Sighting::NoView,
-            Some((Way::Open, Way::Open)) if !stopped => Sighting::Alive,
-            Some((Way::Open, _)) => Sighting::Silent,
-        };
-        self.hear(Event::Sighted { site, observers });
+        if let Some(way) = self.questions.site {
+            self.hear(Event::Site { target: 0, result: answered(way == Way::Open), asked });
+        }
+        if let Some((told, sees)) = self.questions.observer {
+            let result = match told {
+                Way::Open => answered(sees == Way::Open && !stopped),
+                Way::Shut => {
+                    ProbeResult { answer: ProbeAnswer::Unknown("no view".into()), latency: Duration::from_millis(1) }
+                }
+            };
+            self.hear(Event::Observer { target: 0, result, asked });
+        }
     }
 
     fn answer(&mut self, ask: Ask) {

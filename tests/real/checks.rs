@@ -37,7 +37,7 @@ fn host(address: IpAddr) -> Host {
 /// Asks one check at loopback, once.
 async fn ask(target: CheckTarget, timeout: Duration) -> ProbeResult {
     tls::install_provider();
-    checks::probe(&check(target, timeout), &host(LOOPBACK)).expect("a good check").ask().await
+    checks::probe(&check(target, timeout), &host(LOOPBACK), None).expect("a good check").ask().await
 }
 
 /// Asks one Internet target, once.
@@ -48,21 +48,21 @@ async fn ask_internet(kind: InternetKind, timeout: Duration) -> ProbeResult {
 }
 
 /// What was seen, and the warning.
-fn up(result: &ProbeResult) -> (&str, Option<&str>) {
+pub fn up(result: &ProbeResult) -> (&str, Option<&str>) {
     match &result.answer {
         ProbeAnswer::Up { seen, warning } => (seen, warning.as_deref()),
         other => panic!("not up: {other:?}"),
     }
 }
 
-fn down(result: &ProbeResult) -> &str {
+pub fn down(result: &ProbeResult) -> &str {
     match &result.answer {
         ProbeAnswer::Down(why) => why,
         other => panic!("not down: {other:?}"),
     }
 }
 
-fn unknown(result: &ProbeResult) -> &str {
+pub fn unknown(result: &ProbeResult) -> &str {
     match &result.answer {
         ProbeAnswer::Unknown(why) => why,
         other => panic!("not unknown: {other:?}"),
@@ -72,7 +72,7 @@ fn unknown(result: &ProbeResult) -> &str {
 /// Runs the test `name` of this binary once more, behind `prefix` and with `env`, and expects it to pass there.
 ///
 /// Gives false in that inner run, in which the test does its work.
-fn run_inside(name: &str, prefix: &[&str], env: &[(&str, &str)]) -> bool {
+pub fn run_inside(name: &str, prefix: &[&str], env: &[(&str, &str)]) -> bool {
     const INSIDE: &str = "PBX_FAILOVER_TEST_INSIDE";
     if std::env::var_os(INSIDE).is_some() {
         return false;
@@ -91,6 +91,6 @@ fn run_inside(name: &str, prefix: &[&str], env: &[(&str, &str)]) -> bool {
     true
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime")
 }

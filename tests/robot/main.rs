@@ -10,6 +10,7 @@ mod dns_faults;
 mod docs;
 mod epoch;
 mod failback;
+mod fence;
 mod people;
 mod primaries;
 mod process;

@@ -43,7 +43,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
     // Of `decision` both use one function without state: whether a beat that came over the wire is believed.
     ("adapters", &["units", "decision", "ports", "config", "host", "sip", "wire"]),
     ("control", &["units", "decision", "ports", "config", "host", "wire"]),
-    ("store", &["units", "ports", "config", "host"]),
+    ("store", &["units", "primary", "ports", "config", "host"]),
     (
         "daemon",
         &[

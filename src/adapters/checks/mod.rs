@@ -14,17 +14,19 @@ mod tcp;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{Check, CheckTarget, Host};
+use crate::config::{Check, CheckTarget, Host, Secret};
 use crate::ports::Probe;
 use crate::units::{ProbeAnswer, ProbeResult};
 
-/// Builds the probe of one check; it asks `primary`'s address, whatever DNS says of the names in the check.
+/// Builds the probe of one check; it asks `primary`'s address, whatever DNS says of the names in the check. With the
+/// token of its agent the primary's heartbeat is judged by what it holds, not by its file's time.
 ///
 /// # Errors
 /// One line, when the check cannot be asked at all: an unreadable CA file, a host name that is none.
-pub fn probe(check: &Check, primary: &Host) -> Result<Box<dyn Probe>, String> {
+pub fn probe(check: &Check, primary: &Host, token: Option<&Secret>) -> Result<Box<dyn Probe>, String> {
     let address = primary.address();
     let built: Result<Box<dyn Probe>, String> = match &check.target {
         CheckTarget::Http { url, expect_status, expect_body, ca_file } => {
@@ -40,7 +42,9 @@ pub fn probe(check: &Check, primary: &Host) -> Result<Box<dyn Probe>, String> {
             Ok(Box::new(tcp::TcpProbe { target: SocketAddr::new(address, *port), timeout: check.timeout }))
         }
         CheckTarget::Heartbeat { file, max_age } => {
-            Ok(Box::new(heartbeat::HeartbeatProbe { file: file.clone(), max_age: *max_age, timeout: check.timeout }))
+            let teller = token.map(|token| Arc::new(heartbeat::Teller::new(primary.node.clone(), token.clone())));
+            let (file, max_age, timeout) = (file.clone(), *max_age, check.timeout);
+            Ok(Box::new(heartbeat::HeartbeatProbe { file, max_age, timeout, teller }))
         }
     };
     built.map_err(|why| format!("check {}: {why}", check.name))

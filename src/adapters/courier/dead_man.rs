@@ -7,9 +7,7 @@ use std::time::Duration;
 use reqwest::Url;
 
 use crate::config::DeadMan;
-
-use super::http;
-use super::request::place;
+use crate::host::http::{self, place};
 
 /// How long one beat may take; the next one is seconds away, so that nothing is lost by giving up early.
 const BEAT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,7 +20,7 @@ pub async fn beat(dead_man: &DeadMan) -> Result<(), String> {
     let url = Url::parse(&dead_man.url).map_err(|error| format!("notify.dead_man.url: {error}"))?;
     let place = place(&url);
     let client = http::client(url.scheme() == "https", None, BEAT_TIMEOUT).await?;
-    let response = client.get(url).send().await.map_err(|error| http::trouble(&error, &place, BEAT_TIMEOUT))?;
+    let response = client.get(url).send().await.map_err(|error| http::unanswered(&error, &place, BEAT_TIMEOUT))?;
     let status = response.status();
     if status.is_success() {
         Ok(())

@@ -23,13 +23,12 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::config::{Email, MailTls};
+use crate::host::http::{self, percent};
 use crate::host::{clock, secret, tls};
 use crate::ports::{Answer, Courier};
 use crate::units::{Delivery, DeliveryOutcome};
 
 use super::bounded::Bounded;
-use super::request::percent;
-use super::trouble;
 
 /// Longest subject: with the folding of RFC 2047 it stays readable in every client.
 const SUBJECT_CHARS_MAX: usize = 200;
@@ -147,7 +146,7 @@ impl EmailCourier {
 
     async fn connect(&self) -> Step<AsyncSmtpConnection> {
         tls::install_provider();
-        let lost = |error: std::io::Error| Stop::Retry(trouble::advice(&error, &self.place(), CA_KEY));
+        let lost = |error: std::io::Error| Stop::Retry(http::advice(&error, &self.place(), CA_KEY));
         let tcp = TcpStream::connect((self.email.host.as_str(), self.email.port)).await.map_err(lost)?;
         let peer = tcp.peer_addr().map_err(lost)?;
         let hello = ClientId::default();
@@ -177,7 +176,7 @@ impl EmailCourier {
         let name = ServerName::try_from(self.email.host.clone())
             .map_err(|_| Stop::Rejected(format!("{:?} is no name that a certificate could bear", self.email.host)))?;
         let handshake = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
-        handshake.map_err(|error| Stop::Retry(trouble::advice(&error, &self.place(), CA_KEY)))
+        handshake.map_err(|error| Stop::Retry(http::advice(&error, &self.place(), CA_KEY)))
     }
 
     /// A login that fails is tried again, unlike other 5xx: the password is read anew each time, and a person can
@@ -205,7 +204,7 @@ impl EmailCourier {
             let line = format!("{} said {}", self.place(), code_and_text(error));
             return if error.is_permanent() { Stop::Rejected(line) } else { Stop::Retry(line) };
         }
-        Stop::Retry(trouble::advice(error, &self.place(), CA_KEY))
+        Stop::Retry(http::advice(error, &self.place(), CA_KEY))
     }
 
     /// Only the very code proves: the library takes any 2xx or 3xx, also one that belongs to another command.
@@ -285,13 +284,13 @@ fn message_id(key: &str, domain: &str) -> String {
 }
 
 fn said(response: &Response) -> String {
-    trouble::plain(&format!("{} {}", response.code(), response.message().collect::<Vec<_>>().join(" ")))
+    http::plain(&format!("{} {}", response.code(), response.message().collect::<Vec<_>>().join(" ")))
 }
 
 fn code_and_text(error: &lettre::transport::smtp::Error) -> String {
     let code = error.status().map(|code| code.to_string()).unwrap_or_default();
     let text = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    trouble::plain(&format!("{code} {text}"))
+    http::plain(&format!("{code} {text}"))
 }
 
 #[cfg(test)]

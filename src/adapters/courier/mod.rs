@@ -2,7 +2,7 @@
 //!
 //! One attempt at one delivery, its rendering and its classification. The queue lies in [`crate::store`], and
 //! the daemon runs it: it decides when to try again, and how often. A message's words come from
-//! [`crate::units::wording`]. Read `template` and `request` next.
+//! [`crate::units::wording`], the filling of templates from [`crate::host::http`].
 
 pub mod dead_man;
 
@@ -10,14 +10,11 @@ mod bounded;
 mod command;
 mod email;
 mod http;
-mod redact;
-mod request;
-mod template;
-mod trouble;
 
 use std::collections::BTreeMap;
 
 use crate::config::{ActionUrl, Config, Notify};
+use crate::host::http::{Prepared, Values};
 use crate::host::tls;
 use crate::ports::Courier;
 use crate::units::wording;
@@ -104,7 +101,7 @@ pub fn targets(action_urls: &[ActionUrl], notify: &Notify, event: EventName) -> 
 /// # Errors
 /// Each fault, one line each.
 pub fn validate(action: &ActionUrl) -> Result<(), Vec<String>> {
-    let mut faults = request::Prepared::new(action).err().unwrap_or_default();
+    let mut faults = Prepared::new(action).err().unwrap_or_default();
     if let Some(ca_file) = &action.ca_file {
         faults.extend(tls::roots(Some(ca_file)).err());
     }
@@ -112,9 +109,8 @@ pub fn validate(action: &ActionUrl) -> Result<(), Vec<String>> {
 }
 
 /// What fills a template: every known variable, empty where the delivery has none, and the two texts.
-fn values_of(delivery: &Delivery) -> template::Values {
-    let mut values: template::Values =
-        wording::VARIABLES.iter().map(|name| ((*name).to_owned(), String::new())).collect();
+fn values_of(delivery: &Delivery) -> Values {
+    let mut values: Values = wording::VARIABLES.iter().map(|name| ((*name).to_owned(), String::new())).collect();
     values.extend(delivery.variables.clone());
     values.insert("subject".to_owned(), delivery.subject.clone());
     values.insert("text".to_owned(), delivery.text.clone());

@@ -278,6 +278,7 @@ impl Pbx for SystemdPbx {
 
     fn status(&self) -> Answer<'_, PbxStatus> {
         Box::pin(async {
+            let mut trouble = None;
             let serving = match self.unit().await {
                 Ok(unit) if unit.runs() => match self.site.registrar.ask().await {
                     Heard::Serves(_) => Serving::Yes,
@@ -285,13 +286,16 @@ impl Pbx for SystemdPbx {
                         Serving::Unknown(format!("{} is {}, but {why}", self.unit, unit.active))
                     }
                 },
-                Ok(unit) if unit.stopped() => Serving::No,
+                Ok(unit) if unit.stopped() => {
+                    trouble = (unit.active == "failed").then(|| self.idle(&unit));
+                    Serving::No
+                }
                 Ok(unit) => Serving::Unknown(format!("{} is {}", self.unit, unit.active)),
                 Err(outcome) => Serving::Unknown(outcome.text().to_owned()),
             };
             let unseen = |name: &String| TrunkStatus { name: name.clone(), state: TrunkState::Unknown, sip_code: None };
             let trunks = self.site.trunks.iter().map(|trunk| unseen(&trunk.name)).collect();
-            PbxStatus { trunks, ..PbxStatus::serving(serving) }
+            PbxStatus { trunks, trouble, ..PbxStatus::serving(serving) }
         })
     }
 

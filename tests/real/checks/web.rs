@@ -184,7 +184,7 @@ async fn certificate_trouble_is_a_warning_and_the_answer_still_counts() {
         let web = Site::new().tls(papers).start();
         tls::install_provider();
         let target = trusting(secure(&web), "It works.", authority.file(&dir));
-        let probe = checks::probe(&check(target, PATIENT), &host(LOOPBACK)).expect("a good check");
+        let probe = checks::probe(&check(target, PATIENT), &host(LOOPBACK), None).expect("a good check");
         // More than once: a resumed TLS session would show no certificate.
         for _ in 0..3 {
             assert_eq!(up(&probe.ask().await), ("200 OK", Some(warning)));
@@ -220,7 +220,7 @@ async fn a_tcp_check_only_connects() {
 async fn an_unreadable_authority_refuses_the_check_with_a_line() {
     tls::install_provider();
     let target = trusting("https://pbx.test/".to_owned(), "", PathBuf::from("/nonexistent/ca.pem"));
-    let why = checks::probe(&check(target, PATIENT), &host(LOOPBACK)).err().expect("refused");
+    let why = checks::probe(&check(target, PATIENT), &host(LOOPBACK), None).err().expect("refused");
     assert!(why.starts_with("check it: ca_file /nonexistent/ca.pem: ") && !why.contains('\n'), "{why}");
 }
 

@@ -26,7 +26,7 @@ async fn ask_everything(address: IpAddr) -> Vec<(String, ProbeResult)> {
     let mut probes = Vec::new();
     for target in checked {
         let name = format!("{target:?}");
-        probes.push((name, checks::probe(&check(target, ENOUGH), &host(address)).expect("a good check")));
+        probes.push((name, checks::probe(&check(target, ENOUGH), &host(address), None).expect("a good check")));
     }
     for kind in targets {
         let name = format!("{kind:?}");

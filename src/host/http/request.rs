@@ -1,7 +1,7 @@
 //! An ActionURL made ready: its five fields as templates, checked at load and filled at delivery.
 //!
 //! Here a value is escaped for where it stands, so that it can never leave its place. Sending, and judging the
-//! answer, is [`super::http`]'s.
+//! answer, is [`super::call`]'s.
 
 use std::fmt::Write as _;
 

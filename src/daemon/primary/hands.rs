@@ -1,0 +1,80 @@
+//! What the agent has done in the world: the PBX looked at, started, stopped, without trunks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::seen::Seen;
+use super::turn::Input;
+use crate::daemon::world::World;
+use crate::ports::Load;
+use crate::primary::{Act, Event};
+use crate::units::{Condition, EpochRead, Mode, PbxStatus, Serving, StepOutcome};
+
+/// How often the PBX is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long one reading of the epoch may take; a master that does not answer in this time is not read.
+pub const READ_MAX: Duration = Duration::from_secs(10);
+
+/// Looks at the PBX, again and again, and at once after each act.
+pub async fn look_at_pbx(seen: Seen, inputs: mpsc::Sender<Input>, worlds: watch::Receiver<Arc<World>>) {
+    let mut nudged = seen.nudges();
+    loop {
+        nudged.borrow_and_update();
+        let world = Arc::clone(&worlds.borrow());
+        let status = world.pbx.status().await;
+        let condition = condition(&status);
+        seen.note_pbx(status);
+        if inputs.send(Input::Heard(Event::Pbx(condition))).await.is_err() {
+            return;
+        }
+        let _ = tokio::time::timeout(LOOK_EVERY, nudged.changed()).await;
+    }
+}
+
+/// Whether the PBX serves, as the agent and the backup need to know it.
+fn condition(status: &PbxStatus) -> Condition {
+    match (&status.serving, &status.trouble) {
+        (Serving::Yes, _) => Condition::Serves,
+        (Serving::No, Some(_)) => Condition::Failed,
+        (Serving::No, None) => Condition::Stopped,
+        (Serving::Unknown(_), _) => Condition::Unknown,
+    }
+}
+
+/// Does it; every act may be done twice.
+pub async fn carry_out(world: &World, act: Act) -> StepOutcome {
+    let pbx = &world.pbx;
+    match act {
+        Act::Stop => pbx.stop_accepting().await,
+        Act::UnregisterTrunks => pbx.unregister_trunks().await,
+        Act::RegisterTrunks => pbx.register_trunks(Mode::Act).await,
+        Act::Drain => pbx.drain().await,
+        Act::Start => start(world).await,
+    }
+}
+
+/// Starts the PBX and sees it serve; its data is its own, so nothing is restored over it.
+pub async fn start(world: &World) -> StepOutcome {
+    let pbx = &world.pbx;
+    match pbx.reload(Mode::Act, Load::Again).await {
+        StepOutcome::Done(_) => {}
+        other => return other,
+    }
+    match pbx.accept_registrations(Mode::Act).await {
+        // Trunks that do not register by themselves; their state is in `status`, and no reason not to serve.
+        done @ StepOutcome::Done(_) => {
+            let _ = pbx.register_trunks(Mode::Act).await;
+            done
+        }
+        other => other,
+    }
+}
+
+/// Reads the epoch once.
+pub async fn read_epoch(world: &World) -> EpochRead {
+    tokio::time::timeout(READ_MAX, world.epoch.read())
+        .await
+        .unwrap_or_else(|_| Err(format!("no answer within {} s", READ_MAX.as_secs())))
+}

@@ -1,0 +1,131 @@
+//! The agent's daemon on the primary: [`crate::primary::Agent`] with its one loop and one clock.
+//!
+//! `turn` is the loop, `hands` what it has done in the world, `seen` what is told of all that: status, beat. `desk` answers
+//! people and the backup. The memory that it shares with the guard is kept by `keeper`, off the loop.
+
+mod desk;
+mod hands;
+mod keeper;
+mod seen;
+mod turn;
+
+use std::sync::Arc;
+
+use sd_notify::NotifyState;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+pub use self::hands::start as start_pbx;
+
+use self::desk::PrimaryDesk;
+use self::seen::Seen;
+use self::turn::{Input, Turn};
+use super::start::{Signals, Stopped, Wish, open_store, rebuild};
+use super::world::World;
+use super::{outbox, service};
+use crate::adapters::pbx::Resident;
+use crate::config::{Config, Driver};
+use crate::control::{AgentDoor, ControlSocket, Orders, Page};
+use crate::host::clock;
+use crate::host::sequence::Sequence;
+use crate::primary::{Agent, HeldBack, Policy};
+use crate::store::PrimaryFile;
+
+/// How many inputs may wait: a burst of looks and a few people.
+const INPUTS_MAX: usize = 256;
+
+/// Is the agent until SIGTERM or SIGINT; leaves the PBX as it is.
+///
+/// # Errors
+/// [`Stopped`], before anything was changed.
+pub async fn run(config: Config, mut signals: Signals) -> Result<(), Stopped> {
+    let (store, _) = open_store(&config)?;
+    let file = PrimaryFile::of(&config.state_dir);
+    let known = file.read().map_err(Stopped::Cannot)?;
+    let mut memory = known.clone();
+    if matches!(config.pbx.driver, Driver::Builtin(_)) && memory.held_back.is_none() {
+        // It lives in this process, and ended with the last one.
+        let because = "the built-in PBX ends with the agent".to_owned();
+        memory.held_back = Some(HeldBack { since: clock::now().wall, because });
+    }
+    let resident = Resident::default();
+    let path = config.path.clone();
+    let node = config.node.clone();
+    let agent = Agent::new(node.clone(), policy(&config), config.notify.repeat, memory, clock::now());
+    let world = Arc::new(World::build(config, &resident).map_err(Stopped::Cannot)?);
+    let config = &world.config;
+    let control = ControlSocket::bind(&config.control).await.map_err(|e| Stopped::Cannot(e.to_string()))?;
+    let page = match config.page {
+        Some(address) => Some(Page::bind(address).await.map_err(|e| Stopped::Cannot(e.to_string()))?),
+        None => None,
+    };
+    let sequence = Arc::new(Sequence::open(&config.state_dir));
+    let door = if let Some(door) = &config.agent.door {
+        let asked_by = config.backup.node.clone();
+        let bound = AgentDoor::bind(door, asked_by, Orders::Taken, Arc::clone(&sequence)).await;
+        Some(bound.map_err(|e| Stopped::Cannot(e.to_string()))?)
+    } else {
+        tracing::warn!("agent.token is not set: the agent watches the epoch and answers nobody");
+        None
+    };
+
+    let (inputs, hears) = mpsc::channel(INPUTS_MAX);
+    let worlds = watch::Sender::new(Arc::clone(&world));
+    let seen = Seen::default();
+    let news = watch::Sender::new(0_u64);
+    let desk = Arc::new(PrimaryDesk::new(inputs.clone(), worlds.subscribe(), store.clone(), seen.clone()));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(control.serve(desk.clone()));
+    if let Some(page) = page {
+        tasks.spawn(page.serve(desk.clone()));
+    }
+    if let Some(door) = door {
+        tasks.spawn(door.serve(desk));
+    }
+    tasks.spawn(outbox::run(store.clone(), worlds.subscribe(), news.clone()));
+    tasks.spawn(hands::look_at_pbx(seen.clone(), inputs.clone(), worlds.subscribe()));
+    let keeper = keeper::start(file, known, inputs.clone());
+
+    let (stop, stopped) = watch::channel(false);
+    let reloads = (worlds.subscribe(), inputs.clone(), resident.clone());
+    tasks.spawn(async move {
+        let (worlds, inputs, resident) = &reloads;
+        while signals.next().await == Wish::Reload {
+            service::reloading();
+            let input = match rebuild(&path, worlds, resident).await {
+                Ok(world) => Input::Reconfigured(Box::new(world)),
+                Err(why) => Input::ConfigRefused(why),
+            };
+            let _ = inputs.send(input).await;
+            service::tell(&[NotifyState::Ready]);
+        }
+        stop.send_replace(true);
+    });
+
+    let mut turn = Turn {
+        state: (seen::state(&agent), clock::now().wall),
+        agent,
+        world,
+        store: store.clone(),
+        inputs,
+        worlds,
+        seen,
+        news,
+        keeper,
+        status: String::new(),
+    };
+    service::tell(&[NotifyState::Ready, NotifyState::Status("watching the epoch")]);
+    tracing::info!(%node, version = env!("CARGO_PKG_VERSION"), role = "primary", "started");
+    turn.run(hears, stopped).await;
+    service::tell(&[NotifyState::Stopping, NotifyState::Status("the PBX is left as it is")]);
+    tracing::info!("stopped; the PBX is left as it is, and nothing makes it step down until the agent runs again");
+    tasks.shutdown().await;
+    drop(turn);
+    resident.end().await;
+    store.close().await.map_err(|trouble| Stopped::Cannot(trouble.to_string()))
+}
+
+fn policy(config: &Config) -> Policy {
+    let agent = &config.agent;
+    Policy { step_down: agent.step_down, unreadable_after: agent.unreadable_after, unreadable: agent.unreadable }
+}

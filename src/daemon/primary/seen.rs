@@ -1,0 +1,171 @@
+//! What the agent's tasks saw last, and what is told of it: the pair for people, the beat for the backup.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+
+use crate::config::{self, Config};
+use crate::daemon::desk::pbx_snapshot;
+use crate::daemon::world::World;
+use crate::host::clock;
+use crate::primary::{Agent, Standing};
+use crate::units::beat::{DutyTold, EpochTold, PbxTold, TrunkTold};
+use crate::units::snapshot::{DutyStatus, Epoch, Pair, PeerStatus};
+use crate::units::{Beat, Condition, Duty, Heard, PbxStatus, State, TrunkState};
+
+/// Shared between the tasks and whoever tells; clones are the same.
+#[derive(Clone, Default)]
+pub struct Seen(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    last: Mutex<Last>,
+    nudge: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Last {
+    pbx: Option<PbxStatus>,
+    backup: Option<(Heard, Timestamp)>,
+}
+
+impl Seen {
+    fn with<T>(&self, look: impl FnOnce(&mut Last) -> T) -> T {
+        look(&mut self.0.last.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes what the PBX told.
+    pub fn note_pbx(&self, status: PbxStatus) {
+        self.with(|last| last.pbx = Some(status));
+    }
+
+    /// Notes what the backup told.
+    pub fn note_backup(&self, heard: Heard) {
+        let now = clock::now().wall;
+        self.with(|last| last.backup = Some((heard, now)));
+    }
+
+    /// The PBX's last status.
+    pub fn pbx(&self) -> Option<PbxStatus> {
+        self.with(|last| last.pbx.clone())
+    }
+
+    /// The PBX shall be looked at now.
+    pub fn nudge(&self) {
+        self.0.nudge.send_modify(|n| *n += 1);
+    }
+
+    /// Changes when the PBX shall be looked at now.
+    pub fn nudges(&self) -> watch::Receiver<u64> {
+        self.0.nudge.subscribe()
+    }
+
+    fn backup(&self) -> Option<PeerStatus> {
+        let (heard, at) = self.with(|last| last.backup.clone())?;
+        Some(PeerStatus {
+            contact: "heard".to_owned(),
+            error: None,
+            drift_ms: Some(milliseconds(heard.drift)),
+            beat: Some(heard.beat),
+            at: Some(at),
+            troubles: Vec::new(),
+        })
+    }
+}
+
+fn milliseconds(drift: SignedDuration) -> i64 {
+    i64::try_from(drift.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// The agent's state in the words of the robot's: it serves, or it stands by.
+pub fn state(agent: &Agent) -> State {
+    match (agent.ruling().duty, agent.pbx()) {
+        (Duty::Stop, _) | (_, Some(Condition::Stopped | Condition::Failed)) => State::Standby,
+        _ => State::Active,
+    }
+}
+
+/// The pair as this host sees it.
+pub fn pair(agent: &Agent, since: Timestamp, world: &World, seen: &Seen) -> Pair {
+    let ruling = agent.ruling();
+    let memory = agent.memory();
+    let config = &world.config;
+    Pair {
+        duty: Some(DutyStatus {
+            duty: ruling.duty,
+            because: ruling.because,
+            done: is_done(agent),
+            error: agent.trouble().map(str::to_owned),
+            held_back_since: memory.held_back.as_ref().map(|held| held.since),
+            planned_stop_until: memory.planned_stop_until,
+            epoch_unread_s: agent.unread_for().as_secs(),
+        }),
+        epoch: Some(epoch(agent, config)),
+        peer: seen.backup(),
+        pbx: Some(pbx_snapshot(world, seen.pbx().as_ref())),
+        ..Pair::bare(config.node.clone(), config.role.name(), state(agent), since)
+    }
+}
+
+fn is_done(agent: &Agent) -> bool {
+    match agent.ruling().duty {
+        Duty::Stop => matches!(agent.pbx(), Some(Condition::Stopped | Condition::Failed)),
+        Duty::WithoutTrunks => agent.done() == Some(Duty::WithoutTrunks),
+        Duty::Serve => agent.pbx() == Some(Condition::Serves),
+        Duty::AsItIs => true,
+    }
+}
+
+fn epoch(agent: &Agent, config: &Config) -> Epoch {
+    let seen = agent.memory().seen.as_ref();
+    let store = match config.epoch {
+        config::Epoch::Local => "local",
+        config::Epoch::Dns { .. } => "dns",
+    };
+    Epoch {
+        number: seen.map(|record| record.number),
+        holder: seen.map(|record| record.holder.clone()),
+        id: seen.map(|record| record.id),
+        since: seen.map(|record| record.since),
+        store: store.to_owned(),
+        error: match agent.standing() {
+            Standing::Unknown(why) => Some(why),
+            Standing::Ours(_) | Standing::Nobody | Standing::Other(_) => None,
+        },
+    }
+}
+
+/// What this host tells of itself; sequence and nonce are set on the way.
+pub fn beat(agent: &Agent, world: &World, seen: &Seen) -> Beat {
+    let config = &world.config;
+    let ruling = agent.ruling();
+    let memory = agent.memory();
+    let status = seen.pbx();
+    let trunks = config.pbx.trunks.iter().map(|trunk| {
+        let told = status.iter().flat_map(|status| &status.trunks).find(|told| told.name == trunk.name);
+        TrunkTold {
+            name: trunk.name.clone(),
+            kind: trunk.kind,
+            state: told.map_or(TrunkState::Unknown, |told| told.state),
+        }
+    });
+    Beat {
+        epoch: memory.seen.as_ref().map(|seen| EpochTold { number: seen.number, holder: seen.holder.clone() }),
+        settings: config::digests(config),
+        pbx: Some(PbxTold {
+            driver: world.pbx.driver().to_owned(),
+            condition: agent.pbx().unwrap_or(Condition::Unknown),
+            registrations: status.as_ref().and_then(|status| status.registrations),
+            calls: status.as_ref().and_then(|status| status.calls),
+            trunks: trunks.collect(),
+        }),
+        duty: Some(DutyTold {
+            duty: ruling.duty,
+            because: ruling.because,
+            starts_by_itself: memory.held_back.is_some() && memory.planned_stop_until.is_none(),
+            planned_stop_until: memory.planned_stop_until,
+        }),
+        ..Beat::bare(config.node.clone(), config.role.name(), clock::now().wall)
+    }
+}

@@ -1,0 +1,133 @@
+//! The primary's memory on disk: one small JSON file that the guard and the agent, two processes, read and write.
+//!
+//! A lock makes each change one step; the file is replaced as a whole, so that a reader sees all of it or the one before.
+//! It has the owner of its directory: the guard runs as root, the agent does not.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Gid, Uid, fchown, flock};
+
+use super::place;
+use crate::primary::Memory;
+
+/// The file in the state directory.
+pub const FILE: &str = "primary.json";
+const LOCK: &str = "primary.lock";
+/// Larger is not ours.
+const BYTES_MAX: u64 = 64 * 1024;
+
+/// The memory's file.
+#[derive(Debug, Clone)]
+pub struct PrimaryFile {
+    dir: PathBuf,
+}
+
+impl PrimaryFile {
+    /// The file of a state directory.
+    pub fn of(state_dir: &Path) -> Self {
+        Self { dir: state_dir.to_owned() }
+    }
+
+    /// What it holds; a file that was never written holds nothing.
+    ///
+    /// # Errors
+    /// One line: a file that cannot be read must not look like "no record was ever seen".
+    pub fn read(&self) -> Result<Memory, String> {
+        let path = self.dir.join(FILE);
+        let bad = |why: String| format!("{} cannot be read: {why}", path.display());
+        let meta = match fs::metadata(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Memory::default()),
+            Err(error) => return Err(bad(error.to_string())),
+            Ok(meta) => meta,
+        };
+        if meta.len() > BYTES_MAX {
+            return Err(bad(format!("it has {} bytes", meta.len())));
+        }
+        let text = fs::read_to_string(&path).map_err(|error| bad(error.to_string()))?;
+        // A list would be taken for an empty memory.
+        let fields = serde_json::from_str::<serde_json::Map<_, _>>(&text);
+        fields.and_then(|fields| serde_json::from_value(fields.into())).map_err(|error| {
+            bad(format!(
+                "{error}; move it away if no node can hold the service twice: the last holder is forgotten then"
+            ))
+        })
+    }
+
+    /// Changes it in one step; gives what it holds now.
+    ///
+    /// # Errors
+    /// One line; the file is as it was.
+    pub fn update(&self, change: impl FnOnce(&mut Memory)) -> Result<Memory, String> {
+        place::prepare(&self.dir).map_err(|error| error.to_string())?;
+        let bad = |error: std::io::Error| format!("{} cannot be written: {error}", self.dir.join(FILE).display());
+        let lock = self.own(LOCK).map_err(bad)?;
+        flock(&lock, FlockOperation::LockExclusive).map_err(|error| bad(error.into()))?;
+        let before = self.read()?;
+        let mut memory = before.clone();
+        change(&mut memory);
+        if memory != before {
+            let text = serde_json::to_string_pretty(&memory).map_err(|error| error.to_string())?;
+            let new = format!("{FILE}.new");
+            let write = || -> std::io::Result<()> {
+                let mut file = self.own(&new)?;
+                file.set_len(0)?;
+                file.write_all(text.as_bytes())?;
+                file.sync_all()?;
+                fs::rename(self.dir.join(&new), self.dir.join(FILE))?;
+                File::open(&self.dir)?.sync_all()
+            };
+            write().map_err(bad)?;
+        }
+        Ok(memory)
+    }
+
+    /// Opens or makes a file that belongs to the directory's owner.
+    fn own(&self, name: &str) -> std::io::Result<File> {
+        let path = self.dir.join(name);
+        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)?;
+        let (dir, meta) = (fs::metadata(&self.dir)?, file.metadata()?);
+        if (dir.uid(), dir.gid()) != (meta.uid(), meta.gid()) && rustix::process::geteuid().is_root() {
+            fchown(&file, Some(Uid::from_raw(dir.uid())), Some(Gid::from_raw(dir.gid())))?;
+        }
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Duty;
+
+    #[test]
+    fn two_writers_lose_nothing_of_each_other() {
+        let dir = tempfile::tempdir().expect("directory");
+        let file = PrimaryFile::of(&dir.path().join("state"));
+        assert_eq!(file.read(), Ok(Memory::default()));
+        file.update(|memory| memory.duty = Some(Duty::Serve)).expect("first");
+        let other = file.clone();
+        let writes = std::thread::spawn(move || {
+            (0..100).for_each(|n| {
+                other.update(|memory| memory.planned_stop_until = jiff::Timestamp::from_second(n).ok()).expect("other");
+            });
+        });
+        (0..100).for_each(|_| drop(file.update(|memory| memory.duty = Some(Duty::Stop)).expect("ours")));
+        writes.join().expect("it ends");
+        let memory = file.read().expect("memory");
+        assert_eq!((memory.duty, memory.planned_stop_until), (Some(Duty::Stop), jiff::Timestamp::from_second(99).ok()));
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_and_not_an_empty_memory() {
+        let dir = tempfile::tempdir().expect("directory");
+        let file = PrimaryFile::of(dir.path());
+        for bad in ["", "{", "[]", "\0\0\0"] {
+            fs::write(dir.path().join(FILE), bad).expect("file");
+            assert!(file.read().is_err(), "{bad:?}");
+            assert!(file.update(|memory| memory.duty = None).is_err(), "{bad:?}");
+            assert_eq!(fs::read_to_string(dir.path().join(FILE)).expect("file"), bad, "it is left for a person");
+        }
+    }
+}
