@@ -179,6 +179,7 @@ fn does(world: &World, plan: PlanKind, step: Step) -> String {
     match step {
         Step::Confirm => format!("ask the Internet and the checks of {peer} once more"),
         Step::Claim => format!("write into the epoch record that {node} holds the service"),
+        Step::StopPrimary => format!("if it serves, have its agent drain and stop the PBX on {peer}"),
         Step::Fence => format!("cut {peer} off"),
         Step::SecureData => "stop the inbound sync and wait until the working directory is quiet".to_owned(),
         Step::Reload => format!("make the PBX run the working directory (driver {})", world.pbx.driver()),

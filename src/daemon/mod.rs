@@ -4,11 +4,14 @@
 //! is told to stop. Nothing slow happens on the loop: probes ask in tasks of their own (`probers`), batches are
 //! written by the store's thread, steps are carried out in `steps`, messages leave through `outbox`.
 
+pub mod both;
 mod desk;
+mod elsewhere;
 pub mod guard;
 mod messages;
 mod observer;
 mod outbox;
+mod peer;
 mod primary;
 mod probers;
 pub mod readiness;

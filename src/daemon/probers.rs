@@ -15,6 +15,7 @@ use crate::ports::Probe;
 use crate::store::{CheckSample, Sampled, Store};
 use crate::units::{CheckName, ProbeAnswer, ProbeResult};
 
+use super::peer;
 use super::turn::Input;
 use super::world::World;
 
@@ -71,6 +72,14 @@ impl Probers {
         }
         for (i, (probe, observer)) in world.observers.iter().zip(&witness.observers).enumerate() {
             start(probe, What::Observer(i, observer.url.clone()), pace_of_others);
+        }
+        if world.config.peer.is_some() {
+            probers.tasks.spawn(peer::exchange(
+                Arc::clone(&world.peer),
+                world.config.clone(),
+                pace.subscribe(),
+                inputs.clone(),
+            ));
         }
         probers
     }

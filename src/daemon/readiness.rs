@@ -1,21 +1,22 @@
 //! Proves readiness before the bad day: asks every real thing once, without moving any service.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::adapters::courier;
 use crate::adapters::dns::{DnsRecords, same_site_warning};
 use crate::adapters::pbx::Resident;
-use crate::config::{CheckTarget, Config, DnsMode, Epoch};
+use crate::config::{CheckTarget, Config, DnsMode, Epoch, Role};
 use crate::host::{clock, tls};
 use crate::units::finding::Finding;
 use crate::units::names::{Redirect, Verified};
 use crate::units::{DeliveryOutcome, Mode, ProbeAnswer, Serving, Side, StepOutcome};
 
-use super::messages;
 use super::surroundings::{self, Answering};
 use super::watch::ACCEPTED_FILE;
 use super::world::World;
+use super::{both, elsewhere, messages};
 
 /// Which channel a test message is sent through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,17 +83,12 @@ pub fn accept_epoch_record(config: &Config) -> Finding {
 /// Asks everything once.
 pub async fn prove(config: Config) -> Vec<Finding> {
     tls::install_provider();
-    let mut findings = Vec::new();
-    for dir in &config.pbx.working_dirs {
-        findings.push(match std::fs::read_dir(dir) {
-            Ok(_) => Finding::ok("working directory", format!("{} is there", dir.display())),
-            Err(error) => Finding::problem(
-                "working directory",
-                format!("{} cannot be read: {error}", dir.display()),
-                "see pbx.working_dir, and who may read it",
-            ),
-        });
+    match config.role {
+        Role::Primary => return elsewhere::primary(config).await,
+        Role::Observer => return elsewhere::observer(config).await,
+        Role::Backup => {}
     }
+    let mut findings = working_directories(&config);
     let world = match World::build(config, &Resident::default()) {
         Ok(world) => world,
         Err(why) => {
@@ -108,9 +104,21 @@ pub async fn prove(config: Config) -> Vec<Finding> {
     epoch(&world, &mut findings).await;
     dns(&world, &mut findings).await;
     messages_out(&world, &mut findings);
-    protection(&world.config, &mut findings);
+    both::both(&world, &mut findings).await;
     findings.push(worst_outage(&world.config));
     findings
+}
+
+pub(super) fn working_directories(config: &Config) -> Vec<Finding> {
+    let look = |dir: &PathBuf| match std::fs::read_dir(dir) {
+        Ok(_) => Finding::ok("working directory", format!("{} is there", dir.display())),
+        Err(error) => Finding::problem(
+            "working directory",
+            format!("{} cannot be read: {error}", dir.display()),
+            "see pbx.working_dir, and who may read it",
+        ),
+    };
+    config.pbx.working_dirs.iter().map(look).collect()
 }
 
 async fn checks(world: &World, findings: &mut Vec<Finding>) -> Answering {
@@ -182,7 +190,7 @@ async fn pbx(world: &World, findings: &mut Vec<Finding>) {
     findings.extend(world.pbx.findings().await);
 }
 
-async fn epoch(world: &World, findings: &mut Vec<Finding>) {
+pub(super) async fn epoch(world: &World, findings: &mut Vec<Finding>) {
     const ABOUT: &str = "epoch";
     findings.push(match world.epoch.read().await {
         Ok(seen) => Finding::ok(
@@ -257,21 +265,6 @@ fn messages_out(world: &World, findings: &mut Vec<Finding>) {
             "set notify.dead_man to a monitor that expects a heartbeat",
         ));
     }
-}
-
-fn protection(config: &Config, findings: &mut Vec<Finding>) {
-    let peer = &config.primary.node;
-    let text = match config.epoch {
-        Epoch::Local => format!("nothing keeps {peer} from serving beside this node: the epoch is local"),
-        Epoch::Dns { .. } => format!(
-            "{peer} has no guard yet: when it comes back while this node serves, both serve until a person stops one"
-        ),
-    };
-    findings.push(Finding::warning(
-        "one server at a time",
-        text,
-        "disable the PBX unit at boot on the primary, or stop it by hand before it comes back to the network",
-    ));
 }
 
 /// What an outage costs at worst, each part with its source.

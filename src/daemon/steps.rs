@@ -11,7 +11,9 @@ use crate::host::command;
 use crate::ports::{FenceOrder, Load};
 use crate::store::{DeliveryState, DeliveryStatus, Store};
 use crate::units::names::{Redirect, Redirected, Verified};
-use crate::units::{Advance, EpochRead, EpochRecord, EpochSeen, EventName, Mode, PlanId, PlanKind, Step, StepOutcome};
+use crate::units::{
+    Advance, EpochRead, EpochRecord, EpochSeen, EventName, Mode, PlanId, PlanKind, Step, StepOutcome, StopOrder,
+};
 
 use super::messages::ACTION_URL;
 use super::watch::known_record;
@@ -93,6 +95,7 @@ async fn act(hands: &Hands, plan: PlanId, kind: PlanKind, step: Step, mode: Mode
     let world = &*hands.world;
     let failback = &world.config.failback;
     match step {
+        Step::StopPrimary => stop_primary(world, plan, order).await,
         Step::Fence => {
             let epoch = if let Order::Turn(turn) = order { turn } else { None };
             world.fence.fence(&FenceOrder { plan, epoch }, mode).await
@@ -117,6 +120,18 @@ async fn act(hands: &Hands, plan: PlanId, kind: PlanKind, step: Step, mode: Mode
         Step::Confirm | Step::Preflight | Step::Claim | Step::HandOver => {
             StepOutcome::failed("this step is judged by the engine, which is a fault of this program")
         }
+    }
+}
+
+/// Asks the primary's agent to drain and stop its PBX; what it refuses ends the switchover.
+async fn stop_primary(world: &World, plan: PlanId, order: Order) -> StepOutcome {
+    let reason = if let Order::StopPrimary(reason) = order { reason } else { String::new() };
+    let drain_s = world.config.failback.drain.as_secs();
+    // It is asked again and again while the plan runs; when this robot dies, the stop ends by itself.
+    let order = StopOrder { plan, drain_s, for_s: world.config.pbx.give_up_after.as_secs(), reason };
+    match world.peer.stop(&order).await {
+        StepOutcome::Failed(why) => StepOutcome::Refused(why),
+        other => other,
     }
 }
 

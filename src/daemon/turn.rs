@@ -416,7 +416,14 @@ async fn begin_ask(hands: Hands, ask: Ask) -> Option<Event> {
         Ask::Step { .. } => steps::carry_out(hands, ask).await,
         Ask::ReadEpoch => Some(Event::Epoch(steps::read_epoch(&hands).await)),
         Ask::Swap { from, to } => Some(Event::Swapped(steps::advance_epoch(&hands, &from, &to).await)),
-        // The probers follow the pace by themselves; a dropped plan's work was ended before.
-        Ask::ProbeNow | Ask::Forget(_) => None,
+        // A dropped plan's work was ended before; what it lent itself from the primary goes back at once.
+        Ask::Forget(plan) => {
+            if hands.world.config.peer.is_some() {
+                let _ = hands.world.peer.resume(plan).await;
+            }
+            None
+        }
+        // The probers follow the pace by themselves.
+        Ask::ProbeNow => None,
     }
 }

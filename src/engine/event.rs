@@ -141,6 +141,8 @@ pub enum Ask {
 pub enum Order {
     /// Nothing.
     Plain,
+    /// `stop_primary`: the person's reason.
+    StopPrimary(String),
     /// `reload`: this node has served from the working directory before, in this turn of service.
     ServedBefore,
     /// `claim`, `hand_over`: swap this for that.

@@ -3,7 +3,7 @@
 use jiff::ToSpan as _;
 
 use crate::decision::{Quorum, View};
-use crate::takeover::{Intent, Run};
+use crate::takeover::{Fencing, Intent, Run};
 use crate::units::operator::{Command, PAUSE_MAX, REASON_CHARS_MAX, Reply, Request};
 use crate::units::{NodeName, PlanKind, State, Step};
 
@@ -118,8 +118,8 @@ impl Engine {
         }
     }
 
-    fn takeover_allowed(&self) -> Result<(), String> {
-        let peer = &self.settings.peer;
+    fn takeover_allowed(&mut self) -> Result<(), String> {
+        let peer = self.settings.peer.clone();
         if !matches!(self.state(), State::Standby | State::Suspect | State::Halted) {
             return Ok(()); // the table decides, with its own reasons
         }
@@ -130,10 +130,13 @@ impl Engine {
             .map(|t| t.settings().name.0.as_str())
             .collect();
         if !up.is_empty() && !self.intent.primary_is_stopped {
-            return Err(format!(
-                "{peer} still answers ({}): two active servers hurt more than none; stop its PBX, then add --primary-is-stopped",
-                up.join(", ")
-            ));
+            if self.heard().is_none() && self.settings.configured.fencing != Fencing::Required {
+                return Err(format!(
+                    "{peer} still answers ({}), and no agent there can be asked to stop it: two active servers hurt more than none; stop its PBX, then add --primary-is-stopped",
+                    up.join(", ")
+                ));
+            }
+            self.intent.switchover = self.heard().is_some();
         }
         if self.targets.level(self.now) == Quorum::TooFew && !self.intent.although_cut_off {
             return Err(

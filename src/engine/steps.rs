@@ -55,6 +55,10 @@ impl Engine {
                 Order::Names { to, epoch_raw: self.memory.written.clone() }
             }
             (Step::Fence, _) => Order::Turn(self.memory.claim.as_ref().map(|claim| claim.number)),
+            (Step::StopPrimary, _) => {
+                let asked = self.run.as_ref().and_then(|run| run.intent().asked.clone());
+                Order::StopPrimary(asked.unwrap_or_default())
+            }
             (Step::Reload, _) if self.served_before() => Order::ServedBefore,
             (Step::ActionUrls | Step::Notify, _) => Order::Messages(event_of(kind)),
             _ => Order::Plain,

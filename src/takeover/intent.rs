@@ -17,6 +17,8 @@ pub struct Intent {
     pub although_cut_off: bool,
     /// A person says that the primary's PBX is stopped.
     pub primary_is_stopped: bool,
+    /// The primary serves, and its agent is asked to stop it first.
+    pub switchover: bool,
     /// Wait for the primary instead of refusing.
     pub wait: bool,
     /// Do not wait for calls to end.
@@ -63,6 +65,7 @@ impl Configured {
     /// Why a step is passed over, if it is.
     pub fn skips(&self, kind: PlanKind, step: Step, intent: &Intent) -> Option<&'static str> {
         match step {
+            Step::StopPrimary if !intent.switchover => Some("no switchover: the primary is not asked to stop"),
             Step::Claim if intent.without_claim => Some("a person went on without a claim"),
             Step::Fence if self.fencing == Fencing::NotConfigured => Some("no fence is configured"),
             Step::RedirectDns if !self.dns => Some("no DNS record is configured to move"),

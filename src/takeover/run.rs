@@ -31,6 +31,8 @@ const BACKGROUND_FOR: Duration = Duration::from_secs(3600);
 const REFUSALS_FAST: u32 = 3;
 /// And then so seldom.
 const REFUSED_PAUSE: Duration = Duration::from_secs(600);
+/// After its calls have ended, the primary's PBX has so long to stop.
+const STOP_MAX: Duration = Duration::from_secs(120);
 /// How often a wait (for calls to end, for votes) is asked again.
 const WAIT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -330,10 +332,13 @@ impl Run {
             Patience::ThenGoesOn(tries) if run.tries >= tries => return self.give_up(i, why),
             Patience::ThenHalts(tries) if run.tries >= tries => return self.halt(i, why),
             Patience::WaitsThenHalts if waited >= self.limits.drain => return self.halt(i, why),
+            Patience::WaitsThenDrops if waited >= self.limits.drain + STOP_MAX => return vec![Fact::Dropped(why)],
             Patience::WaitsThenReturns if waited >= self.limits.wait_for_primary => return vec![Fact::WaitOver(why)],
             Patience::Background if waited >= BACKGROUND_FOR => return self.give_up(i, why),
             Patience::Background => run.next_try = Some(now.boot + back_off(run.tries, BACK_OFF_BACKGROUND_MAX)),
-            Patience::WaitsThenHalts | Patience::WaitsThenReturns => run.next_try = Some(now.boot + WAIT_PAUSE),
+            Patience::WaitsThenHalts | Patience::WaitsThenReturns | Patience::WaitsThenDrops => {
+                run.next_try = Some(now.boot + WAIT_PAUSE);
+            }
             Patience::ForEver | Patience::ThenGoesOn(_) | Patience::ThenHalts(_) => {
                 run.next_try = Some(now.boot + again_in);
             }
@@ -352,6 +357,7 @@ impl Run {
         self.steps[i].refusals += 1;
         match (step, self.patience(i)) {
             (Step::Claim, _) => vec![Fact::ClaimLost(why)],
+            (_, Patience::WaitsThenDrops) => vec![Fact::Dropped(why)],
             (_, Patience::ThenHalts(_) | Patience::WaitsThenHalts) => self.halt(i, why),
             (Step::RegisterTrunks, _) => {
                 let facts = self.failed(i, why, now);

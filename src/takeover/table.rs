@@ -32,6 +32,8 @@ pub enum Patience {
     WaitsThenHalts,
     /// Asked again until the plan's time for it is over; then service is taken back.
     WaitsThenReturns,
+    /// Asked again until the plan's time for it is over, or it is refused; then the plan ends: nothing has changed yet.
+    WaitsThenDrops,
 }
 
 /// One step of one plan.
@@ -54,17 +56,21 @@ const fn row(step: Step, requires: &'static [Step], looking: Looking, patience: 
 }
 
 use Looking::{AtTheEffect, AtTheVotes, Nowhere};
-use Patience::{Background, DropsThePlan, ForEver, ThenGoesOn, ThenHalts, WaitsThenHalts, WaitsThenReturns};
+use Patience::{
+    Background, DropsThePlan, ForEver, ThenGoesOn, ThenHalts, WaitsThenDrops, WaitsThenHalts, WaitsThenReturns,
+};
 use Step::{
     AcceptRegistrations, ActionUrls, Claim, Confirm, Drain, Fence, HandOver, LowerTtl, Notify, Preflight,
     PrimaryServes, RedirectDns, RegisterTrunks, Reload, ReturnData, ReturnDelta, SecureData, StopAccepting,
-    UnregisterTrunks,
+    StopPrimary, UnregisterTrunks,
 };
 
 /// Makes this node serve. Once registrations are accepted the state is Active; the rest goes on beside each other.
 const TAKEOVER: &[Row] = &[
     row(Confirm, &[], AtTheVotes, DropsThePlan, "Internet and votes asked once more, now"),
-    row(Claim, &[Confirm], AtTheEffect, ForEver, "the record with our id, read back"),
+    // Only in a switchover. It ends by itself after a while, so that a plan that is dropped here has changed nothing.
+    row(StopPrimary, &[Confirm], Nowhere, WaitsThenDrops, "its agent says that its PBX is stopped"),
+    row(Claim, &[StopPrimary], AtTheEffect, ForEver, "the record with our id, read back"),
     row(Fence, &[Claim], AtTheEffect, ThenHalts(3), "the device reads off, or a person's word"),
     row(SecureData, &[Fence], Nowhere, ThenGoesOn(3), "inbound sync stopped, directory settled"),
     row(Reload, &[SecureData], AtTheEffect, ForEver, "the PBX runs this working directory"),
@@ -132,6 +138,7 @@ impl Patience {
             Background => "tried in the background for an hour, then reported".to_owned(),
             WaitsThenHalts => "asked again until its time is over, then halts for a person".to_owned(),
             WaitsThenReturns => "asked again until its time is over, then service is taken back".to_owned(),
+            WaitsThenDrops => "asked again until its time is over, then the plan is dropped".to_owned(),
         }
     }
 }
@@ -187,6 +194,7 @@ mod tests {
     #[test]
     fn nothing_before_the_claim_touches_the_world() {
         let claim = TAKEOVER.iter().position(|r| r.step == Claim).expect("a takeover claims");
-        assert!(TAKEOVER[..claim].iter().all(|r| r.looking == AtTheVotes));
+        let lasting = |row: &&Row| row.looking != AtTheVotes && row.patience != WaitsThenDrops;
+        assert_eq!(TAKEOVER[..claim].iter().find(lasting).map(|row| row.step), None, "a stop on loan ends by itself");
     }
 }

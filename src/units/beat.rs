@@ -111,9 +111,25 @@ pub struct DutyTold {
     pub because: String,
     /// Whether the agent starts the PBX by itself as soon as it may serve.
     pub starts_by_itself: bool,
+    /// Whether the PBX asks the guard before it starts.
+    #[serde(default)]
+    pub guarded: Guarded,
     /// Until when a stop of the PBX is planned: no reason to take over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planned_stop_until: Option<Timestamp>,
+}
+
+/// Whether a PBX asks the guard before it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Guarded {
+    /// It does.
+    Yes,
+    /// It does not: after a reboot it serves, whoever holds the service.
+    No,
+    /// Not known.
+    #[default]
+    Unknown,
 }
 
 /// What a PBX on the primary may do.

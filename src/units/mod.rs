@@ -20,7 +20,7 @@ pub mod time;
 pub mod verdict;
 pub mod wording;
 
-pub use beat::{Beat, Condition, Duty, Heard, PeerReading, Sees, StopOrder};
+pub use beat::{Beat, Condition, Duty, Guarded, Heard, PeerReading, Sees, StopOrder};
 pub use delivery::{Delivery, DeliveryOutcome, EventName, Target};
 pub use epoch::{Advance, EpochRead, EpochRecord, EpochSeen};
 pub use node::{NodeName, Side};

@@ -68,6 +68,8 @@ impl fmt::Display for PlanKind {
 pub enum Step {
     /// Ask Internet, votes and observers once more.
     Confirm,
+    /// Have the primary's agent drain and stop its PBX: a switchover.
+    StopPrimary,
     /// Take the epoch.
     Claim,
     /// Make certain that the primary cannot serve.
@@ -108,8 +110,9 @@ pub enum Step {
 
 impl Step {
     /// Every step.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Confirm,
+        Self::StopPrimary,
         Self::Claim,
         Self::Fence,
         Self::SecureData,
@@ -134,6 +137,7 @@ impl Step {
     pub fn name(self) -> &'static str {
         match self {
             Self::Confirm => "confirm",
+            Self::StopPrimary => "stop_primary",
             Self::Claim => "claim",
             Self::Fence => "fence",
             Self::SecureData => "secure_data",

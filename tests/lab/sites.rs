@@ -127,7 +127,8 @@ impl Sites {
 
     /// Runs a program on a host to its end: whether it succeeded, and its output.
     pub fn run(&self, host: Host, argv: &[&str]) -> (bool, String) {
-        let argv = [&["netns", "exec", &self.namespace(host)], argv].concat();
+        let namespace = self.namespace(host);
+        let argv = [&["netns", "exec", namespace.as_str()], argv].concat();
         let out = Command::new("ip").args(argv).output().unwrap_or_else(|e| panic!("cannot run ip: {e}"));
         let said = String::from_utf8_lossy(&out.stdout) + String::from_utf8_lossy(&out.stderr);
         (out.status.success(), said.into_owned())

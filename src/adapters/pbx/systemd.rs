@@ -13,7 +13,7 @@ use super::marker::Phase;
 use super::registrar::{Heard, PAUSE};
 use crate::host::command::{self, CommandEnd};
 use crate::ports::{Answer, Load, Pbx};
-use crate::units::{Mode, PbxStatus, Serving, StepOutcome, TrunkState, TrunkStatus};
+use crate::units::{Guarded, Mode, PbxStatus, Serving, StepOutcome, TrunkState, TrunkStatus};
 
 /// How long systemd may take to tell a unit's state: it answers within milliseconds unless the bus is stuck.
 const SHOW_LIMIT: Duration = Duration::from_secs(10);
@@ -309,5 +309,15 @@ impl Pbx for SystemdPbx {
 
     fn stop_accepting(&self) -> Answer<'_, StepOutcome> {
         Box::pin(async { self.stop().await.unwrap_or_else(|outcome| outcome) })
+    }
+
+    fn guarded(&self) -> Answer<'_, Guarded> {
+        Box::pin(async {
+            match self.call(&["show", "--property=ExecCondition"], SHOW_LIMIT).await {
+                CommandEnd::Exited { code: Some(0), stdout, .. } if stdout.contains(" guard") => Guarded::Yes,
+                CommandEnd::Exited { code: Some(0), .. } => Guarded::No,
+                _ => Guarded::Unknown,
+            }
+        })
     }
 }

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::seen::Seen;
 use super::turn::Input;
+use crate::adapters::beat_file::BeatFile;
+use crate::config::Driver;
 use crate::daemon::world::World;
 use crate::ports::Load;
 use crate::primary::{Act, Event};
-use crate::units::{Condition, EpochRead, Mode, PbxStatus, Serving, StepOutcome};
+use crate::units::{Condition, EpochRead, Guarded, Mode, PbxStatus, Serving, StepOutcome};
 
 /// How often the PBX is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -30,6 +32,39 @@ pub async fn look_at_pbx(seen: Seen, inputs: mpsc::Sender<Input>, worlds: watch:
             return;
         }
         let _ = tokio::time::timeout(LOOK_EVERY, nudged.changed()).await;
+    }
+}
+
+/// Looks whether the PBX asks the guard before it starts: someone may install it, or forget it at an upgrade.
+pub async fn look_for_guard(seen: Seen, worlds: watch::Receiver<Arc<World>>) {
+    const EVERY: Duration = Duration::from_secs(60);
+    loop {
+        let world = Arc::clone(&worlds.borrow());
+        let guarded = match world.config.pbx.driver {
+            // It lives in the agent, which rules what it may do.
+            Driver::Builtin(_) => Guarded::Yes,
+            _ => world.pbx.guarded().await,
+        };
+        seen.note_guarded(guarded);
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// Writes the heartbeat file, again and again; a trouble is said once.
+pub async fn write_beats(file: BeatFile, inputs: mpsc::Sender<Input>, every: Duration) {
+    let mut said = None;
+    loop {
+        let (answer, answered) = oneshot::channel();
+        if inputs.send(Input::Beat(answer)).await.is_err() {
+            return;
+        }
+        let Ok(beat) = answered.await else { return };
+        let trouble = file.write(&beat).await.err();
+        if let Some(why) = trouble.as_ref().filter(|why| said.as_ref() != Some(*why)) {
+            tracing::warn!(why, "no heartbeat file");
+        }
+        said = trouble;
+        tokio::time::sleep(every).await;
     }
 }
 

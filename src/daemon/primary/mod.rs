@@ -10,12 +10,14 @@ mod seen;
 mod turn;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-pub use self::hands::start as start_pbx;
+pub use self::hands::{READ_MAX, start as start_pbx};
+pub use self::turn::MEMORY_WAIT;
 
 use self::desk::PrimaryDesk;
 use self::seen::Seen;
@@ -23,6 +25,7 @@ use self::turn::{Input, Turn};
 use super::start::{Signals, Stopped, Wish, open_store, rebuild};
 use super::world::World;
 use super::{outbox, service};
+use crate::adapters::beat_file::BeatFile;
 use crate::adapters::pbx::Resident;
 use crate::config::{Config, Driver};
 use crate::control::{AgentDoor, ControlSocket, Orders, Page};
@@ -33,6 +36,9 @@ use crate::store::PrimaryFile;
 
 /// How many inputs may wait: a burst of looks and a few people.
 const INPUTS_MAX: usize = 256;
+
+/// How often the heartbeat file is written: a sync carries it, and its age is told in minutes.
+const BEAT_FILE_EVERY: Duration = Duration::from_secs(15);
 
 /// Is the agent until SIGTERM or SIGINT; leaves the PBX as it is.
 ///
@@ -83,7 +89,13 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<(), Stopped> {
         tasks.spawn(door.serve(desk));
     }
     tasks.spawn(outbox::run(store.clone(), worlds.subscribe(), news.clone()));
+    if let Some(door) = &config.agent.door
+        && let Some(file) = BeatFile::new(config, door.token.clone(), Arc::clone(&sequence))
+    {
+        tasks.spawn(hands::write_beats(file, inputs.clone(), BEAT_FILE_EVERY));
+    }
     tasks.spawn(hands::look_at_pbx(seen.clone(), inputs.clone(), worlds.subscribe()));
+    tasks.spawn(hands::look_for_guard(seen.clone(), worlds.subscribe()));
     let keeper = keeper::start(file, known, inputs.clone());
 
     let (stop, stopped) = watch::channel(false);

@@ -12,7 +12,7 @@ use crate::host::clock;
 use crate::primary::{Agent, Standing};
 use crate::units::beat::{DutyTold, EpochTold, PbxTold, TrunkTold};
 use crate::units::snapshot::{DutyStatus, Epoch, Pair, PeerStatus};
-use crate::units::{Beat, Condition, Duty, Heard, PbxStatus, State, TrunkState};
+use crate::units::{Beat, Condition, Duty, Guarded, Heard, PbxStatus, State, TrunkState};
 
 /// Shared between the tasks and whoever tells; clones are the same.
 #[derive(Clone, Default)]
@@ -28,6 +28,7 @@ struct Inner {
 struct Last {
     pbx: Option<PbxStatus>,
     backup: Option<(Heard, Timestamp)>,
+    guarded: Guarded,
 }
 
 impl Seen {
@@ -38,6 +39,11 @@ impl Seen {
     /// Notes what the PBX told.
     pub fn note_pbx(&self, status: PbxStatus) {
         self.with(|last| last.pbx = Some(status));
+    }
+
+    /// Notes whether the PBX asks the guard.
+    pub fn note_guarded(&self, guarded: Guarded) {
+        self.with(|last| last.guarded = guarded);
     }
 
     /// Notes what the backup told.
@@ -164,6 +170,7 @@ pub fn beat(agent: &Agent, world: &World, seen: &Seen) -> Beat {
             duty: ruling.duty,
             because: ruling.because,
             starts_by_itself: memory.held_back.is_some() && memory.planned_stop_until.is_none(),
+            guarded: seen.with(|last| last.guarded),
             planned_stop_until: memory.planned_stop_until,
         }),
         ..Beat::bare(config.node.clone(), config.role.name(), clock::now().wall)

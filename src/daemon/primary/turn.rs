@@ -24,7 +24,7 @@ use crate::units::snapshot::Pair;
 use crate::units::{Beat, EventName, PlanId, State, StepOutcome};
 
 /// The memory is waited for so long before what it goes before is done: a dead disk must not keep a PBX serving.
-const MEMORY_WAIT: Duration = Duration::from_secs(3);
+pub const MEMORY_WAIT: Duration = Duration::from_secs(3);
 
 /// What arrives at the loop.
 pub enum Input {
