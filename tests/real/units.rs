@@ -3,4 +3,5 @@
 mod backup;
 mod guard;
 mod machines;
+mod primary;
 mod rig;
