@@ -3,6 +3,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod agents;
 mod builtin;
 mod crashes;
 mod cuts;

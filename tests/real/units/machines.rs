@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::lab::dns::{self, DnsServer, Kind, Options};
-use crate::lab::have;
 use crate::lab::netns::{Host, Topology};
 use crate::lab::nspawn::Machine;
 use crate::lab::robot::binary;
 use crate::lab::sipp::{self, Phone};
 use crate::lab::web::{Site, Web};
+use crate::lab::{have, wait_until};
 
 /// Where the settings lie, as the unit has it.
 pub const CONFIG: &str = "/etc/pbx-failover/failover.yaml";
@@ -68,6 +68,25 @@ impl World {
         self.phone.knock(SocketAddr::new(host.address(), 5060)).is_some()
     }
 
+    /// Writes the epoch record as a person would, or a robot elsewhere.
+    pub fn write_epoch(&self, number: u64, holder: Host) {
+        let id = format!("01M8BNAKKH8A2C9VPKV8FD{number:04}");
+        let record = format!("v=1 epoch={number} holder={} id={id} since=2026-11-20T10:00:00Z", node(holder));
+        self.dns.set(dns::EPOCH, "TXT", &[&format!("\"{record}\"")]);
+    }
+
+    /// The primary, booted and set up whole: guard, timer, agent and PBX are enabled and run.
+    pub fn primary(&self, edit: impl FnOnce(String) -> String) -> Machine {
+        let mut machine = self.machine(Host::Primary);
+        machine.boot();
+        install_robot(&machine, Host::Primary, edit);
+        install_guard(&machine);
+        machine.must(&["systemctl", "enable", "--quiet", "--now", "pbx-failover.service", "pbx-failover-guard.timer"]);
+        machine.must(&["systemctl", "enable", "--quiet", "--now", "pbx.service"]);
+        wait_until("the primary serves", PATIENCE, || self.serves(Host::Primary));
+        machine
+    }
+
     /// A machine in the place of `host`, with the PBX's unit and the program; off.
     pub fn machine(&self, host: Host) -> Machine {
         let machine = Machine::new(node(host), Some(&self.net.namespace(host)));
@@ -82,6 +101,12 @@ impl World {
     }
 }
 
+/// What the primary's agent does: `agent.epoch_unreadable.do`, and after how long.
+pub fn unreadable(what: &str, after: &str) -> impl FnOnce(String) -> String {
+    let agent = format!("agent: {{ epoch_unreadable: {{ after: {after}, do: {what} }} }}\n");
+    move |yaml| yaml + &agent
+}
+
 /// What a host is called.
 pub fn node(host: Host) -> &'static str {
     if host == Host::Primary { "pbx-a" } else { "pbx-b" }
@@ -93,6 +118,16 @@ pub fn install(machine: &Machine, name: &str, place: &str) {
     machine.write(place, &text.unwrap_or_else(|e| panic!("systemd/{name}: {e}")));
 }
 
+/// What the primary has besides: the drop-in, and the service with its timer; nothing is enabled.
+pub fn install_guard(machine: &Machine) {
+    let drop_in = "/etc/systemd/system/pbx.service.d/pbx-failover-guard.conf";
+    install(machine, "pbx.service.d/pbx-failover-guard.conf", drop_in);
+    for name in ["pbx-failover-guard.service", "pbx-failover-guard.timer"] {
+        install(machine, name, &format!("/usr/lib/systemd/system/{name}"));
+    }
+    machine.must(&["systemctl", "daemon-reload"]);
+}
+
 /// What both hosts have: the unit, the user, the rule, the secret and the settings, with `edit`ed text.
 pub fn install_robot(machine: &Machine, host: Host, edit: impl FnOnce(String) -> String) {
     install(machine, "pbx-failover.service", "/usr/lib/systemd/system/pbx-failover.service");
@@ -100,7 +135,8 @@ pub fn install_robot(machine: &Machine, host: Host, edit: impl FnOnce(String) ->
     install(machine, "50-pbx-failover.rules", "/etc/polkit-1/rules.d/50-pbx-failover.rules");
     machine.must(&["systemd-sysusers"]);
     machine.must(&["systemctl", "daemon-reload"]);
-    for (path, text) in [("/etc/pbx-failover/tsig.key", dns::SECRET), (CONFIG, &edit(yaml(host)))] {
+    let settings = edit(yaml(host, "{ systemd: { unit: pbx.service } }") + "page: \"\"\n");
+    for (path, text) in [("/etc/pbx-failover/tsig.key", dns::SECRET), (CONFIG, &settings)] {
         machine.write_with(path, text, 0o640);
         machine.must(&["chgrp", "pbx-failover", path]);
     }
@@ -131,7 +167,8 @@ pub fn wait_status(machine: &Machine, what: &str, holds: impl Fn(&Value) -> bool
     }
 }
 
-fn yaml(host: Host) -> String {
+/// The settings of a host, whose PBX is this driver: they are the same on both but for the name and the driver.
+pub fn yaml(host: Host, driver: &str) -> String {
     format!(
         r#"node: {node}
 primary: {{ node: pbx-a, address: {primary} }}
@@ -147,7 +184,7 @@ monitor:
 internet: {{ need: 2, targets: ["tcp://10.77.1.2:80", "http://10.77.1.3/", "dns://10.77.1.1:53"] }}
 takeover: {{ hold_down: 0s, startup_grace: 0s, hold_off: 1s }}
 epoch: {{ store: dns, record: {epoch} }}
-pbx: {{ working_dir: /srv/pbx, driver: {{ systemd: {{ unit: pbx.service }} }} }}
+pbx: {{ working_dir: /srv/pbx, driver: {driver} }}
 sync: {{ settle: 0s }}
 dns:
   updates:
@@ -158,7 +195,6 @@ dns:
       verify: ["10.77.1.1:53"]
       records: [pbx.lab.test]
 failback: {{ drain: 1s, wait_for_primary: 60s }}
-page: ""
 "#,
         node = node(host),
         primary = Host::Primary.address(),
