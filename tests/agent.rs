@@ -340,7 +340,11 @@ async fn garbage_under_tls_leaves_the_door_open() {
         let mut bytes = good.clone().into_bytes();
         for _ in 0..=rng.usize(..3) {
             let place = rng.usize(..bytes.len());
-            bytes[place] = rng.u8(..);
+            // Never the byte that was there: a text that came out unchanged would rightly be taken.
+            bytes[place] ^= rng.u8(1..);
+        }
+        if bytes == good.as_bytes() {
+            continue;
         }
         let (status, told) = rig.speaks_bytes(at, "/v1/beat", bytes).await;
         assert!([400, 403].contains(&status), "{status}: {told}");
