@@ -9,9 +9,9 @@ use super::plan::{Cut, Cuts};
 use super::stage::{HoldDown, Stage, TRUNK_EXPIRES_S, verdict};
 use crate::lab::sites::{Ear, Host};
 
-/// Both may be heard at the provider for so long: from the backup's claim to the agent's next reading (5 s), the stop
-/// of its PBX (3 s), and twice what a look at the counters takes.
-const BOTH: Duration = Duration::from_secs(10);
+/// Both may be heard at the provider for so long: the agent reads every 5 s, a reading may take 4 s to fail, and its PBX
+/// 5 s to stop or to give its trunks up; a look at the counters takes a moment.
+const BOTH: Duration = Duration::from_secs(15);
 /// A state is waited for so long: the agent reads every 5 s, a claim is tried again within 15 s, a trunk within 10 s.
 const PATIENCE: Duration = Duration::from_secs(60);
 
