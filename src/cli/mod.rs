@@ -9,6 +9,7 @@ pub mod args;
 pub mod backend;
 pub mod console;
 pub mod exit;
+pub mod keys;
 mod manual;
 mod real;
 pub mod render;
@@ -25,6 +26,7 @@ use self::args::{Cli, Test, Verb};
 use self::backend::{AfterStory, Backend, CheckOrder, Ending, Global, GuardOrder, HistoryBounds, Level, May, Told};
 use self::console::{Console, Terminal};
 use self::exit::{Exit, Trouble};
+use crate::host::keys::Old;
 use crate::units::DeliveryOutcome;
 use crate::units::operator::Command;
 
@@ -158,6 +160,11 @@ impl Call<'_> {
             Verb::Test { what: Test::ActionUrl { name } } => {
                 let outcome = self.backend.test_action_url(&name)?;
                 return self.delivered(&name, &outcome);
+            }
+            Verb::Keys { out, name, replace } => {
+                let old = if replace { Old::Replace } else { Old::Keep };
+                let made = keys::make(&keys::Order { out, name, old }, &self.global.config)?;
+                self.answer(&made, || keys::render(&made))?;
             }
             Verb::Fsm { format } => self.console.out(&self.backend.fsm(format)?)?,
             Verb::Schema => self.console.out(&self.backend.schema()?)?,

@@ -12,7 +12,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::netns::{PREFIX, remove, remove_leftovers, run};
 
@@ -85,7 +88,12 @@ impl Host {
         }
     }
 
-    /// The other end of its line.
+    /// The device at the other end of its line; its bare name may be a word of `ip`.
+    fn port(self) -> String {
+        format!("p-{}", self.name())
+    }
+
+    /// The host at the other end of its line.
     fn upstream(self) -> Self {
         if self == Self::Primary { Self::Router } else { Self::Backbone }
     }
@@ -141,7 +149,7 @@ impl Sites {
             for line in lines {
                 match *line {
                     Line::Wire(host) if host.upstream() == at => {
-                        let device = host.name();
+                        let device = host.port();
                         rules += &format!("add rule inet cut enter iifname {device} drop; ");
                         rules += &format!("add rule inet cut leave oifname {device} drop; ");
                     }
@@ -157,13 +165,9 @@ impl Sites {
         }
     }
 
-    /// How many REGISTERs and INVITEs have arrived at the provider from a host so far.
-    pub fn heard_from(&self, host: Host) -> u64 {
-        let (done, said) = self.run(Host::Provider, &["nft", "list", "chain", "inet", "heard", "input"]);
-        assert!(done, "{said}");
-        let address = format!("saddr {} ", host.address());
-        let packets = |line: &str| line.split("packets ").nth(1)?.split(' ').next()?.parse::<u64>().ok();
-        said.lines().filter(|line| line.contains(&address)).filter_map(packets).sum()
+    /// Listens at the provider from now on.
+    pub fn ear(&self) -> Ear {
+        Ear::at(self.namespace(Host::Provider))
     }
 
     fn build(&self) {
@@ -202,7 +206,7 @@ impl Sites {
 
     /// Lays a host's line. The router of the site has one network on each side.
     fn connect(&self, host: Host) {
-        let (upstream, port) = (host.upstream(), host.name());
+        let (upstream, port) = (host.upstream(), host.port());
         let peer = self.namespace(host);
         self.ip(upstream, &format!("link add {port} type veth peer name eth0 netns {peer}"));
         let (address, gateway) = match (host, host.address()) {
@@ -229,6 +233,67 @@ impl Sites {
     fn nft(&self, host: Host, rules: &str) {
         run("ip", &["netns", "exec", &self.namespace(host), "nft", rules]);
     }
+}
+
+/// Hears, at the provider, who sends REGISTER or INVITE, and when; it looks five times a second.
+pub struct Ear {
+    heard: Arc<Mutex<Vec<(Instant, Host)>>>,
+    ends: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How often the counters are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+impl Ear {
+    fn at(namespace: String) -> Self {
+        let (heard, ends) = (Arc::<Mutex<Vec<_>>>::default(), Arc::new(AtomicBool::new(false)));
+        let (told, over) = (Arc::clone(&heard), Arc::clone(&ends));
+        let thread = std::thread::spawn(move || {
+            let hosts = [Host::Primary, Host::Backup];
+            let mut before = hosts.map(|host| counted(&namespace, host));
+            while !over.load(Ordering::SeqCst) {
+                std::thread::sleep(LOOK_EVERY);
+                for (host, before) in hosts.into_iter().zip(&mut before) {
+                    let now = counted(&namespace, host);
+                    if now > *before {
+                        told.lock().expect("no panic there").push((Instant::now(), host));
+                    }
+                    *before = now;
+                }
+            }
+        });
+        Self { heard, ends, thread: Some(thread) }
+    }
+
+    /// When each of them was heard, in order.
+    pub fn heard(&self) -> Vec<(Instant, Host)> {
+        self.heard.lock().expect("no panic there").clone()
+    }
+
+    /// Whether a host was heard since then.
+    pub fn heard_since(&self, since: Instant, host: Host) -> bool {
+        self.heard().iter().any(|(at, who)| *who == host && *at >= since)
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// How many REGISTERs and INVITEs have arrived from a host so far.
+fn counted(namespace: &str, host: Host) -> u64 {
+    let argv = ["netns", "exec", namespace, "nft", "list", "chain", "inet", "heard", "input"];
+    let out = Command::new("ip").args(argv).output().unwrap_or_else(|e| panic!("cannot run ip: {e}"));
+    let said = String::from_utf8_lossy(&out.stdout);
+    let address = format!("saddr {} ", host.address());
+    let packets = |line: &str| line.split("packets ").nth(1)?.split(' ').next()?.parse::<u64>().ok();
+    said.lines().filter(|line| line.contains(&address)).filter_map(packets).sum()
 }
 
 impl Drop for Sites {

@@ -3,6 +3,8 @@
 mod crashes;
 mod epochs;
 mod evidence;
+mod found;
+mod model;
 mod people;
 mod random;
 mod takeovers;

@@ -1,0 +1,340 @@
+//! Real daemons between two sites: the robot, its PBX and the primary's servers, BIND as the zone's master, a provider
+//! at which both PBXs register, each on a host of its own, and every line to cut.
+//!
+//! The robot is as fast as it may be: a question every 200 ms. What comes of a cut is awaited, never slept for.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+
+use super::oracle::{Act, HalfDead, Place, Policies, Process, SiteCut, Used};
+use super::plan::{Cut, Cuts};
+use crate::lab::dns::{self, DnsServer, Kind, Options};
+use crate::lab::have;
+use crate::lab::kamailio::{self, Kamailio, Setup};
+use crate::lab::netns::Topology;
+use crate::lab::robot::Robot;
+use crate::lab::sites::{Host, Line, Sites};
+use crate::lab::web::{Site, Web};
+
+/// How long a robot may believe a verdict before it acts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HoldDown {
+    /// It acts at once.
+    None,
+    /// It only watches.
+    Hour,
+}
+
+/// Registrations of trunks are refreshed within so many seconds.
+pub const TRUNK_EXPIRES_S: u32 = 4;
+
+/// One answer may have been on its way when the line was cut; then `fall` of them, and one more.
+const COUNTED: usize = 5;
+
+/// Everything, running; the robot is dropped first, the network last.
+pub struct Stage {
+    /// On the backup.
+    pub robot: Robot,
+    /// On the primary, where policies have one.
+    pub agent: Option<Robot>,
+    /// On the third host, where policies have one.
+    pub observer: Option<Robot>,
+    /// The primary's web server.
+    pub web: Web,
+    /// The primary's PBX.
+    pub sip: Kamailio,
+    /// The backup's PBX.
+    pub pbx: Kamailio,
+    /// The zone's master.
+    pub dns: DnsServer,
+    /// Where both PBXs register.
+    pub provider: Kamailio,
+    _webs: Vec<Web>,
+    _dir: tempfile::TempDir,
+    /// The lines.
+    pub net: Sites,
+}
+
+fn at(host: Host, port: u16) -> SocketAddr {
+    SocketAddr::new(host.address(), port)
+}
+
+impl Stage {
+    /// All of it, the robot armed; `None`, said loudly, where that is not possible.
+    pub fn armed(policies: Policies, hold_down: HoldDown) -> Option<Self> {
+        let servers = have(&["named", "dig", "nginx"]) && have(&kamailio::PROGRAMS);
+        if !servers || !Topology::possible() {
+            return None;
+        }
+        let net = Sites::up();
+        let dir = tempfile::Builder::new().prefix("matrix").tempdir().expect("temporary directory");
+        let records = [
+            format!("pbx 30 IN A {}", Host::Primary.address()),
+            "pbx-a IN A 10.78.1.11".to_owned(),
+            "pbx-b IN A 10.78.2.12".to_owned(),
+        ];
+        let options = Options {
+            address: Host::Master.address(),
+            port: 53,
+            prefix: net.exec(Host::Master),
+            records: records.to_vec(),
+            ..Options::default()
+        };
+        let dns = DnsServer::start_with(Kind::Bind, dir.path(), options);
+        let web_at = |host: Host, address: SocketAddr| {
+            let prefix = net.exec(host);
+            Site::on(address).inside(&prefix.iter().map(String::as_str).collect::<Vec<_>>()).start()
+        };
+        let web = web_at(Host::Primary, at(Host::Primary, 80));
+        let everywhere = SocketAddr::from(([0, 0, 0, 0], 80));
+        let webs = [Host::Router, Host::FirstTarget, Host::OtherTargets].map(|host| web_at(host, everywhere));
+        let provider = Setup::at(at(Host::Provider, 5060)).account("office", "pw").inside(net.exec(Host::Provider));
+        let provider = Kamailio::started(provider);
+        let pbx = |host| {
+            Setup::at(at(host, 5060))
+                .account("100", "pw100")
+                .trunk("carrier", at(Host::Provider, 5060), "office", "pw")
+                .trunks_expire(TRUNK_EXPIRES_S)
+        };
+        let sip = Kamailio::started(pbx(Host::Primary).inside(net.exec(Host::Primary)));
+        sip.verb("register_trunks");
+        // The robot starts it, and is on its host already.
+        let pbx = Kamailio::new(pbx(Host::Backup));
+        let papers = Papers::new();
+        let text = |host, pbx: &Kamailio| {
+            papers.yaml(host).replace("@POLICIES@", &agent_yaml(policies)) + &yaml(pbx, policies, hold_down)
+        };
+        let daemon = |host, pbx: &Kamailio| {
+            let robot = Robot::new(&text(host, pbx)).inside(net.exec(host));
+            robot.secret("tsig.key", dns::SECRET);
+            robot.secret("token", TOKEN);
+            robot.secret("door.key", &papers.key);
+            std::fs::write(robot.path("door.crt"), &papers.certificate).expect("certificate");
+            robot
+        };
+        let observer = (policies.observer == Used::Yes).then(|| daemon(Host::Observer, &pbx));
+        let agent = policies.agent.map(|_| daemon(Host::Primary, &sip));
+        let robot = daemon(Host::Backup, &pbx);
+        let mut stage =
+            Self { robot, agent, observer, web, sip, pbx, dns, provider, _webs: webs.into(), _dir: dir, net };
+        if let Some(observer) = &mut stage.observer {
+            observer.start();
+        }
+        if let Some(agent) = &mut stage.agent {
+            agent.start();
+        }
+        stage.robot.start();
+        stage.robot.wait_armed();
+        stage.wait_counted();
+        Some(stage)
+    }
+
+    /// Cuts and kills, until the world is as `place` says; what lived and shall live goes on.
+    pub fn make(&mut self, place: Place) {
+        self.net.cut(&lines(place.cuts));
+        match (place.web, self.web_runs()) {
+            (Process::Runs, false) => self.web.start(),
+            (Process::Dead, true) => self.web.kill(),
+            _ => {}
+        }
+        match (place.pbx, self.sip.runs()) {
+            // As `ExecCondition=` of its unit does.
+            (Process::Runs, false)
+                if self.agent.as_ref().is_none_or(|agent| agent.cli(&["guard"]).status.success()) =>
+            {
+                self.sip.start();
+                self.sip.verb("register_trunks");
+            }
+            (Process::Dead, true) => self.sip.signal("KILL"),
+            _ => {}
+        }
+    }
+
+    fn web_runs(&self) -> bool {
+        let (host, port) = (self.web.listen.ip().to_string(), self.web.listen.port().to_string());
+        let knock = format!("exec 3<>/dev/tcp/{host}/{port}");
+        self.net.run(Host::Primary, &["timeout", "1", "bash", "-c", &knock]).0
+    }
+
+    /// Whom the zone's record names.
+    pub fn holder(&self) -> Option<String> {
+        let found = self.dns.query(dns::EPOCH, "TXT").join(" ").replace('"', "");
+        found.split(' ').find_map(|part| part.strip_prefix("holder=")).map(str::to_owned)
+    }
+
+    /// The verdict now.
+    pub fn verdict(&self) -> String {
+        verdict(&self.robot.status()).to_owned()
+    }
+
+    /// Waits until every question has been asked and answered so often since now that each count has moved; the
+    /// observer's first, so that its view has been told too.
+    pub fn wait_counted(&self) {
+        if let Some(observer) = &self.observer {
+            rounds(observer, COUNTED);
+            rounds(&self.robot, 2);
+        } else {
+            rounds(&self.robot, COUNTED);
+        }
+    }
+}
+
+fn rounds(robot: &Robot, count: usize) {
+    let mut seen = answers(&robot.status());
+    for _ in 0..count {
+        let all_new = |status: &Value| {
+            let now = answers(status);
+            now.len() == seen.len() && now.iter().zip(&seen).all(|(now, seen)| now != seen)
+        };
+        seen = answers(&robot.wait("every question answered again", all_new));
+    }
+}
+
+/// When each question was last answered.
+fn answers(status: &Value) -> Vec<Value> {
+    let lists = [
+        &status["checks"],
+        &status["internet"]["targets"],
+        &status["witness"]["primary_site"],
+        &status["witness"]["observers"],
+    ];
+    lists.into_iter().filter_map(Value::as_array).flatten().map(|question| question["last"]["at"].clone()).collect()
+}
+
+/// What all hosts know each other by.
+const TOKEN: &str = "a token of the matrix, long enough";
+
+/// One certificate for every door, since every asker pins it.
+struct Papers {
+    certificate: String,
+    key: String,
+}
+
+impl Papers {
+    fn new() -> Self {
+        let names = [Host::Primary, Host::Observer].map(|host| host.address().to_string());
+        let key = rcgen::KeyPair::generate().expect("key");
+        let params = rcgen::CertificateParams::new(names.to_vec()).expect("names");
+        let certificate = params.self_signed(&key).expect("certificate");
+        Self { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    /// Who the host is, and its door.
+    fn yaml(&self, host: Host) -> String {
+        let door = "listen: \"0.0.0.0:8471\", token: { file: \"@DIR@/token\" }, \
+                    tls: { certificate: \"@DIR@/door.crt\", key: \"@DIR@/door.key\" }";
+        match host {
+            Host::Primary => format!("node: pbx-a\nagent: {{ {door}@POLICIES@ }}\n"),
+            Host::Observer => format!("node: eyes\nrole: observer\nagent: {{ {door} }}\n"),
+            _ => "node: pbx-b\n".to_owned(),
+        }
+    }
+}
+
+/// The verdict in a status.
+pub fn verdict(status: &Value) -> &str {
+    status["verdict"].as_str().unwrap_or_default()
+}
+
+/// The agent's policies. It reads the epoch every 5 s whatever is configured.
+fn agent_yaml(policies: Policies) -> String {
+    let Some(agent) = policies.agent else { return String::new() };
+    let name = |act, nothing: &'static str| match act {
+        Act::Stop => "stop",
+        Act::UnregisterTrunks => "unregister_trunks",
+        Act::Nothing => nothing,
+    };
+    let (step_down, unreadable) = (name(agent.step_down, "alert"), name(agent.unreadable, "keep"));
+    format!(", step_down: {step_down}, epoch_unreadable: {{ after: 3s, do: {unreadable} }}")
+}
+
+/// The lines that a set of cuts means.
+fn lines(cuts: Cuts) -> Vec<Line> {
+    let line = |cut| match cut {
+        Cut::PrimaryWire => Line::Wire(Host::Primary),
+        Cut::SiteWire => Line::Wire(Host::Router),
+        Cut::BackupWire => Line::Wire(Host::Backup),
+        Cut::ObserverWire => Line::Wire(Host::Observer),
+        Cut::MasterWire => Line::Wire(Host::Master),
+        Cut::FirstTargetWire => Line::Wire(Host::FirstTarget),
+        Cut::OtherTargetsWire => Line::Wire(Host::OtherTargets),
+        Cut::ProviderWire => Line::Wire(Host::Provider),
+        Cut::PrimaryBackup => Line::Path(Host::Primary, Host::Backup),
+        Cut::PrimaryMaster => Line::Path(Host::Primary, Host::Master),
+        Cut::PrimaryProvider => Line::Path(Host::Primary, Host::Provider),
+        Cut::BackupMaster => Line::Path(Host::Backup, Host::Master),
+        Cut::BackupProvider => Line::Path(Host::Backup, Host::Provider),
+        Cut::BackupRouter => Line::Path(Host::Backup, Host::Router),
+        Cut::ObserverPrimary => Line::Path(Host::Observer, Host::Primary),
+        Cut::ObserverBackup => Line::Path(Host::Observer, Host::Backup),
+    };
+    cuts.list().into_iter().map(line).collect()
+}
+
+fn yaml(pbx: &Kamailio, policies: Policies, hold_down: HoldDown) -> String {
+    let site = match policies.witness {
+        Used::Yes => format!("primary_site: [\"tcp://{}:80\"], ", Host::Router.address()),
+        Used::No => String::new(),
+    };
+    let asked = "token: { file: \"@DIR@/token\" }, certificate: { file: \"@DIR@/door.crt\" }";
+    let observers = match policies.observer {
+        Used::Yes => format!("observers: [{{ url: \"https://{}:8471\", {asked} }}]", Host::Observer.address()),
+        Used::No => String::new(),
+    };
+    let peer = match policies.agent {
+        Some(_) => format!("peer: {{ url: \"https://{}:8471\", {asked} }}", Host::Primary.address()),
+        None => String::new(),
+    };
+    format!(
+        r#"primary: {{ node: pbx-a, address: {primary} }}
+backup: {{ node: pbx-b, address: {backup} }}
+monitor:
+  interval: 200ms
+  fast_interval: 100ms
+  timeout: 300ms
+  fall: 3
+  rise: 2
+  half_dead: {half_dead}
+  site_cut: {site_cut}
+  checks:
+    web: {{ http: "http://pbx.lab.test/" }}
+    sip: {{ sip: "sip:pbx.lab.test" }}
+internet: {{ need: 2, targets: ["tcp://10.78.5.1:80", "tcp://10.78.6.2:80", "tcp://10.78.6.3:80"] }}
+witness: {{ {site}{observers} }}
+{peer}
+takeover: {{ hold_down: {hold_down}, startup_grace: 0s, hold_off: 1s }}
+epoch: {{ store: dns, record: {epoch} }}
+pbx: {{ working_dir: {work}, driver: {driver}, trunks: {{ carrier: {{ kind: register, required: true }} }} }}
+sync: {{ settle: 0s }}
+dns:
+  updates:
+    - server: "{master}:53"
+      zone: {zone}
+      key: {{ name: {key}, algorithm: hmac-sha256, secret: {{ file: "@DIR@/tsig.key" }} }}
+      ttl: 30
+      verify: ["{master}:53"]
+      records: [pbx.lab.test]
+"#,
+        primary = Host::Primary.address(),
+        backup = Host::Backup.address(),
+        master = Host::Master.address(),
+        half_dead = match policies.half_dead {
+            HalfDead::Takeover => "{ takeover_after: 1s }",
+            HalfDead::Alert => "alert",
+        },
+        site_cut = match policies.site_cut {
+            SiteCut::Takeover => "takeover",
+            SiteCut::Wait => "wait",
+        },
+        hold_down = match hold_down {
+            HoldDown::None => "0s",
+            HoldDown::Hour => "1h",
+        },
+        epoch = dns::EPOCH,
+        work = pbx.work_dir().display(),
+        driver = pbx.driver_yaml(),
+        zone = dns::ZONE,
+        key = dns::KEY,
+    )
+}
