@@ -177,6 +177,7 @@ impl Call<'_> {
 
     /// Whatever goes wrong, the answer is that nothing is known: a PBX must not start on a misspelt setting.
     fn guard(&mut self, order: GuardOrder) -> Result<Exit, Stop> {
+        let retry = order == GuardOrder::Retry;
         let report = match self.backend.guard(order) {
             Ok(report) => report,
             Err(trouble) => return Err(Trouble { exit: Exit::NotKnown, ..trouble }.into()),
@@ -186,6 +187,10 @@ impl Call<'_> {
             May::NotServe => (Exit::MustNotServe, "must NOT serve"),
             May::NotKnown => (Exit::NotKnown, "must not serve now, because it could not be found out"),
         };
+        if retry && report.start.is_none() && report.may == May::Serve && !self.global.json && !self.console.can_ask() {
+            // The timer hears this four times a minute for as long as all is well: no journal wants it.
+            return Ok(exit);
+        }
         let start = report.start.as_ref().map(|start| format!("\n{}", render::one_line(start))).unwrap_or_default();
         self.answer(&report, || format!("this node {may}: {}{start}", render::one_line(&report.because)))?;
         Ok(exit)

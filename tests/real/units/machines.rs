@@ -33,6 +33,8 @@ pub struct World {
     pub dns: DnsServer,
     /// A phone with an account.
     pub phone: Phone,
+    /// What the hosts know of each other.
+    pub papers: Papers,
     _internet: Web,
     _dir: tempfile::TempDir,
     /// The cables.
@@ -55,7 +57,7 @@ impl World {
         let prefix: Vec<&str> = prefix.iter().map(String::as_str).collect();
         let internet = Site::on(SocketAddr::from(([0, 0, 0, 0], 80))).inside(&prefix).start();
         let phone = Phone::new("100", "pw100").inside(net.exec(Host::Phones), Host::Phones.address());
-        Some(Self { dns, phone, _internet: internet, _dir: dir, net })
+        Some(Self { dns, phone, papers: Papers::new(), _internet: internet, _dir: dir, net })
     }
 
     /// The epoch record, without its quotation marks.
@@ -76,10 +78,13 @@ impl World {
     }
 
     /// The primary, booted and set up whole: guard, timer, agent and PBX are enabled and run.
-    pub fn primary(&self, edit: impl FnOnce(String) -> String) -> Machine {
+    pub fn primary(&self, epoch_unreadable: &str) -> Machine {
         let mut machine = self.machine(Host::Primary);
         machine.boot();
-        install_robot(&machine, Host::Primary, edit);
+        install_robot(&machine, Host::Primary, agent(epoch_unreadable));
+        for (name, text) in self.papers.files() {
+            secret(&machine, &format!("/etc/pbx-failover/{name}"), text);
+        }
         install_guard(&machine);
         machine.must(&["systemctl", "enable", "--quiet", "--now", "pbx-failover.service", "pbx-failover-guard.timer"]);
         machine.must(&["systemctl", "enable", "--quiet", "--now", "pbx.service"]);
@@ -101,10 +106,46 @@ impl World {
     }
 }
 
-/// What the primary's agent does: `agent.epoch_unreadable.do`, and after how long.
-pub fn unreadable(what: &str, after: &str) -> impl FnOnce(String) -> String {
-    let agent = format!("agent: {{ epoch_unreadable: {{ after: {after}, do: {what} }} }}\n");
+/// What both hosts know so that the backup may ask the primary's agent: names below /etc/pbx-failover, and texts.
+pub struct Papers(Vec<(&'static str, String)>);
+
+impl Papers {
+    /// A token, and the agent's certificate and key.
+    pub fn new() -> Self {
+        let names = vec![node(Host::Primary).to_owned(), Host::Primary.address().to_string()];
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        let token = "a token of the tests, long enough".to_owned();
+        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        Self(vec![("agent.token", token), ("agent.crt", certificate), ("agent.key", key)])
+    }
+
+    /// Each file's name and text.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().map(|(name, text)| (*name, text.as_str()))
+    }
+}
+
+/// The settings of the primary's agent; `epoch_unreadable` as YAML.
+pub fn agent(epoch_unreadable: &str) -> impl FnOnce(String) -> String {
+    let agent = format!(
+        "agent:\n  token: {{ file: /etc/pbx-failover/agent.token }}\n  \
+         tls: {{ certificate: /etc/pbx-failover/agent.crt, key: /etc/pbx-failover/agent.key }}\n  \
+         epoch_unreadable: {epoch_unreadable}\n"
+    );
     move |yaml| yaml + &agent
+}
+
+/// The settings that let the backup ask it; `@DIR@` is where its files lie.
+pub fn peer(yaml: String) -> String {
+    let url = format!("https://{}:8471", Host::Primary.address());
+    let token = "token: { file: \"@DIR@/agent.token\" }";
+    yaml + &format!("peer: {{ url: \"{url}\", {token}, certificate: {{ file: \"@DIR@/agent.crt\" }} }}\n")
+}
+
+/// Writes what only the robot's user may read.
+pub fn secret(machine: &Machine, path: &str, text: &str) {
+    machine.write_with(path, text, 0o640);
+    machine.must(&["chgrp", "pbx-failover", path]);
 }
 
 /// What a host is called.
@@ -137,8 +178,7 @@ pub fn install_robot(machine: &Machine, host: Host, edit: impl FnOnce(String) ->
     machine.must(&["systemctl", "daemon-reload"]);
     let settings = edit(yaml(host, "{ systemd: { unit: pbx.service } }") + "page: \"\"\n");
     for (path, text) in [("/etc/pbx-failover/tsig.key", dns::SECRET), (CONFIG, &settings)] {
-        machine.write_with(path, text, 0o640);
-        machine.must(&["chgrp", "pbx-failover", path]);
+        secret(machine, path, text);
     }
     machine.must(&["mkdir", "-p", "/srv/pbx"]);
 }

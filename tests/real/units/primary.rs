@@ -8,19 +8,25 @@ use crate::lab::nspawn::Machine;
 use crate::lab::robot::Robot;
 use crate::lab::{dns, have, kamailio, wait_until};
 
-use super::machines::{PATIENCE, World, unreadable, yaml};
+use super::machines::{PATIENCE, World, peer, wait_status, yaml};
 
 /// What is promised: so long after the record names it, the primary serves again.
 const PROMISED: Duration = Duration::from_secs(15);
 
+/// `agent.epoch_unreadable`: as it is shipped.
+const KEEP: &str = "{ after: 60s, do: keep }";
+/// The other end: nothing starts that would have to stop soon.
+const STOP: &str = "{ after: 20s, do: stop }";
+
 /// The robot on the backup's host, with a PBX, armed; a plain process beside the machine.
 fn backup(world: &World) -> (Kamailio, Robot) {
     let pbx = Kamailio::new(Setup::at(std::net::SocketAddr::new(Host::Backup.address(), 5060)).account("100", "pw100"));
-    let text = yaml(Host::Backup, &pbx.driver_yaml())
+    let text = peer(yaml(Host::Backup, &pbx.driver_yaml()))
         .replace("/srv/pbx", &pbx.work_dir().display().to_string())
         .replace("/etc/pbx-failover/tsig.key", "@DIR@/tsig.key");
     let mut robot = Robot::new(&text).inside(world.net.exec(Host::Backup));
     robot.secret("tsig.key", dns::SECRET);
+    world.papers.files().for_each(|(name, text)| robot.secret(name, text));
     robot.start();
     robot.wait_armed();
     (pbx, robot)
@@ -40,7 +46,7 @@ fn a_primary_that_comes_back_while_the_backup_serves_stays_silent_and_serves_by_
         return;
     }
     let Some(world) = World::up() else { return };
-    let mut machine = world.primary(|yaml| yaml);
+    let mut machine = world.primary(KEEP);
     let (_pbx, robot) = backup(&world);
     machine.power_cut();
     robot.wait_served();
@@ -68,7 +74,7 @@ fn a_primary_that_comes_back_while_the_backup_serves_stays_silent_and_serves_by_
 #[test]
 fn without_an_agent_the_timer_alone_starts_what_was_held_back_and_leaves_alone_what_a_person_stopped() {
     let Some(world) = World::up() else { return };
-    let mut machine = world.primary(|yaml| yaml);
+    let mut machine = world.primary(KEEP);
     // Its absence stops nothing.
     machine.must(&["systemctl", "disable", "--quiet", "--now", "pbx-failover.service"]);
     machine.must(&["systemctl", "mask", "--quiet", "pbx-failover.service"]);
@@ -100,16 +106,23 @@ fn without_an_agent_the_timer_alone_starts_what_was_held_back_and_leaves_alone_w
     wait_until("the primary serves", PROMISED + Duration::from_secs(2), || world.serves(Host::Primary));
     eprintln!("timer alone: every {cadence:?}; the primary serves {:?} after the record names it", named.elapsed());
 
+    wait_until("the run that started it has ended", PATIENCE, || {
+        machine
+            .journal("pbx-failover-guard.service")
+            .contains("the PBX is started: sip:10.77.0.11:5060 answers REGISTER")
+    });
     machine.must(&["systemctl", "stop", "pbx.service"]);
     round();
     round();
-    assert!(!machine.active("pbx.service"), "a person stopped it: {}", machine.journal("pbx-failover-guard.service"));
+    let journal = machine.journal("pbx-failover-guard.service");
+    assert!(!machine.active("pbx.service"), "a person stopped it: {journal}");
+    assert!(!journal.contains("nothing to start"), "as long as all is well the timer says nothing: {journal}");
 }
 
 /// A primary that held the service last when the power went, with its router dark.
 fn dark(world: &World, policy: &str) -> Machine {
     world.write_epoch(2, Host::Primary);
-    let mut machine = world.primary(unreadable(policy, "3s"));
+    let mut machine = world.primary(policy);
     let memory = || machine.exec(&["cat", "/var/lib/pbx-failover/primary.json"]).1;
     wait_until("the agent has seen the record", PATIENCE, || memory().contains("\"duty\": \"serve\""));
     world.net.cut(Cut::InetPrimary);
@@ -121,14 +134,15 @@ fn dark(world: &World, policy: &str) -> Machine {
 #[test]
 fn after_a_power_cut_a_primary_with_the_policy_keep_serves_before_the_router_is_up_and_steps_down_if_it_must() {
     let Some(world) = World::up() else { return };
-    let mut machine = dark(&world, "keep");
+    let mut machine = dark(&world, KEEP);
     wait_until("the primary serves in the dark", PATIENCE, || world.serves(Host::Primary));
     let journal = machine.journal("pbx.service");
     assert!(journal.contains("this node held the service last (turn 2)"), "{journal}");
     let pbx = machine.unit("pbx.service", "MainPID");
-    let reads = || machine.journal("pbx-failover.service");
     world.net.heal();
-    wait_until("the agent reads the record again", PATIENCE, || reads().contains("holds the service (turn 2)"));
+    wait_status(&machine, "the agent reads the record again", |s| {
+        s["duty"].to_string().contains("this node holds the service (turn 2)")
+    });
     assert_eq!(machine.unit("pbx.service", "MainPID"), pbx, "it was not restarted");
 
     // The same, but meanwhile the backup took over.
@@ -147,7 +161,7 @@ fn after_a_power_cut_a_primary_with_the_policy_keep_serves_before_the_router_is_
 #[test]
 fn after_a_power_cut_a_primary_with_the_policy_stop_waits_for_the_record_and_recovers_without_a_person() {
     let Some(world) = World::up() else { return };
-    let machine = dark(&world, "stop");
+    let machine = dark(&world, STOP);
     is_held_back(&world, &machine, "must not serve now");
     let runs = || machine.unit("pbx-failover-guard.timer", "LastTriggerUSecMonotonic");
     let before = runs();
