@@ -43,7 +43,7 @@ fn row(place: Place, policies: Policies) -> String {
     let router = if sight.witness == Seen::Answers { "answers" } else { "silent" };
     let observer = match sight.observer {
         View::Nobody => "none",
-        View::NoView => "not heard",
+        View::Unheard => "not heard",
         View::SeesNoLife => "sees none",
         View::SeesAlive => "sees it",
     };
