@@ -85,7 +85,7 @@ fn go(policies: Policies, way: &[Place]) {
         hear(&ear, world, *place, policies, &reasoning);
         println!("{}: {} after {:?}", place.cuts, verdict(&stage.robot.status()), cut_at.elapsed());
     }
-    if !way.iter().any(|place| both_may_be_heard(place, policies, way)) {
+    if !way.iter().any(|place| both_may_be_heard(*place, policies, way)) {
         let both = heard_from_both(&ear);
         println!("the provider heard both for {both:?}");
         let heard: Vec<_> = ear.heard().into_iter().map(|(at, who)| (at.duration_since(start), who)).collect();
@@ -94,11 +94,11 @@ fn go(policies: Policies, way: &[Place]) {
 }
 
 /// Whether the oracle lets both be heard at a stop.
-fn both_may_be_heard(stop: &Place, policies: Policies, way: &[Place]) -> bool {
+fn both_may_be_heard(stop: Place, policies: Policies, way: &[Place]) -> bool {
     let mut world = World::WELL;
     for place in way {
         world = world.settle(*place, policies);
-        if place == stop && world.heard(*place, policies).len() == 2 {
+        if *place == stop && world.heard(*place, policies).len() == 2 {
             return true;
         }
     }
