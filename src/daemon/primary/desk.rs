@@ -153,7 +153,7 @@ fn explain(pair: &Pair) -> Explanation {
     }
     let hints = match duty.map(|duty| duty.duty) {
         Some(Duty::Stop) => vec![
-            "`pbx-failover failback` on the backup gives the service back; `pbx-failover guard --force` here lets this node serve by your word".to_owned(),
+            "`pbx-failover failback` on the backup gives the service back; `pbx-failover guard --force --reason TEXT` here lets this node serve by your word".to_owned(),
         ],
         _ => Vec::new(),
     };

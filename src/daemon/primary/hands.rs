@@ -93,6 +93,10 @@ pub async fn carry_out(world: &World, act: Act) -> StepOutcome {
 /// Starts the PBX and sees it serve; its data is its own, so nothing is restored over it.
 pub async fn start(world: &World) -> StepOutcome {
     let pbx = &world.pbx;
+    // Somebody else may have been faster; a PBX that serves must not be started anew under its calls.
+    if pbx.status().await.serving == Serving::Yes {
+        return StepOutcome::done("it serves already");
+    }
     match pbx.reload(Mode::Act, Load::Again).await {
         StepOutcome::Done(_) => {}
         other => return other,

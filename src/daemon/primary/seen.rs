@@ -14,6 +14,9 @@ use crate::units::beat::{DutyTold, EpochTold, PbxTold, TrunkTold};
 use crate::units::snapshot::{DutyStatus, Epoch, Pair, PeerStatus};
 use crate::units::{Beat, Condition, Duty, Guarded, Heard, PbxStatus, State, TrunkState};
 
+/// A backup that has not asked for so long is silent; it asks every few seconds.
+const SILENT_AFTER: SignedDuration = SignedDuration::from_secs(60);
+
 /// Shared between the tasks and whoever tells; clones are the same.
 #[derive(Clone, Default)]
 pub struct Seen(Arc<Inner>);
@@ -69,9 +72,11 @@ impl Seen {
 
     fn backup(&self) -> Option<PeerStatus> {
         let (heard, at) = self.with(|last| last.backup.clone())?;
+        let quiet = clock::now().wall.duration_since(at) > SILENT_AFTER;
+        let contact = if quiet { "silent" } else { "heard" };
         Some(PeerStatus {
-            contact: "heard".to_owned(),
-            error: None,
+            contact: contact.to_owned(),
+            error: quiet.then(|| "it has not asked for more than a minute".to_owned()),
             drift_ms: Some(milliseconds(heard.drift)),
             beat: Some(heard.beat),
             at: Some(at),
