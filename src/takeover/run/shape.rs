@@ -27,6 +27,7 @@ impl Run {
             intent.primary_is_stopped,
             intent.wait,
             intent.cut_calls,
+            intent.switchover,
             self.over,
         ];
         out.push(flags.iter().fold(0, |bits, flag| bits << 1 | u64::from(*flag)));

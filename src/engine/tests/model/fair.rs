@@ -13,6 +13,8 @@ use super::world::{Host, Pbx, World};
 
 /// The longest distrust, the longest pause between tries and two lost readings, with some air.
 const BOUND_S: u64 = 300;
+/// The agent reads every 5 s; a reading that was lost before is asked again after 60.
+const BOTH_MAX_S: u64 = 75;
 /// A person looks so often.
 const PERSON_EVERY_S: u64 = 10;
 /// And gives a plan up that does not go on for so long.
@@ -23,7 +25,8 @@ impl World {
     fn healed(&self, primary: Host) -> Self {
         let mut world = self.clone();
         world.left = Left::of(&[]);
-        world.primary = primary;
+        world.primary_becomes(primary);
+        world.site.iter_mut().for_each(|site| site.cut = false);
         world.zone.answers = true;
         world.call = false;
         for (from, to) in std::mem::take(&mut world.zone.late) {
@@ -159,9 +162,20 @@ impl World {
         let gave_way = |world: &Self| {
             let ours = world.holder().is_some_and(|record| record.holder == world.scene.settings.node);
             let states = (0..world.nodes.len()).filter_map(|n| world.state(n));
-            !ours && !states.into_iter().any(|state| matches!(state, State::TakingOver | State::Active))
+            !ours
+                && world.primary_serves()
+                && !states.into_iter().any(|state| matches!(state, State::TakingOver | State::Active))
         };
         world.comes_about(BOUND_S, Self::nobody, gave_way)
+    }
+
+    /// Where the primary has an agent, not both serve for long.
+    pub fn one_serves(&self) -> Result<u64, Self> {
+        if self.site.is_none() || self.nodes.iter().any(|node| node.witnessed.told_without_claim) {
+            return Ok(0);
+        }
+        let one = |world: &Self| !(world.primary_serves() && world.nodes.iter().any(|node| node.serving));
+        self.healed(Host::Up).comes_about(BOTH_MAX_S, Self::nobody, one)
     }
 
     /// Every state can be left for the one of rest: the primary serves, the backup is armed.
@@ -175,7 +189,7 @@ impl World {
                         engine.state() == State::Standby && engine.disarmed_because().is_empty() && !busy
                     })
             };
-            !ours && world.named.is_none() && world.nodes.iter().all(rests)
+            !ours && world.primary_serves() && world.named.is_none() && world.nodes.iter().all(rests)
         };
         self.healed(Host::Up).comes_about(BOUND_S, Self::person_fails_back, at_rest)
     }

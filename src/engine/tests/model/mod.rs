@@ -10,6 +10,7 @@ mod rules;
 mod scene;
 mod scenes;
 mod shape;
+mod site;
 mod steps;
 mod tell;
 mod world;
@@ -66,6 +67,7 @@ impl Model for Histories {
             .push(Property::always(REPLACED, |_, w: &World| !w.is_sampled() || w.a_dead_primary_is_replaced().is_ok()));
         properties
             .push(Property::always(GIVES_WAY, |_, w: &World| !w.is_sampled() || w.a_dead_backup_gives_way().is_ok()));
+        properties.push(Property::always(ONE, |_, w: &World| !w.is_sampled() || w.one_serves().is_ok()));
         properties.push(Property::always(RESTS, |_, w: &World| !w.is_sampled() || w.all_comes_to_rest().is_ok()));
         properties
     }
@@ -73,6 +75,7 @@ impl Model for Histories {
 
 const REPLACED: &str = "a dead primary is replaced in the end";
 const GIVES_WAY: &str = "a dead backup gives way to a living primary in the end";
+const ONE: &str = "a primary with an agent does not serve beside the backup for long";
 const RESTS: &str = "every state can be left for the one of rest";
 
 impl World {
@@ -97,7 +100,11 @@ fn explore(scene: &Arc<Scene>, steps_max: usize) -> Explored {
         .finish_when(HasDiscoveries::AnyFailures)
         .spawn_bfs()
         .join();
-    let end = if checker.is_done() && checker.state_count() < steps_max { "all of it" } else { "so far" };
+    let end = match (checker.discoveries().is_empty(), checker.state_count() < steps_max) {
+        (false, _) => "until a rule was broken",
+        (true, true) => "all of it",
+        (true, false) => "and more",
+    };
     println!("{}: {} steps, {} states, {end}", scene.name, checker.state_count(), checker.unique_state_count());
     let broken = checker.discoveries().into_iter().map(|(name, path)| (name, story(name, path))).collect();
     Explored { states: checker.unique_state_count(), broken }
@@ -114,6 +121,7 @@ fn story(name: &str, path: Path<World, Happening>) -> String {
     let end = match name {
         REPLACED => last.a_dead_primary_is_replaced(),
         GIVES_WAY => last.a_dead_backup_gives_way(),
+        ONE => last.one_serves(),
         RESTS => last.all_comes_to_rest(),
         _ => Ok(0),
     };
@@ -127,22 +135,22 @@ mod alone {
     use super::*;
     use crate::engine::table::ROWS;
 
-    /// What "so far" means: a scene with more is cut off here, in the order of the number of steps.
-    const STEPS_MAX: usize = 170_000;
+    /// A scene with more is cut off here, the shortest histories first.
+    const STEPS_MAX: usize = 150_000;
     const STATES_MIN: usize = 1_000_000;
 
     #[test]
     fn a_million_states_break_no_rule_and_fire_every_row() {
-        let (mut states, mut fired) = (0, BTreeSet::new());
+        let (mut states, mut fired, mut broken) = (0, BTreeSet::new(), Vec::new());
         for scene in scenes() {
             let scene = Arc::new(scene);
             let explored = explore(&scene, STEPS_MAX);
-            let told: Vec<_> = explored.broken.iter().map(|(name, story)| format!("{name}\n{story}")).collect();
-            assert!(told.is_empty(), "{}: {}", scene.name, told.join("\n\n"));
+            broken.extend(explored.broken.iter().map(|(name, story)| format!("{}: {name}\n{story}", scene.name)));
             states += explored.states;
             fired.extend(scene.fired.rows());
         }
         println!("{states} states");
+        assert!(broken.is_empty(), "{}", broken.join("\n\n"));
         assert!(states >= STATES_MIN, "only {states} states");
         let not_reached: Vec<_> = ROWS.iter().map(|row| row.number).filter(|row| !fired.contains(row)).collect();
         let known: Vec<_> = NOT_REACHED.iter().map(|(row, _)| *row).collect();

@@ -8,12 +8,15 @@ use std::sync::Arc;
 use crate::engine::core::Tables;
 use crate::engine::table::{Action, Guard, ROWS, Row, Trigger};
 use crate::takeover::{Fencing, Patience, PlanRow, rows};
+use crate::units::policy::{StepDown, Unreadable};
 use crate::units::{PlanKind, State, Step};
 
 use super::rules::Rule;
-use super::scene::Trouble::{CutOff, Late, Loss, PathCut, PbxDies, PbxSticks, Person, PrimaryDies, Stall, ZoneFalls};
+use super::scene::Trouble::{
+    CutOff, Late, Loss, PathCut, PbxDies, PbxSticks, Person, PrimaryDies, SiteCut, Stall, ZoneFalls,
+};
 use super::scene::{Lens, Says, Scene, Trouble};
-use super::{GIVES_WAY, REPLACED, RESTS, explore};
+use super::{GIVES_WAY, ONE, REPLACED, RESTS, explore};
 
 /// A fault, the scene in which it does harm, and the rules of which one finds it.
 struct Planted {
@@ -93,13 +96,6 @@ fn planted() -> Vec<Planted> {
         plant("row 25 is missing", &[(PrimaryDies, 1), (Stall, 1), (Late, 1)], &[], |s| without(s, 25), NO_GROUND),
         plant("row 26 is missing", &[(PrimaryDies, 1), (Person, 1)], &[Says::Pause], |s| without(s, 26), NO_GROUND),
         plant("row 30 is missing", &[(PrimaryDies, 1), (PbxDies, 1)], &[], |s| without(s, 30), &[GIVES_WAY]),
-        plant(
-            "row 30 opens no plan",
-            &[(PrimaryDies, 1), (PbxDies, 1)],
-            &[],
-            |s| row(s, 30, |r| r.does = &[]),
-            &[GIVES_WAY],
-        ),
         plant("row 31 is missing", &[(PrimaryDies, 1), (PbxDies, 1)], &[], |s| without(s, 31), &[GIVES_WAY]),
         plant(
             "row 33 is missing",
@@ -252,6 +248,13 @@ fn planted() -> Vec<Planted> {
             &[],
             |s| s.lens = Lens::MemoryNotWritten,
             FORGOT,
+        ),
+        plant(
+            "the agent does not step down",
+            &[(SiteCut, 1)],
+            &[],
+            |s| s.agent = Some(super::scenes::agent(StepDown::Alert, Unreadable::Keep)),
+            &[ONE],
         ),
         plant(
             "a stall is not seen",

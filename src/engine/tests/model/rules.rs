@@ -64,8 +64,8 @@ pub struct Witnessed {
     pub votes: [Option<bool>; 2],
     /// The last answer of the Internet since the start.
     pub internet: Option<bool>,
-    /// Every check was asked again since the plan was opened.
-    pub confirmed: bool,
+    /// Which votes, and the Internet, have answered since the plan was opened: a bit for each.
+    pub confirmed: u8,
     /// An observer saw the primary alive just now.
     pub vetoed: bool,
     /// Nothing that was counted before the stall may be believed until then.
@@ -112,8 +112,6 @@ impl World {
             witnessed.internet = None;
         }
         witnessed.ticked = now;
-        // The questions of this second follow; the engine judges the step when they are answered.
-        witnessed.confirmed = true;
     }
 
     /// Looks at what an engine says and asks, before any of it happens.
@@ -126,7 +124,7 @@ impl World {
                 && serde_json::from_value::<Intent>(intent.clone()).is_ok_and(|intent| intent.asked.is_none())
             {
                 self.must_have_ground(n);
-                self.nodes[n].witnessed.confirmed = false;
+                self.nodes[n].witnessed.confirmed = 0;
             }
         }
         for ask in &output.asks {
@@ -162,7 +160,7 @@ impl World {
                 self.must_rise(from, to);
                 if *kind == PlanKind::Takeover && engine.run.as_ref().is_some_and(|run| run.intent().asked.is_none()) {
                     self.must_have_ground(n);
-                    if !witnessed.confirmed {
+                    if witnessed.confirmed != 0b111 {
                         self.break_rule(Rule::NoGround);
                     }
                 }

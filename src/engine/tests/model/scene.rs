@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::decision::CheckSettings;
 use crate::engine::core::Tables;
 use crate::engine::{AgentAsked, Automatic, EpochStoreKind, InternetSettings, PrimaryStart, Settings};
+use crate::primary::Policy;
 use crate::takeover::{Configured, Fencing, Limits};
 use crate::units::policy::{DownWhen, HalfDead, SiteCut};
 use crate::units::{CheckKind, CheckName};
@@ -30,6 +31,8 @@ pub enum Trouble {
     Stall,
     /// The primary dies.
     PrimaryDies,
+    /// The primary's way to everything else is cut; it lives on.
+    SiteCut,
     /// The primary's web server answers, its PBX does not.
     HalfDies,
     /// A robot's way to the Internet is cut, and with it the ways to the primary and the zone.
@@ -147,6 +150,8 @@ pub struct Scene {
     pub settings: Arc<Settings>,
     pub tables: Tables,
     pub lens: Lens,
+    /// The primary has guard and agent, with this policy.
+    pub agent: Option<Policy>,
     /// What must come about in the end is looked at from every so many-th state.
     pub sample: u64,
     pub fired: Fired,
@@ -163,7 +168,8 @@ impl Scene {
             settings: Arc::new(settings()),
             tables: Tables::REAL,
             lens: Lens::Clear,
-            sample: 64,
+            agent: None,
+            sample: 256,
             fired: Fired::none(),
         }
     }

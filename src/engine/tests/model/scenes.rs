@@ -3,13 +3,15 @@
 use std::num::NonZeroU32;
 
 use crate::engine::PrimaryStart;
+use crate::primary::Policy;
 use crate::takeover::Fencing;
+use crate::units::policy::{StepDown, Unreadable};
 
 use super::scene::Trouble::{
     Call, Crash, CutOff, DiskFills, HalfDies, Late, Loss, MasterDies, PathCut, PbxDies, PbxSticks, Person, PrimaryDies,
-    Reboot, Stall, ZoneFalls,
+    Reboot, SiteCut, Stall, ZoneFalls,
 };
-use super::scene::{Says, Scene};
+use super::scene::{Says, Scene, seconds};
 
 const GIVES_BACK: [Says; 4] = [Says::Failback, Says::FailbackWaiting, Says::FailbackCutting, Says::Undo];
 const AT_THE_HALTED: [Says; 4] = [Says::Continue, Says::Abandon, Says::Takeover, Says::Failback];
@@ -50,6 +52,12 @@ pub fn scenes() -> Vec<Scene> {
         Scene::new("a full disk", &[(PrimaryDies, 1), (DiskFills, 1), (Crash, 1), (Loss, 1)]),
         Scene::new("a host that ends", &[(PrimaryDies, 2), (Reboot, 2), (Loss, 1)]),
         Scene::new("a master that dies", &[(PrimaryDies, 2), (MasterDies, 2), (Crash, 1)]),
+        Scene::new("the primary's agent", &[(PrimaryDies, 1), (SiteCut, 1), (Crash, 1), (Person, 1)])
+            .with(|s| (s.says, s.agent) = (&[Says::Failback], Some(agent(StepDown::Stop, Unreadable::Keep))))
+            .set(|s| s.primary_start = PrimaryStart::ByCommand),
+        Scene::new("an agent that stops when it is cut", &[(PrimaryDies, 1), (SiteCut, 1), (PbxDies, 1), (Loss, 1)])
+            .with(|s| s.agent = Some(agent(StepDown::Stop, Unreadable::Stop)))
+            .set(|s| s.primary_start = PrimaryStart::ByCommand),
         Scene::new("counts of three", &[(PrimaryDies, 2), (PathCut, 1), (CutOff, 1), (Stall, 1)])
             .with(|s| s.pace_s = 1)
             .set(|s| {
@@ -58,6 +66,11 @@ pub fn scenes() -> Vec<Scene> {
                 }
             }),
     ]
+}
+
+/// An agent's policy; it waits as long as a scene can.
+pub fn agent(step_down: StepDown, unreadable: Unreadable) -> Policy {
+    Policy { step_down, unreadable_after: seconds(6), unreadable }
 }
 
 const THREE: NonZeroU32 = NonZeroU32::new(3).unwrap();

@@ -74,6 +74,18 @@ impl Canon<'_> {
         self.put(world.broken.map_or(99, |rule| rule as u64));
         world.left.0.iter().for_each(|left| self.put(u64::from(*left)));
         self.put(world.primary as u64);
+        if let Some(site) = &world.site {
+            // How long ago the agent read is left out: the next reading is at most five seconds away.
+            self.flags(&[site.cut, site.pbx, site.agent.is_some(), site.memory.held_back.is_some()]);
+            if let Some(record) = &site.memory.seen {
+                self.record(record);
+            }
+            if let Some(agent) = &site.agent {
+                self.put(agent.ruling().duty as u64);
+                self.put(agent.done().map_or(99, |duty| duty as u64));
+                self.put(agent.unread_for().min(AGE_MAX).as_secs() / 6);
+            }
+        }
         self.put(world.named.map_or(99, |n| n as u64));
         self.flags(&[world.call, world.zone.answers, world.zone.fell]);
         self.seen(&world.zone.record);
@@ -102,10 +114,10 @@ impl Canon<'_> {
             witnessed.told_to_give_up,
             witnessed.told_without_claim,
             witnessed.unwritten,
-            witnessed.confirmed,
             witnessed.vetoed,
         ]);
         self.put(node.pbx as u64);
+        self.put(u64::from(witnessed.confirmed));
         let answers = [witnessed.votes[0], witnessed.votes[1], witnessed.internet];
         answers.iter().for_each(|answer| self.put(answer.map_or(2, u64::from)));
         let now = self.world.now;
@@ -233,7 +245,9 @@ impl Canon<'_> {
                         }
                     }
                     Order::ServedBefore => self.put(1),
-                    Order::Plain | Order::Messages(_) | Order::StopPrimary(_) | Order::Turn(_) => self.put(0),
+                    Order::StopPrimary(_) => self.put(2),
+                    Order::Turn(_) => self.put(3),
+                    Order::Plain | Order::Messages(_) => self.put(0),
                 }
             }
             Ask::Swap { from, to } => {

@@ -38,6 +38,8 @@ pub enum Happening {
     Internet(usize, Way),
     /// A robot's way to the primary.
     Path(usize, Way),
+    /// The primary's way to everything else.
+    Site(Way),
     /// The zone's master.
     Master(Way),
     /// A robot's PBX.
@@ -96,6 +98,13 @@ impl World {
             Host::WebOnly => {
                 out.push(Happening::Primary(Host::Up));
                 out.extend(has(Trouble::PrimaryDies).then_some(Happening::Primary(Host::Down)));
+            }
+        }
+        if let Some(site) = &self.site {
+            if site.cut {
+                out.push(Happening::Site(Way::Open));
+            } else {
+                out.extend(has(Trouble::SiteCut).then_some(Happening::Site(Way::Shut)));
             }
         }
         if self.zone.answers {
@@ -213,7 +222,8 @@ impl World {
                     (0..self.nodes.len()).filter(|other| *other != n).for_each(|other| self.tick(other));
                 }
             }
-            Happening::Primary(host) => self.primary = host,
+            Happening::Primary(host) => self.primary_becomes(host),
+            Happening::Site(way) => self.site.iter_mut().for_each(|site| site.cut = way == Way::Shut),
             Happening::Internet(n, way) => self.nodes[n].internet = way == Way::Open,
             Happening::Path(n, way) => self.nodes[n].path = way == Way::Open,
             Happening::Master(way) => self.zone.answers = way == Way::Open,
@@ -252,6 +262,7 @@ impl World {
             Happening::Primary(Host::WebOnly) => Trouble::HalfDies,
             Happening::Internet(_, Way::Shut) => Trouble::CutOff,
             Happening::Path(_, Way::Shut) => Trouble::PathCut,
+            Happening::Site(Way::Shut) => Trouble::SiteCut,
             Happening::Master(Way::Shut) => Trouble::MasterDies,
             Happening::Pbx(_, Pbx::WontStart) => Trouble::PbxDies,
             Happening::Pbx(_, Pbx::WontStop) => Trouble::PbxSticks,
@@ -262,6 +273,15 @@ impl World {
             _ => return,
         };
         self.left.spend(trouble);
+    }
+
+    pub fn primary_becomes(&mut self, host: Host) {
+        let was = std::mem::replace(&mut self.primary, host);
+        match (was, host) {
+            (_, Host::Down) => self.site.iter_mut().for_each(super::site::Site::ends),
+            (Host::Down, _) => self.site_starts(),
+            _ => {}
+        }
     }
 
     fn some_time(&mut self) {

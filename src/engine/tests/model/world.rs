@@ -19,6 +19,7 @@ use crate::units::{
 
 use super::rules::{Rule, Witnessed};
 use super::scene::{Left, Lens, Scene, seconds};
+use super::site::Site;
 
 /// How the primary's host answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +95,8 @@ pub struct World {
     pub nodes: Vec<Node>,
     pub zone: Zone,
     pub primary: Host,
+    /// The primary's guard and agent, in scenes that have them.
+    pub site: Option<Site>,
     /// The robot at which the names point.
     pub named: Option<usize>,
     pub call: bool,
@@ -126,6 +129,7 @@ impl World {
             nodes: vec![node; scene.robots],
             zone: Zone { record: EpochSeen::Absent, answers: true, late: Vec::new(), stood: Vec::new(), fell: false },
             primary: Host::Up,
+            site: scene.agent.map(Site::new),
             named: None,
             call: false,
             left: scene.left,
@@ -133,6 +137,7 @@ impl World {
             reply: None,
             shape: 0,
         };
+        world.site_starts();
         for n in 0..scene.robots {
             world.start(n);
         }
@@ -263,6 +268,7 @@ impl World {
     /// A second passes: every robot that runs ticks, and every check is answered.
     pub fn second(&mut self) {
         self.pass(seconds(1));
+        self.site_second();
         for n in 0..self.nodes.len() {
             self.tick(n);
         }
@@ -282,12 +288,14 @@ impl World {
         let asked = self.now.boot;
         let (reaches, internet) = (self.reaches_primary(n), self.nodes[n].internet);
         for (i, kind) in ["web", "sip"].into_iter().enumerate() {
-            let up = reaches && (self.primary == Host::Up || (self.primary == Host::WebOnly && kind == "web"));
+            let up = reaches && (self.primary_serves() || kind == "web");
             self.nodes[n].witnessed.votes[i] = Some(up);
+            self.nodes[n].witnessed.confirmed |= 1 << i;
             let name = self.scene.settings.checks[i].name.clone();
             self.hear(n, Event::Check { name, result: answer(up), asked });
         }
         self.nodes[n].witnessed.internet = Some(internet);
+        self.nodes[n].witnessed.confirmed |= 0b100;
         self.hear(n, Event::Internet { target: 0, result: answer(internet), asked });
         let alive = self.primary != Host::Down;
         if !self.scene.settings.observers.is_empty() {
@@ -306,7 +314,8 @@ impl World {
     }
 
     fn reaches_primary(&self, n: usize) -> bool {
-        self.primary != Host::Down && self.nodes[n].path && self.nodes[n].internet
+        let cut = self.site.as_ref().is_some_and(|site| site.cut);
+        self.primary != Host::Down && !cut && self.nodes[n].path && self.nodes[n].internet
     }
 
     pub fn reaches_zone(&self, n: usize) -> bool {
@@ -439,6 +448,7 @@ impl World {
                 }
             }
             (Step::Drain, ..) => done(!self.call),
+            (Step::PrimaryServes, ..) if self.site.is_some() => done(self.site_is_started()),
             // Nobody may pass a fence but a person: what a required fence is for.
             (Step::Fence, ..) => StepOutcome::failed("the device does not answer"),
             _ => done(true),
