@@ -160,13 +160,6 @@ fn planted() -> Vec<Planted> {
             UNASKED,
         ),
         plant(
-            "the claim needs no confirmation",
-            &[(PrimaryDies, 1)],
-            &[],
-            plan!(Takeover, Claim, |r| r.requires = &[]),
-            NO_GROUND,
-        ),
-        plant(
             "reload needs no claim",
             &[(PrimaryDies, 1)],
             &[],

@@ -290,12 +290,10 @@ impl World {
         for (i, kind) in ["web", "sip"].into_iter().enumerate() {
             let up = reaches && (self.primary_serves() || kind == "web");
             self.nodes[n].witnessed.votes[i] = Some(up);
-            self.nodes[n].witnessed.confirmed |= 1 << i;
             let name = self.scene.settings.checks[i].name.clone();
             self.hear(n, Event::Check { name, result: answer(up), asked });
         }
         self.nodes[n].witnessed.internet = Some(internet);
-        self.nodes[n].witnessed.confirmed |= 0b100;
         self.hear(n, Event::Internet { target: 0, result: answer(internet), asked });
         let alive = self.primary != Host::Down;
         if !self.scene.settings.observers.is_empty() {
