@@ -92,7 +92,7 @@ fn planted() -> Vec<Planted> {
             NO_GROUND,
         ),
         plant("row 3 is missing", &[(PrimaryDies, 1), (Loss, 1)], &[], |s| without(s, 3), &[RESTS]),
-        plant("row 24 is missing", &[(PrimaryDies, 1)], &[], |s| without(s, 24), NO_GROUND),
+        plant("row 24 is missing", &[(PrimaryDies, 1), (Late, 1)], &[], |s| without(s, 24), NO_GROUND),
         plant("row 25 is missing", &[(PrimaryDies, 1), (Stall, 1), (Late, 1)], &[], |s| without(s, 25), NO_GROUND),
         plant("row 26 is missing", &[(PrimaryDies, 1), (Person, 1)], &[Says::Pause], |s| without(s, 26), NO_GROUND),
         plant("row 30 is missing", &[(PrimaryDies, 1), (PbxDies, 1)], &[], |s| without(s, 30), &[GIVES_WAY]),
