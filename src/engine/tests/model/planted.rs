@@ -129,14 +129,6 @@ fn planted() -> Vec<Planted> {
             &[REPLACED, RESTS],
         ),
         plant(
-            "row 53 is missing",
-            &[(PrimaryDies, 2), (Person, 1)],
-            &[Says::Failback],
-            |s| without(s, 53),
-            &[REPLACED],
-        ),
-        plant("row 58 is missing", &[(PrimaryDies, 1), (Person, 1)], &[Says::Failback], |s| without(s, 58), &[RESTS]),
-        plant(
             "failback by itself",
             &[(PrimaryDies, 1)],
             &[],
@@ -199,13 +191,6 @@ fn planted() -> Vec<Planted> {
             &[(PrimaryDies, 1), (ZoneFalls, 1)],
             &[],
             |s| s.lens = Lens::ForgetsTheHighest,
-            NUMBER,
-        ),
-        plant(
-            "the number that stands is written again",
-            &[(PrimaryDies, 2), (Person, 1)],
-            &[Says::Failback],
-            |s| s.lens = Lens::SameNumber,
             NUMBER,
         ),
         plant(

@@ -184,10 +184,8 @@ impl World {
         let output = engine.handle(event, self.now);
         let read = engine.epoch_read.as_ref().and_then(|read| read.as_ref().ok());
         let stands = read.and_then(EpochSeen::record).map_or(0, |record| record.number);
-        match self.scene.lens {
-            Lens::ForgetsTheHighest => engine.memory.epoch_seen_max = stands,
-            Lens::SameNumber => engine.memory.epoch_seen_max = stands.saturating_sub(1),
-            _ => {}
+        if self.scene.lens == Lens::ForgetsTheHighest {
+            engine.memory.epoch_seen_max = stands;
         }
         self.take(n, output);
     }
