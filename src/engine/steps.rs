@@ -115,7 +115,9 @@ impl Engine {
     pub(super) fn step_not_begun(&mut self, plan: PlanId, step: Step) {
         let Some(run) = self.run.as_mut().filter(|run| run.id() == plan) else { return };
         run.not_begun(step, self.now);
-        if step == Step::Claim && self.memory.claim.as_ref().is_some_and(|claim| claim.id == plan) {
+        // An attempt before this one may have been sent, and its swap may yet be applied.
+        let sent = run.is_begun(Step::Claim);
+        if step == Step::Claim && !sent && self.memory.claim.as_ref().is_some_and(|claim| claim.id == plan) {
             self.memory.claim = self.memory.claims_before.pop();
             let dns = self.settings.epoch_store == EpochStoreKind::Dns;
             self.memory.written = self.memory.claim.as_ref().filter(|_| dns).map(ToString::to_string);

@@ -76,3 +76,23 @@ fn a_failback_whose_claim_never_stood_goes_on_once_the_primary_answers() {
     w.run_until(State::Standby, 60);
     assert_eq!(w.holder(), "1 pbx-a", "the next turn is the primary's: the claim that was sent is void\n{}", w.story());
 }
+
+#[test]
+fn a_claim_that_was_sent_stays_known_although_the_disk_refuses_its_next_attempt() {
+    let mut w = World::well();
+    w.faults.insert(Step::Claim, StepOutcome::Unknown("no answer".into()));
+    w.primary = Host::Down;
+    w.run_until(State::TakingOver, 30);
+    w.run_for(3);
+    let first = w.engine.memory().written.clone().expect("a claim was sent");
+    w.disk.broken = true;
+    w.run_for(15);
+    w.disk.broken = false;
+    w.hear(Event::Store(Ok(())));
+    w.primary = Host::Up;
+    w.run_until(State::Standby, 30);
+    w.faults.clear();
+    w.epoch = Ok(EpochSeen::held(first.parse().expect("our own record")));
+    w.run_for(40);
+    assert_eq!(w.holder(), "2 pbx-a", "{}", w.story());
+}

@@ -6,6 +6,7 @@
 
 use crate::engine::Event;
 use crate::engine::standing::Standing;
+use crate::takeover::Fencing;
 use crate::units::{PlanKind, State, Step};
 
 use super::scene::{Left, Says};
@@ -84,11 +85,15 @@ impl World {
         // A robot that holds the service puts it back by itself.
         let low = |world: &Self, n| {
             world.engine(n).is_some_and(|engine| {
-                let at_it = matches!(engine.state(), State::Active | State::TakingOver);
+                let at_it = engine.state() == State::Active;
                 !at_it && matches!(engine.standing(), Standing::Low(_))
             })
         };
-        if s == PERSON_PATIENCE_S && self.zone.fell && (0..self.nodes.len()).any(|n| low(self, n)) {
+        if s >= PERSON_PATIENCE_S
+            && s.is_multiple_of(PERSON_EVERY_S)
+            && self.zone.fell
+            && (0..self.nodes.len()).any(|n| low(self, n))
+        {
             let highest = self.zone.stood.iter().max_by_key(|record| record.number).cloned();
             if let Some(record) = highest {
                 self.zone.record = crate::units::EpochSeen::held(record);
@@ -152,7 +157,9 @@ impl World {
             });
             !excused && engine.is_some() && !node.witnessed.served && !node.witnessed.told_without_claim
         });
-        if !concerned || self.zone.fell {
+        // A fence that must work halts for a person instead: that is what required means.
+        let fenced = self.scene.settings.configured.fencing == Fencing::Required;
+        if !concerned || fenced || self.zone.fell {
             return Ok(0);
         }
         let mut world = self.healed(Host::Up);

@@ -92,7 +92,7 @@ fn planted() -> Vec<Planted> {
             NO_GROUND,
         ),
         plant("row 3 is missing", &[(PrimaryDies, 1), (Loss, 1)], &[], |s| without(s, 3), &[RESTS]),
-        plant("row 24 is missing", &[(PrimaryDies, 1)], &[], |s| without(s, 24), NO_GROUND),
+        plant("row 24 is missing", &[(PrimaryDies, 1), (Late, 1)], &[], |s| without(s, 24), NO_GROUND),
         plant("row 25 is missing", &[(PrimaryDies, 1), (Stall, 1), (Late, 1)], &[], |s| without(s, 25), NO_GROUND),
         plant("row 26 is missing", &[(PrimaryDies, 1), (Person, 1)], &[Says::Pause], |s| without(s, 26), NO_GROUND),
         plant("row 30 is missing", &[(PrimaryDies, 1), (PbxDies, 1)], &[], |s| without(s, 30), &[GIVES_WAY]),
@@ -129,14 +129,6 @@ fn planted() -> Vec<Planted> {
             &[REPLACED, RESTS],
         ),
         plant(
-            "row 53 is missing",
-            &[(PrimaryDies, 2), (Person, 1)],
-            &[Says::Failback],
-            |s| without(s, 53),
-            &[REPLACED],
-        ),
-        plant("row 58 is missing", &[(PrimaryDies, 1), (Person, 1)], &[Says::Failback], |s| without(s, 58), &[RESTS]),
-        plant(
             "failback by itself",
             &[(PrimaryDies, 1)],
             &[],
@@ -158,13 +150,6 @@ fn planted() -> Vec<Planted> {
                 });
             },
             UNASKED,
-        ),
-        plant(
-            "the claim needs no confirmation",
-            &[(PrimaryDies, 1)],
-            &[],
-            plan!(Takeover, Claim, |r| r.requires = &[]),
-            NO_GROUND,
         ),
         plant(
             "reload needs no claim",
@@ -206,13 +191,6 @@ fn planted() -> Vec<Planted> {
             &[(PrimaryDies, 1), (ZoneFalls, 1)],
             &[],
             |s| s.lens = Lens::ForgetsTheHighest,
-            NUMBER,
-        ),
-        plant(
-            "the number that stands is written again",
-            &[(PrimaryDies, 2), (Person, 1)],
-            &[Says::Failback],
-            |s| s.lens = Lens::SameNumber,
             NUMBER,
         ),
         plant(

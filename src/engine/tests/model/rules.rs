@@ -64,8 +64,6 @@ pub struct Witnessed {
     pub votes: [Option<bool>; 2],
     /// The last answer of the Internet since the start.
     pub internet: Option<bool>,
-    /// Which votes, and the Internet, have answered since the plan was opened: a bit for each.
-    pub confirmed: u8,
     /// An observer saw the primary alive just now.
     pub vetoed: bool,
     /// Nothing that was counted before the stall may be believed until then.
@@ -124,7 +122,6 @@ impl World {
                 && serde_json::from_value::<Intent>(intent.clone()).is_ok_and(|intent| intent.asked.is_none())
             {
                 self.must_have_ground(n);
-                self.nodes[n].witnessed.confirmed = 0;
             }
         }
         for ask in &output.asks {
@@ -160,9 +157,7 @@ impl World {
                 self.must_rise(from, to);
                 if *kind == PlanKind::Takeover && engine.run.as_ref().is_some_and(|run| run.intent().asked.is_none()) {
                     self.must_have_ground(n);
-                    if witnessed.confirmed != 0b111 {
-                        self.break_rule(Rule::NoGround);
-                    }
+                    self.must_see_it_down(n);
                 }
             }
             Ask::Step { kind, step: Step::HandOver, mode: Mode::Act, order: Order::Swap { from, to }, .. } => {
@@ -213,11 +208,18 @@ impl World {
         let witnessed = &self.nodes[n].witnessed;
         let ground = witnessed.internet == Some(true)
             && witnessed.votes.iter().all(Option::is_some)
-            && witnessed.votes.contains(&Some(false))
-            && !(witnessed.vetoed && witnessed.votes == [Some(false); 2])
             && witnessed.distrust_until.is_none_or(|until| self.now.boot >= until)
             && witnessed.paused_until.is_none_or(|until| self.now.wall >= until);
         if !ground {
+            self.break_rule(Rule::NoGround);
+        }
+    }
+
+    /// And a claim needs that the last answers, asked anew, do not see it alive.
+    fn must_see_it_down(&mut self, n: usize) {
+        let witnessed = &self.nodes[n].witnessed;
+        let vetoed = witnessed.vetoed && witnessed.votes == [Some(false); 2];
+        if vetoed || !witnessed.votes.contains(&Some(false)) {
             self.break_rule(Rule::NoGround);
         }
     }

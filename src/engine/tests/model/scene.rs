@@ -109,8 +109,6 @@ pub enum Lens {
     NameInsteadOfId,
     /// A swap is believed to be done although its answer was lost.
     LostIsDone,
-    /// The claim writes the number that stands there, not the next one.
-    SameNumber,
     /// The zone takes every update: no compare-and-swap.
     SwapWithoutCompare,
     /// The memory does not reach the disk.

@@ -117,7 +117,6 @@ impl Canon<'_> {
             witnessed.vetoed,
         ]);
         self.put(node.pbx as u64);
-        self.put(u64::from(witnessed.confirmed));
         let answers = [witnessed.votes[0], witnessed.votes[1], witnessed.internet];
         answers.iter().for_each(|answer| self.put(answer.map_or(2, u64::from)));
         let now = self.world.now;
@@ -209,6 +208,7 @@ impl Canon<'_> {
         self.put(engine.hold_down_until.map_or(99, |until| until.saturating_sub(now.boot).as_secs()));
         for tally in &engine.tallies {
             self.put(tally.view(now) as u64);
+            self.put(u64::from(tally.failures().min(3)) << 2 | u64::from(tally.successes().min(3)));
             let last = now.boot.saturating_sub(Duration::from_secs(1));
             self.flags(&[tally.tested(), tally.answer_since(now.boot).is_some(), tally.answer_since(last).is_some()]);
         }

@@ -184,10 +184,8 @@ impl World {
         let output = engine.handle(event, self.now);
         let read = engine.epoch_read.as_ref().and_then(|read| read.as_ref().ok());
         let stands = read.and_then(EpochSeen::record).map_or(0, |record| record.number);
-        match self.scene.lens {
-            Lens::ForgetsTheHighest => engine.memory.epoch_seen_max = stands,
-            Lens::SameNumber => engine.memory.epoch_seen_max = stands.saturating_sub(1),
-            _ => {}
+        if self.scene.lens == Lens::ForgetsTheHighest {
+            engine.memory.epoch_seen_max = stands;
         }
         self.take(n, output);
     }
@@ -290,12 +288,10 @@ impl World {
         for (i, kind) in ["web", "sip"].into_iter().enumerate() {
             let up = reaches && (self.primary_serves() || kind == "web");
             self.nodes[n].witnessed.votes[i] = Some(up);
-            self.nodes[n].witnessed.confirmed |= 1 << i;
             let name = self.scene.settings.checks[i].name.clone();
             self.hear(n, Event::Check { name, result: answer(up), asked });
         }
         self.nodes[n].witnessed.internet = Some(internet);
-        self.nodes[n].witnessed.confirmed |= 0b100;
         self.hear(n, Event::Internet { target: 0, result: answer(internet), asked });
         let alive = self.primary != Host::Down;
         if !self.scene.settings.observers.is_empty() {
