@@ -599,6 +599,22 @@ fn the_demo_is_told_as_text_or_json_and_an_interrupted_one_is_no_success() {
 }
 
 #[test]
+fn a_retry_that_finds_nothing_to_start_tells_a_person_and_not_the_timers_journal() {
+    let world = world(Vec::new());
+    let because = "the PBX was not held back, so there is nothing to start".to_owned();
+    let report = |may, start| GuardReport { may, because: because.clone(), start };
+    let asked = |may, start, mut whom: Person| {
+        *world.guard.borrow_mut() = Some(Ok(report(may, start)));
+        call(&world, &mut whom, "guard --retry");
+        whom.out
+    };
+    assert_eq!(asked(May::Serve, None, Person::default()), "");
+    assert!(asked(May::Serve, None, typing(&[])).contains("nothing to start"));
+    assert!(asked(May::Serve, Some("the PBX is started".to_owned()), Person::default()).contains("is started"));
+    assert!(asked(May::NotServe, None, Person::default()).contains("must NOT serve"));
+}
+
+#[test]
 fn the_guard_answers_with_its_own_exit_codes_and_a_refused_file_is_no_permission() {
     for (may, exit, word) in [
         (May::Serve, Exit::Done, "may serve: "),

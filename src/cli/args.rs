@@ -190,6 +190,18 @@ pub enum Verb {
         #[command(subcommand)]
         what: Test,
     },
+    /// Make the token and the certificate by which the hosts know each other, and say where they go
+    Keys {
+        /// The folder that they are written into
+        #[arg(long, value_name = "DIR", default_value = super::keys::OUT_DEFAULT)]
+        out: PathBuf,
+        /// The host that shows the certificate: the primary, or an observer [default: this host]
+        #[arg(long, value_name = "NODE")]
+        name: Option<NodeName>,
+        /// Replace what is there; the other host then needs the new ones too
+        #[arg(long)]
+        replace: bool,
+    },
     /// Print the state table
     Fsm {
         /// How it is drawn

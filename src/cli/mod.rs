@@ -9,6 +9,7 @@ pub mod args;
 pub mod backend;
 pub mod console;
 pub mod exit;
+pub mod keys;
 mod manual;
 mod real;
 pub mod render;
@@ -25,6 +26,7 @@ use self::args::{Cli, Test, Verb};
 use self::backend::{AfterStory, Backend, CheckOrder, Ending, Global, GuardOrder, HistoryBounds, Level, May, Told};
 use self::console::{Console, Terminal};
 use self::exit::{Exit, Trouble};
+use crate::host::keys::Old;
 use crate::units::DeliveryOutcome;
 use crate::units::operator::Command;
 
@@ -159,6 +161,11 @@ impl Call<'_> {
                 let outcome = self.backend.test_action_url(&name)?;
                 return self.delivered(&name, &outcome);
             }
+            Verb::Keys { out, name, replace } => {
+                let old = if replace { Old::Replace } else { Old::Keep };
+                let made = keys::make(&keys::Order { out, name, old }, &self.global.config)?;
+                self.answer(&made, || keys::render(&made))?;
+            }
             Verb::Fsm { format } => self.console.out(&self.backend.fsm(format)?)?,
             Verb::Schema => self.console.out(&self.backend.schema()?)?,
             Verb::Completions { shell } => self.console.out(&manual::completions(shell))?,
@@ -170,6 +177,7 @@ impl Call<'_> {
 
     /// Whatever goes wrong, the answer is that nothing is known: a PBX must not start on a misspelt setting.
     fn guard(&mut self, order: GuardOrder) -> Result<Exit, Stop> {
+        let retry = order == GuardOrder::Retry;
         let report = match self.backend.guard(order) {
             Ok(report) => report,
             Err(trouble) => return Err(Trouble { exit: Exit::NotKnown, ..trouble }.into()),
@@ -179,6 +187,10 @@ impl Call<'_> {
             May::NotServe => (Exit::MustNotServe, "must NOT serve"),
             May::NotKnown => (Exit::NotKnown, "must not serve now, because it could not be found out"),
         };
+        if retry && report.start.is_none() && report.may == May::Serve && !self.global.json && !self.console.can_ask() {
+            // The timer hears this four times a minute for as long as all is well: no journal wants it.
+            return Ok(exit);
+        }
         let start = report.start.as_ref().map(|start| format!("\n{}", render::one_line(start))).unwrap_or_default();
         self.answer(&report, || format!("this node {may}: {}{start}", render::one_line(&report.because)))?;
         Ok(exit)

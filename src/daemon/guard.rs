@@ -92,6 +92,8 @@ pub async fn ask(config: Config, order: GuardOrder) -> GuardReport {
         return GuardReport { may: May::Serve, because, start: None };
     }
     let (read, agent) = tokio::join!(read_epoch(&config), agent_runs(&config));
+    // Anew: a silent master takes seconds, in which an agent that has just started has ruled what may be done without it.
+    let memory = file.read().unwrap_or(memory);
     let now = clock::now().wall;
     let forced = match &order {
         GuardOrder::Force(reason) => Some(Forced {

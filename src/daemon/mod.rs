@@ -4,9 +4,7 @@
 //! is told to stop. Nothing slow happens on the loop: probes ask in tasks of their own (`probers`), batches are
 //! written by the store's thread, steps are carried out in `steps`, messages leave through `outbox`.
 
-pub mod both;
 mod desk;
-mod elsewhere;
 pub mod guard;
 mod messages;
 mod observer;
@@ -19,7 +17,6 @@ mod service;
 pub mod settings;
 mod start;
 mod steps;
-mod surroundings;
 mod turn;
 mod under_way;
 mod watch;

@@ -1,5 +1,10 @@
 //! Proves readiness before the bad day: asks every real thing once, without moving any service.
 
+pub mod both;
+mod elsewhere;
+mod peers;
+mod surroundings;
+
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,10 +18,10 @@ use crate::units::finding::Finding;
 use crate::units::names::{Redirect, Verified};
 use crate::units::{DeliveryOutcome, Mode, ProbeAnswer, Serving, Side, StepOutcome};
 
-use super::surroundings::{self, Answering};
+use self::surroundings::Answering;
+use super::messages;
 use super::watch::ACCEPTED_FILE;
 use super::world::World;
-use super::{both, elsewhere, messages};
 
 /// Which channel a test message is sent through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,8 +108,9 @@ pub async fn prove(config: Config) -> Vec<Finding> {
     pbx(&world, &mut findings).await;
     epoch(&world, &mut findings).await;
     dns(&world, &mut findings).await;
+    let heard = peers::ask(&world.config, &mut findings).await;
     messages_out(&world, &mut findings);
-    both::both(&world, &mut findings).await;
+    both::both(&world.config, heard.as_ref(), &mut findings);
     findings.push(worst_outage(&world.config));
     findings
 }

@@ -1,6 +1,7 @@
 //! The engine's loop: note the event, let the plan go on, walk the state table until no row fits.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -8,7 +9,7 @@ use jiff::SignedDuration;
 use crate::decision::{
     Inputs, Judgement, May, Quorum, StallGuard, Tally, Targets, VoteCount, WallClock, judge, stall::Gap, votes,
 };
-use crate::takeover::{Intent, Run};
+use crate::takeover::{Intent, PlanRow, Run, rows};
 use crate::units::journal::JournalEntry;
 use crate::units::{CheckName, EpochRead, Now, PlanId, PlanKind, State, Step, Verdict};
 
@@ -17,7 +18,7 @@ use super::memory::Memory;
 use super::others::Agent;
 use super::settings::{EpochStoreKind, Settings};
 use super::standing::{Standing, stand};
-use super::table::{Row, Trigger, rows_for};
+use super::table::{ROWS, Row, Trigger};
 
 mod output;
 
@@ -46,16 +47,31 @@ pub struct Recovered {
     pub plan_settings: Option<Settings>,
 }
 
-/// The robot's mind. See the module.
-#[derive(Debug)]
+/// The tables that an engine walks; another set than [`Tables::REAL`] is a fault planted by a test.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Tables {
+    /// Every transition.
+    pub(super) states: &'static [Row],
+    /// The steps of each plan.
+    pub(super) plans: fn(PlanKind) -> &'static [PlanRow],
+}
+
+impl Tables {
+    /// The product's own.
+    pub(super) const REAL: Self = Self { states: ROWS, plans: rows };
+}
+
+/// The robot's mind; a copy of it is cheap. See the module.
+#[derive(Debug, Clone)]
 #[allow(clippy::struct_excessive_bools)] // independent latches, each named; none is passed on
 pub struct Engine {
-    pub(super) settings: Settings,
+    pub(super) tables: Tables,
+    pub(super) settings: Arc<Settings>,
     pub(super) memory: Memory,
-    written_memory: Option<serde_json::Value>,
+    written_memory: Option<Memory>,
     started: Now,
     pub(super) now: Now,
-    stall: StallGuard,
+    pub(super) stall: StallGuard,
     wall_clock: WallClock,
     pub(super) tallies: Vec<Tally>,
     pub(super) targets: Targets,
@@ -106,18 +122,31 @@ impl Engine {
     /// # Errors
     /// When the memory cannot be understood: it was written by a newer version.
     pub fn new(settings: Settings, recovered: Recovered, now: Now, seed: u64) -> Result<Self, String> {
-        let memory: Memory = match recovered.memory.clone() {
-            Some(value) => serde_json::from_value(value).map_err(|e| {
+        Self::with_tables(Arc::new(settings), recovered, now, seed, Tables::REAL)
+    }
+
+    /// The same with tables of the caller's choice.
+    pub(super) fn with_tables(
+        settings: Arc<Settings>,
+        recovered: Recovered,
+        now: Now,
+        seed: u64,
+        tables: Tables,
+    ) -> Result<Self, String> {
+        let written_memory: Option<Memory> = match recovered.memory {
+            Some(value) => Some(serde_json::from_value(value).map_err(|e| {
                 format!("the robot's memory cannot be understood ({e}); was it written by a newer version?")
-            })?,
-            None => Memory::first(now.wall),
+            })?),
+            None => None,
         };
+        let memory = written_memory.clone().unwrap_or_else(|| Memory::first(now.wall));
         let frozen = recovered.plan_settings.as_ref().unwrap_or(&settings);
-        let run = Run::resume(&recovered.journal, frozen.configured, frozen.limits, now);
+        let run = Run::resume(&recovered.journal, tables.plans, frozen.configured, frozen.limits, now);
         let mut engine = Self {
             tallies: tallies(&settings, &memory),
             targets: targets(&settings, now),
-            written_memory: recovered.memory,
+            tables,
+            written_memory,
             started: now,
             now,
             stall: StallGuard::new(now),
@@ -221,7 +250,7 @@ impl Engine {
         self.targets = targets(&settings, self.now);
         self.site = others(&settings, &settings.site, self.now);
         self.observers = others(&settings, &settings.observers, self.now);
-        self.settings = settings;
+        self.settings = Arc::new(settings);
     }
 
     /// Hears one event.
@@ -334,10 +363,8 @@ impl Engine {
 
     fn fire_level(&mut self) -> bool {
         let state = self.memory.state;
-        let row = super::table::ROWS
-            .iter()
-            .filter(|row| row.from == state && row.on.is_level())
-            .find(|row| self.level(row.on) && self.guard(row));
+        let mut levels = self.tables.states.iter().filter(|row| row.from == state && row.on.is_level());
+        let row = levels.find(|row| self.level(row.on) && self.guard(row));
         let Some(row) = row else { return false };
         let why = self.level_because(row.on);
         self.transit(row, &why);
@@ -346,7 +373,8 @@ impl Engine {
 
     /// The row that a trigger fires now.
     pub(super) fn row_for(&self, trigger: Trigger) -> Option<&'static Row> {
-        rows_for(self.memory.state, trigger).find(|row| self.guard(row))
+        let state = self.memory.state;
+        self.tables.states.iter().find(|row| row.from == state && row.on == trigger && self.guard(row))
     }
 
     pub(super) fn reset_counts(&mut self) {

@@ -58,7 +58,7 @@ impl Engine {
                 self.forget_unreadable();
                 if let Some(record) = seen.record() {
                     self.memory.absent_accepted = false;
-                    self.memory.epoch_seen_max = self.memory.epoch_seen_max.max(record.number);
+                    self.memory.saw(record);
                 }
             }
             Err(_) => self.epoch_failures = self.epoch_failures.saturating_add(1),
@@ -99,8 +99,8 @@ impl Engine {
         let from = self.claim_from.clone().unwrap_or(EpochSeen::Absent);
         let to = self.same_or_next(self.memory.claim.clone(), self.settings.node.clone(), plan);
         // Remembered before it is sent: after a crash the record is known as ours by its id.
-        if let Some(before) = self.memory.claim.as_ref().filter(|before| before.id != plan) {
-            self.memory.claim_before = Some(before.clone());
+        if self.memory.claim.as_ref().is_some_and(|before| before.id != plan) {
+            self.memory.put_claim_by();
         }
         self.memory.claim = Some(to.clone());
         self.wrote(&to.to_string());
@@ -178,9 +178,10 @@ impl Engine {
     /// What a look at, or a swap for, the hand-over means: it is done when the record is not ours any more.
     pub(super) fn hand_over_outcome(&mut self, report: &StepReport) -> StepOutcome {
         let unclaimed = self.memory.written.is_none() && self.settings.epoch_store == EpochStoreKind::Dns;
-        let ours = |record: &EpochRecord| self.memory.claim.as_ref().is_some_and(|claim| claim.id == record.id);
         // A claim that a person passed over may have been applied after all: then it is handed over like any other.
-        if unclaimed && !report.seen.as_ref().and_then(EpochSeen::record).is_some_and(ours) {
+        if unclaimed
+            && !report.seen.as_ref().and_then(EpochSeen::record).is_some_and(|record| self.memory.claimed(record))
+        {
             return StepOutcome::done("no claim was made, so there is nothing to hand over");
         }
         let Some(seen) = &report.seen else { return report.outcome.clone() };
@@ -189,12 +190,15 @@ impl Engine {
                 if record.id == report.plan {
                     self.wrote(raw);
                 }
-                self.memory.claim = None;
+                // A claim that was sent before may be applied yet, unless this turn came after it.
+                self.memory.put_claim_by();
                 self.note_own_reading(seen);
                 StepOutcome::Done(record.to_string())
             }
             _ if report.mode == Mode::Act => report.outcome.clone(),
             _ => {
+                // The turn that stands there may be one that was never read: a claim of before a restart.
+                self.note_own_reading(seen);
                 self.claim_from = Some(seen.clone());
                 StepOutcome::failed("not handed over yet")
             }

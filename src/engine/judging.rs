@@ -7,7 +7,7 @@ use crate::units::{Condition, ProbeAnswer, StepOutcome, Verdict};
 
 use super::core::Engine;
 use super::settings::{EpochStoreKind, PrimaryStart};
-use super::standing::Standing;
+use super::standing::not_claimable;
 
 impl Engine {
     /// Internet and votes, from answers to questions asked since the step began.
@@ -66,8 +66,11 @@ impl Engine {
     /// Why a failback may begin now, or why not: the primary answers, and the epoch could be handed over.
     pub(super) fn preflight(&self) -> Result<String, String> {
         let unclaimed = self.memory.written.is_none() && self.settings.epoch_store == EpochStoreKind::Dns;
-        if self.standing() != Standing::Ours && !unclaimed {
-            return Err(format!("{}: the service could not be handed over now", self.standing_text()));
+        // Where the claim never came to stand, the next turn is the other node's all the same.
+        if let Some(why) = not_claimable(&self.standing())
+            && !unclaimed
+        {
+            return Err(format!("{why}: the service could not be handed over now"));
         }
         if self.votes().votes == Votes::AllUp {
             return Ok(self.votes_text());

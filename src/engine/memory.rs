@@ -24,9 +24,10 @@ pub struct Memory {
     /// The claim that we hold, or believe to hold.
     #[serde(default)]
     pub claim: Option<EpochRecord>,
-    /// The claim that we held when the present one was begun: until the swap is applied, it stands at the store.
+    /// Earlier claims that stand at the store, or may yet: the one that we held when the present one was begun, and
+    /// those whose swap was sent and whose answer was lost.
     #[serde(default)]
-    pub claim_before: Option<EpochRecord>,
+    pub claims_before: Vec<EpochRecord>,
     /// This node has served in this turn: the working directory holds changes of its own.
     #[serde(default)]
     pub served_in_turn: bool,
@@ -71,7 +72,28 @@ pub struct Alarm {
     pub next: Timestamp,
 }
 
+/// So many lost claims are remembered: each takes a plan that was dropped while the zone stood still.
+const CLAIMS_BEFORE_MAX: usize = 16;
+
 impl Memory {
+    /// Whether a record is one that this node claimed: by its id, since a cloned host has our name.
+    pub fn claimed(&self, record: &EpochRecord) -> bool {
+        self.claim.iter().chain(&self.claims_before).any(|claim| claim.id == record.id)
+    }
+
+    /// The present claim is not the one that is meant any more, but it may stand at the store, or yet come to.
+    pub fn put_claim_by(&mut self) {
+        self.claims_before.extend(self.claim.take());
+        let surplus = self.claims_before.len().saturating_sub(CLAIMS_BEFORE_MAX);
+        self.claims_before.drain(..surplus);
+    }
+
+    /// A record was read: a claim of its turn or an earlier one that is not it can never be applied.
+    pub fn saw(&mut self, record: &EpochRecord) {
+        self.epoch_seen_max = self.epoch_seen_max.max(record.number);
+        self.claims_before.retain(|claim| claim.id == record.id || claim.number > record.number);
+    }
+
     /// The memory of a robot that was never started.
     pub fn first(now: Timestamp) -> Self {
         Self {
@@ -80,7 +102,7 @@ impl Memory {
             epoch_seen_max: 0,
             absent_accepted: false,
             claim: None,
-            claim_before: None,
+            claims_before: Vec::new(),
             served_in_turn: false,
             written: None,
             paused_until: None,

@@ -52,14 +52,10 @@ pub fn stand(read: Option<&EpochRead>, memory: &Memory, node: &NodeName, peer: &
         record.number > claim.number || (record.number == claim.number && memory.written.is_some())
     });
     if record.holder == *node {
-        match &memory.claim {
-            Some(claim)
-                if claim.id == record.id
-                    || memory.claim_before.as_ref().is_some_and(|before| before.id == record.id) =>
-            {
-                Standing::Ours
-            }
-            _ => Standing::Stranger(format!("a host named {node} whose claim {} is not ours", record.id)),
+        if memory.claimed(record) {
+            Standing::Ours
+        } else {
+            Standing::Stranger(format!("a host named {node} whose claim {} is not ours", record.id))
         }
     } else if record.holder == *peer {
         Standing::Peer { newer }

@@ -116,7 +116,7 @@ impl Engine {
         let Some(run) = self.run.as_mut().filter(|run| run.id() == plan) else { return };
         run.not_begun(step, self.now);
         if step == Step::Claim && self.memory.claim.as_ref().is_some_and(|claim| claim.id == plan) {
-            self.memory.claim = self.memory.claim_before.take();
+            self.memory.claim = self.memory.claims_before.pop();
             let dns = self.settings.epoch_store == EpochStoreKind::Dns;
             self.memory.written = self.memory.claim.as_ref().filter(|_| dns).map(ToString::to_string);
         }
@@ -140,8 +140,7 @@ impl Engine {
                 self.of_run(Trigger::RegistrationsAccepted, proof.to_owned());
             }
             Step::HandOver => {
-                self.memory.claim = None;
-                self.memory.claim_before = None;
+                self.memory.put_claim_by();
                 self.memory.served_in_turn = false;
                 self.of_run(Trigger::HandedOver, proof.to_owned());
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::decision::May;
-use crate::takeover::{Fact, Intent, Run};
+use crate::takeover::{Fact, Intent, Plan, Run};
 use crate::units::journal::JournalRecord;
 use crate::units::{EventName, PlanId, PlanKind, State, Step};
 
@@ -131,8 +131,9 @@ impl Engine {
         }
         let id = PlanId(self.new_id());
         let json = serde_json::to_value(&intent).unwrap_or_default();
+        let plan = Plan { kind, rows: (self.tables.plans)(kind) };
         let run =
-            Run::open(kind, id, because.to_owned(), intent, self.settings.configured, self.settings.limits, self.now);
+            Run::open(plan, id, because.to_owned(), intent, self.settings.configured, self.settings.limits, self.now);
         self.memory.plan = Some(id);
         self.pbx_silent = None;
         self.claimed_at = None;

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod command;
 pub mod guarded;
 pub mod http;
+pub mod keys;
 pub mod pinned;
 pub mod reach;
 pub mod secret;

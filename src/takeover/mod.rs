@@ -8,5 +8,5 @@ pub mod run;
 pub mod table;
 
 pub use intent::{Configured, Fencing, Intent};
-pub use run::{Fact, Limits, Run, StepRun, Todo};
-pub use table::{Looking, Patience, Row, rows};
+pub use run::{Fact, Limits, Plan, Run, StepRun, Todo};
+pub use table::{Looking, Patience, Row, Row as PlanRow, rows};

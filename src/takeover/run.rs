@@ -11,9 +11,11 @@ use crate::units::journal::JournalRecord;
 use crate::units::{Mode, Now, PlanId, PlanKind, Step, StepOutcome, StepState};
 
 use super::intent::{Configured, Fencing, Intent};
-use super::table::{Looking, Patience, Row, rows};
+use super::table::{Looking, Patience, Row};
 
 mod resume;
+#[cfg(test)]
+mod shape;
 
 /// A person is paged at this attempt of a step that is tried for ever.
 const PAGE_AT_TRY: u32 = 3;
@@ -112,6 +114,15 @@ pub struct Limits {
     pub wait_for_primary: Duration,
 }
 
+/// A plan's table: which one, and its steps.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Which.
+    pub kind: PlanKind,
+    /// Its steps, in order.
+    pub rows: &'static [Row],
+}
+
 /// A plan that runs.
 #[derive(Debug, Clone)]
 pub struct Run {
@@ -131,7 +142,7 @@ pub struct Run {
 impl Run {
     /// A new plan. The caller journals its `Opened`.
     pub fn open(
-        kind: PlanKind,
+        plan: Plan,
         id: PlanId,
         because: String,
         intent: Intent,
@@ -155,13 +166,13 @@ impl Run {
         };
         Self {
             id,
-            kind,
+            kind: plan.kind,
             because,
             intent,
             opened: now.wall,
             configured,
             limits,
-            steps: rows(kind).iter().map(step).collect(),
+            steps: plan.rows.iter().map(step).collect(),
             halted: None,
             over: false,
             journal: Vec::new(),

@@ -173,9 +173,9 @@ impl Machine {
         self.exec(&["journalctl", "--boot", "--no-pager", "--output=cat", "--unit", unit]).1
     }
 
-    /// As [`Machine::journal`], all of it with times: for the message of a failed test.
-    pub fn whole_journal(&self) -> String {
-        self.exec(&["journalctl", "--no-pager", "--output=short-precise"]).1
+    /// The end of the whole journal with times, for the message of a failed test.
+    pub fn last_words(&self) -> String {
+        self.exec(&["journalctl", "--no-pager", "--output=short-precise", "--lines=120"]).1
     }
 
     /// What its console has shown.
@@ -209,7 +209,7 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if std::thread::panicking() && self.leader().is_some() {
-            eprintln!("the machine {}:\n{}", self.name, self.whole_journal());
+            eprintln!("the machine {}:\n{}", self.name, self.last_words());
         }
         if let Some(leader) = self.leader() {
             self.nspawn = None;

@@ -151,14 +151,15 @@ pub struct Phantom {
 }
 
 impl Phantom {
-    fn new() -> Self {
+    /// One that does not serve yet.
+    pub fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("phantom").tempdir().expect("temporary directory");
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let script = include_str!("small/pbx.sh").replace("@DIR@", &dir.path().display().to_string());
         std::fs::write(dir.path().join("pbx.sh"), script).expect("script");
         let ended = Arc::new(AtomicBool::new(false));
-        let (serving, over) = (dir.path().join("serving"), Arc::clone(&ended));
-        std::thread::spawn(move || serve(address, &serving, &over));
+        let (own, over) = (dir.path().to_owned(), Arc::clone(&ended));
+        std::thread::spawn(move || serve(address, &own, &over));
         Self { address, dir, ended }
     }
 
@@ -178,12 +179,14 @@ impl Phantom {
         let _ = std::fs::remove_file(self.path("verbs"));
     }
 
-    /// A file in its own directory; `slow` there makes `reload` wait until it is gone.
+    /// A file in its own directory; `slow` there makes `reload` wait until it is gone, and with `banned` there it does not
+    /// answer those who ask for pbx.lab.test.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn driver_yaml(&self) -> String {
+    /// The driver's part of a configuration.
+    pub fn driver_yaml(&self) -> String {
         let script = self.path("pbx.sh");
         let verb = |verb: &str| format!("{verb}: [sh, \"{}\", {verb}]", script.display());
         let verbs = ["passive", "reload", "register_trunks", "status", "drain", "unregister_trunks", "stop_accepting"];
@@ -197,7 +200,8 @@ impl Drop for Phantom {
     }
 }
 
-fn serve(address: SocketAddr, serving: &Path, over: &AtomicBool) {
+fn serve(address: SocketAddr, dir: &Path, over: &AtomicBool) {
+    let (serving, banned) = (dir.join("serving"), dir.join("banned"));
     let mut socket: Option<UdpSocket> = None;
     let mut request = [0; 4096];
     while !over.load(Ordering::SeqCst) {
@@ -211,6 +215,9 @@ fn serve(address: SocketAddr, serving: &Path, over: &AtomicBool) {
             (Some(bound), true) => {
                 if let Ok((size, from)) = bound.recv_from(&mut request) {
                     let text = String::from_utf8_lossy(&request[..size]);
+                    if banned.exists() && text.lines().next().is_some_and(|line| line.contains("pbx.lab.test")) {
+                        continue;
+                    }
                     let kept = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"];
                     let lines = text.lines().filter(|line| kept.iter().any(|name| line.starts_with(name)));
                     let answer = lines.fold("SIP/2.0 401 Unauthorized\r\n".to_owned(), |all, line| all + line + "\r\n");

@@ -211,14 +211,14 @@ async fn redfish_cuts_over_tls_and_is_read_back_until_the_power_state_is_off() {
         done(&outcome),
         format!("pbx-a reads off (fence.read_back: HTTP 200 from 127.0.0.1:{}); fence.http: HTTP 204", receiver.port)
     );
-    let received = receiver.received();
-    let asked: Vec<_> = received.iter().map(|r| (r.method.as_str(), r.target.as_str())).collect();
+    let requests = receiver.received();
+    let asked: Vec<_> = requests.iter().map(|r| (r.method.as_str(), r.target.as_str())).collect();
     let reading = ("GET", "/redfish/v1/Systems/1");
     assert_eq!(asked, [("POST", "/redfish/v1/Systems/1/Actions/ComputerSystem.Reset"), reading, reading, reading]);
-    assert_eq!(received[0].body, br#"{"ResetType":"ForceOff"}"#);
-    assert_eq!(received[0].header("idempotency-key"), Some(format!("{PLAN}:fence")));
-    assert_eq!(received[1].header("idempotency-key"), None);
-    assert!(received.iter().all(|r| r.header("authorization").is_some_and(|value| value.starts_with("Basic "))));
+    assert_eq!(requests[0].body, br#"{"ResetType":"ForceOff"}"#);
+    assert_eq!(requests[0].header("idempotency-key"), Some(format!("{PLAN}:fence")));
+    assert_eq!(requests[1].header("idempotency-key"), None);
+    assert!(requests.iter().all(|r| r.header("authorization").is_some_and(|value| value.starts_with("Basic "))));
     assert!(done(&look(&*fence).await).contains("reads off already"));
 }
 

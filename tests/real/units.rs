@@ -1,5 +1,7 @@
 //! The files of `systemd/` installed on machines with a real systemd, as docs/systemd.md says, and what they do there.
 
 mod backup;
+mod guard;
 mod machines;
+mod primary;
 mod rig;

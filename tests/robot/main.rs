@@ -3,6 +3,7 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+mod agents;
 mod builtin;
 mod crashes;
 mod cuts;
@@ -15,3 +16,4 @@ mod people;
 mod primaries;
 mod process;
 mod takeover;
+mod witness;

@@ -22,10 +22,9 @@ impl Engine {
     }
 
     pub(in crate::engine) fn remember(&mut self) {
-        let memory = serde_json::to_value(&self.memory).unwrap_or_default();
-        if self.written_memory.as_ref() != Some(&memory) {
-            self.written_memory = Some(memory.clone());
-            self.out.batch.memory = Some(memory);
+        if self.written_memory.as_ref() != Some(&self.memory) {
+            self.written_memory = Some(self.memory.clone());
+            self.out.batch.memory = serde_json::to_value(&self.memory).ok();
         }
     }
 

@@ -3,6 +3,9 @@
 mod crashes;
 mod epochs;
 mod evidence;
+mod found;
+mod model;
+mod others;
 mod people;
 mod random;
 mod takeovers;

@@ -5,21 +5,36 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::takeover::intent::Configured;
+use crate::takeover::table::Row;
 use crate::units::journal::{JournalEntry, JournalRecord};
-use crate::units::{Now, StepOutcome, StepState};
+use crate::units::{Now, PlanKind, StepOutcome, StepState};
 
-use super::{Limits, Run};
+use super::{Limits, Plan, Run};
 
 impl Run {
     /// The plan as its journal leaves it; `None` when the journal does not begin with `Opened`, or ends `Closed`.
     ///
     /// A step that was started and has no outcome is looked at before it is acted upon again, as every step is
     /// whose effect can be seen. Times that a plan may wait begin anew.
-    pub fn resume(entries: &[JournalEntry], configured: Configured, limits: Limits, now: Now) -> Option<Self> {
+    pub fn resume(
+        entries: &[JournalEntry],
+        rows: fn(PlanKind) -> &'static [Row],
+        configured: Configured,
+        limits: Limits,
+        now: Now,
+    ) -> Option<Self> {
         let first = entries.first()?;
         let JournalRecord::Opened { kind, because, intent, .. } = &first.record else { return None };
         let intent = serde_json::from_value(intent.clone()).unwrap_or_default();
-        let mut run = Self::open(*kind, first.plan, because.clone(), intent, configured, limits, now);
+        let mut run = Self::open(
+            Plan { kind: *kind, rows: rows(*kind) },
+            first.plan,
+            because.clone(),
+            intent,
+            configured,
+            limits,
+            now,
+        );
         run.opened = first.at;
         for entry in &entries[1..] {
             if matches!(entry.record, JournalRecord::Closed { .. }) {

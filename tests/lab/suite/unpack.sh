@@ -48,21 +48,7 @@ new=$cache/$suite-new
 mkdir -p "$new"/apt/{lists/partial,archives/partial} "$new"/usr/{bin,sbin,lib,lib64}
 for dir in bin sbin lib lib64; do ln -s "usr/$dir" "$new/$dir"; done
 
-mirror() {
-    apt-get indextargets "$@" --format '$(ORIGIN) $(LABEL) $(REPO_URI)' 'Created-By: Packages' |
-        awk '$1 == "Debian" && $2 == "Debian" && !found { print $3; found = 1 }'
-}
-mirror=$(mirror)
-if [ -z "$mirror" ]; then # apt has no lists yet: it gets some of its own here
-    mkdir -p "$new/apt/here/partial"
-    here=(-o Dir::State::lists="$new/apt/here" -o APT::Sandbox::User="$(id -un)")
-    apt-get -q "${here[@]}" update >&2
-    mirror=$(mirror "${here[@]}")
-fi
-[ -n "$mirror" ] || {
-    say "apt knows no mirror of Debian here"
-    exit 1
-}
+mirror=$("${BASH_SOURCE[0]%/*}/mirror.sh")
 echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$new/apt/sources.list"
 : >"$new/apt/status" # nothing is installed there: apt resolves down to the C library
 options=(

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::lab::dns::{self, DnsServer, Kind, Options};
-use crate::lab::have;
 use crate::lab::netns::{Host, Topology};
 use crate::lab::nspawn::Machine;
 use crate::lab::robot::binary;
 use crate::lab::sipp::{self, Phone};
 use crate::lab::web::{Site, Web};
+use crate::lab::{have, wait_until};
 
 /// Where the settings lie, as the unit has it.
 pub const CONFIG: &str = "/etc/pbx-failover/failover.yaml";
@@ -33,6 +33,8 @@ pub struct World {
     pub dns: DnsServer,
     /// A phone with an account.
     pub phone: Phone,
+    /// What the hosts know of each other.
+    pub papers: Papers,
     _internet: Web,
     _dir: tempfile::TempDir,
     /// The cables.
@@ -55,7 +57,7 @@ impl World {
         let prefix: Vec<&str> = prefix.iter().map(String::as_str).collect();
         let internet = Site::on(SocketAddr::from(([0, 0, 0, 0], 80))).inside(&prefix).start();
         let phone = Phone::new("100", "pw100").inside(net.exec(Host::Phones), Host::Phones.address());
-        Some(Self { dns, phone, _internet: internet, _dir: dir, net })
+        Some(Self { dns, phone, papers: Papers::new(), _internet: internet, _dir: dir, net })
     }
 
     /// The epoch record, without its quotation marks.
@@ -66,6 +68,28 @@ impl World {
     /// Whether the PBX of a host answers a phone's REGISTER.
     pub fn serves(&self, host: Host) -> bool {
         self.phone.knock(SocketAddr::new(host.address(), 5060)).is_some()
+    }
+
+    /// Writes the epoch record as a person would, or a robot elsewhere.
+    pub fn write_epoch(&self, number: u64, holder: Host) {
+        let id = format!("01M8BNAKKH8A2C9VPKV8FD{number:04}");
+        let record = format!("v=1 epoch={number} holder={} id={id} since=2026-11-20T10:00:00Z", node(holder));
+        self.dns.set(dns::EPOCH, "TXT", &[&format!("\"{record}\"")]);
+    }
+
+    /// The primary, booted and set up whole: guard, timer, agent and PBX are enabled and run.
+    pub fn primary(&self, epoch_unreadable: &str) -> Machine {
+        let mut machine = self.machine(Host::Primary);
+        machine.boot();
+        install_robot(&machine, Host::Primary, agent(epoch_unreadable));
+        for (name, text) in self.papers.files() {
+            secret(&machine, &format!("/etc/pbx-failover/{name}"), text);
+        }
+        install_guard(&machine);
+        machine.must(&["systemctl", "enable", "--quiet", "--now", "pbx-failover.service", "pbx-failover-guard.timer"]);
+        machine.must(&["systemctl", "enable", "--quiet", "--now", "pbx.service"]);
+        wait_until("the primary serves", PATIENCE, || self.serves(Host::Primary));
+        machine
     }
 
     /// A machine in the place of `host`, with the PBX's unit and the program; off.
@@ -82,6 +106,48 @@ impl World {
     }
 }
 
+/// What both hosts know so that the backup may ask the primary's agent: names below /etc/pbx-failover, and texts.
+pub struct Papers(Vec<(&'static str, String)>);
+
+impl Papers {
+    /// A token, and the agent's certificate and key.
+    pub fn new() -> Self {
+        let names = vec![node(Host::Primary).to_owned(), Host::Primary.address().to_string()];
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        let token = "a token of the tests, long enough".to_owned();
+        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        Self(vec![("agent.token", token), ("agent.crt", certificate), ("agent.key", key)])
+    }
+
+    /// Each file's name and text.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().map(|(name, text)| (*name, text.as_str()))
+    }
+}
+
+/// The settings of the primary's agent; `epoch_unreadable` as YAML.
+pub fn agent(epoch_unreadable: &str) -> impl FnOnce(String) -> String {
+    let agent = format!(
+        "agent:\n  token: {{ file: /etc/pbx-failover/agent.token }}\n  \
+         tls: {{ certificate: /etc/pbx-failover/agent.crt, key: /etc/pbx-failover/agent.key }}\n  \
+         epoch_unreadable: {epoch_unreadable}\n"
+    );
+    move |yaml| yaml + &agent
+}
+
+/// The settings that let the backup ask it; `@DIR@` is where its files lie.
+pub fn peer(yaml: String) -> String {
+    let url = format!("https://{}:8471", Host::Primary.address());
+    let token = "token: { file: \"@DIR@/agent.token\" }";
+    yaml + &format!("peer: {{ url: \"{url}\", {token}, certificate: {{ file: \"@DIR@/agent.crt\" }} }}\n")
+}
+
+/// Writes what only the robot's user may read.
+pub fn secret(machine: &Machine, path: &str, text: &str) {
+    machine.write_with(path, text, 0o640);
+    machine.must(&["chgrp", "pbx-failover", path]);
+}
+
 /// What a host is called.
 pub fn node(host: Host) -> &'static str {
     if host == Host::Primary { "pbx-a" } else { "pbx-b" }
@@ -93,6 +159,16 @@ pub fn install(machine: &Machine, name: &str, place: &str) {
     machine.write(place, &text.unwrap_or_else(|e| panic!("systemd/{name}: {e}")));
 }
 
+/// What the primary has besides: the drop-in, and the service with its timer; nothing is enabled.
+pub fn install_guard(machine: &Machine) {
+    let drop_in = "/etc/systemd/system/pbx.service.d/pbx-failover-guard.conf";
+    install(machine, "pbx.service.d/pbx-failover-guard.conf", drop_in);
+    for name in ["pbx-failover-guard.service", "pbx-failover-guard.timer"] {
+        install(machine, name, &format!("/usr/lib/systemd/system/{name}"));
+    }
+    machine.must(&["systemctl", "daemon-reload"]);
+}
+
 /// What both hosts have: the unit, the user, the rule, the secret and the settings, with `edit`ed text.
 pub fn install_robot(machine: &Machine, host: Host, edit: impl FnOnce(String) -> String) {
     install(machine, "pbx-failover.service", "/usr/lib/systemd/system/pbx-failover.service");
@@ -100,9 +176,9 @@ pub fn install_robot(machine: &Machine, host: Host, edit: impl FnOnce(String) ->
     install(machine, "50-pbx-failover.rules", "/etc/polkit-1/rules.d/50-pbx-failover.rules");
     machine.must(&["systemd-sysusers"]);
     machine.must(&["systemctl", "daemon-reload"]);
-    for (path, text) in [("/etc/pbx-failover/tsig.key", dns::SECRET), (CONFIG, &edit(yaml(host)))] {
-        machine.write_with(path, text, 0o640);
-        machine.must(&["chgrp", "pbx-failover", path]);
+    let settings = edit(yaml(host, "{ systemd: { unit: pbx.service } }") + "page: \"\"\n");
+    for (path, text) in [("/etc/pbx-failover/tsig.key", dns::SECRET), (CONFIG, &settings)] {
+        secret(machine, path, text);
     }
     machine.must(&["mkdir", "-p", "/srv/pbx"]);
 }
@@ -131,7 +207,8 @@ pub fn wait_status(machine: &Machine, what: &str, holds: impl Fn(&Value) -> bool
     }
 }
 
-fn yaml(host: Host) -> String {
+/// The settings of a host, whose PBX is this driver: they are the same on both but for the name and the driver.
+pub fn yaml(host: Host, driver: &str) -> String {
     format!(
         r#"node: {node}
 primary: {{ node: pbx-a, address: {primary} }}
@@ -147,7 +224,7 @@ monitor:
 internet: {{ need: 2, targets: ["tcp://10.77.1.2:80", "http://10.77.1.3/", "dns://10.77.1.1:53"] }}
 takeover: {{ hold_down: 0s, startup_grace: 0s, hold_off: 1s }}
 epoch: {{ store: dns, record: {epoch} }}
-pbx: {{ working_dir: /srv/pbx, driver: {{ systemd: {{ unit: pbx.service }} }} }}
+pbx: {{ working_dir: /srv/pbx, driver: {driver} }}
 sync: {{ settle: 0s }}
 dns:
   updates:
@@ -158,7 +235,6 @@ dns:
       verify: ["10.77.1.1:53"]
       records: [pbx.lab.test]
 failback: {{ drain: 1s, wait_for_primary: 60s }}
-page: ""
 "#,
         node = node(host),
         primary = Host::Primary.address(),

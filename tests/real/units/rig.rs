@@ -33,7 +33,7 @@ fn a_machine_keeps_its_disk_and_journal_over_a_reboot_and_a_power_cut_and_loses_
         assert_eq!(boots(&machine), first + times + 1);
         assert_eq!(machine.must(&["cat", "/var/lib/witness"]), "stopped", "a power cut stops nothing in order");
     }
-    assert!(machine.whole_journal().contains("said before"));
+    assert_eq!(machine.must(&["journalctl", "--output=cat", "--grep=said before"]).lines().count(), 2);
 }
 
 #[test]

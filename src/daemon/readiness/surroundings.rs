@@ -7,7 +7,7 @@ use crate::ports::Power;
 use crate::units::ProbeAnswer;
 use crate::units::finding::Finding;
 
-use super::world::World;
+use crate::daemon::world::World;
 
 /// Asks each place at the primary's site once.
 pub async fn site(world: &World, findings: &mut Vec<Finding>) {

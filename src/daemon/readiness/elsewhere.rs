@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::readiness::{epoch, working_directories};
-use super::world::World;
+use super::{epoch, working_directories};
 use crate::adapters::checks;
 use crate::adapters::pbx::Resident;
 use crate::config::{AgentDoor, Config, Driver, Epoch};
 use crate::control::client::Client;
+use crate::daemon::world::World;
 use crate::host::{secret, tls};
 use crate::ports::Probe;
 use crate::units::finding::Finding;

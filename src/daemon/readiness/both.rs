@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use super::primary::{MEMORY_WAIT, READ_MAX};
-use super::world::World;
 use crate::config::{self, Config, Epoch, StepDown, Unreadable};
-use crate::decision::beats::{DRIFT_ALERT, DRIFT_WARN};
-use crate::host::clock;
+use crate::daemon::primary::{MEMORY_WAIT, READ_MAX};
 use crate::primary::agent::READ_EVERY;
 use crate::units::finding::Finding;
-use crate::units::{Beat, Guarded, Heard, PeerReading};
+use crate::units::{Guarded, Heard};
 
 const ABOUT: &str = "one server at a time";
 
@@ -42,9 +39,8 @@ pub fn worst(config: &Config) -> Worst {
     Worst { reachable: Some(step_down), cut_off }
 }
 
-/// Asks the agent, and says all of it.
-pub async fn both(world: &World, findings: &mut Vec<Finding>) {
-    let config = &world.config;
+/// Says all of it; `heard`: what the primary's agent told just now.
+pub fn both(config: &Config, heard: Option<&Heard>, findings: &mut Vec<Finding>) {
     let primary = &config.primary.node;
     if config.epoch == Epoch::Local {
         let text = format!("nothing keeps {primary} from serving beside this node: the epoch is local");
@@ -59,25 +55,20 @@ pub async fn both(world: &World, findings: &mut Vec<Finding>) {
         findings.push(Finding::problem(ABOUT, text, "run the agent there (docs/agent.md), and set `peer` here"));
         return;
     }
-    let ours = Beat {
-        settings: config::digests(config),
-        ..Beat::bare(config.node.clone(), config.role.name(), clock::now().wall)
-    };
-    match world.peer.exchange(&ours).await {
-        PeerReading::Heard(heard) => told(&heard, &ours, findings),
-        PeerReading::Silent(why) | PeerReading::Refused(why) => findings.push(Finding::problem(
+    match heard {
+        Some(heard) => told(heard, config, findings),
+        None => findings.push(Finding::problem(
             ABOUT,
-            format!("the agent of {primary} is not heard: {why}"),
-            "without it nothing makes a primary step down that is cut off and comes back",
+            format!("the agent of {primary} is not heard"),
+            "without it nothing makes a primary step down that was cut off and comes back",
         )),
     }
     findings.push(bound(config));
 }
 
-fn told(heard: &Heard, ours: &Beat, findings: &mut Vec<Finding>) {
+fn told(heard: &Heard, config: &Config, findings: &mut Vec<Finding>) {
     let beat = &heard.beat;
     let node = &beat.node;
-    findings.push(Finding::ok(ABOUT, format!("the agent of {node} answers (version {})", beat.version)));
     findings.push(match beat.duty.as_ref().map_or(Guarded::Unknown, |duty| duty.guarded) {
         Guarded::Yes => Finding::ok(ABOUT, format!("the PBX on {node} asks the guard before it starts")),
         Guarded::No => Finding::problem(
@@ -91,16 +82,8 @@ fn told(heard: &Heard, ours: &Beat, findings: &mut Vec<Finding>) {
             "let whatever starts it run `pbx-failover guard` first, and start it only on exit code 0",
         ),
     });
-    let drift = heard.drift.abs();
-    if drift >= DRIFT_WARN {
-        let text = format!("the clocks of {node} and this host differ by {} s", heard.drift.as_secs());
-        let hint = "set both by NTP; beyond 300 s name servers refuse signed updates";
-        let near_the_limit = drift >= DRIFT_ALERT;
-        let finding = if near_the_limit { Finding::problem } else { Finding::warning };
-        findings.push(finding(ABOUT, text, hint));
-    }
-    for (section, digest) in &ours.settings {
-        if beat.settings.get(section) != Some(digest) {
+    for (section, digest) in config::digests(config) {
+        if beat.settings.get(&section) != Some(&digest) {
             let text = format!("`{section}` of failover.yaml is not the same on {node} and here");
             findings.push(Finding::problem(ABOUT, text, "copy the file from one host to the other"));
         }
