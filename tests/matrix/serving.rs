@@ -60,8 +60,12 @@ fn differs(stage: &Stage, place: Place, policies: Policies, world: World) -> Vec
 fn go(policies: Policies, way: &[Place]) {
     let Some(mut stage) = Stage::armed(policies, HoldDown::None) else { return };
     let ear = stage.net.ear();
-    let callers = stage.callers();
-    wait_until("a call of the primary reaches the provider", PATIENCE, || stage.net.invites_from(Host::Primary) > 0);
+    // A PBX without its registrations still passes a call on: where the policy takes only those, nobody calls here.
+    let calls = policies.agent.is_none_or(|agent| agent.unreadable != Act::UnregisterTrunks);
+    let callers = calls.then(|| stage.callers());
+    wait_until("a call of the primary reaches the provider", PATIENCE, || {
+        !calls || stage.net.invites_from(Host::Primary) > 0
+    });
     let start = Instant::now();
     let mut world = World::WELL;
     for place in way {
@@ -89,7 +93,7 @@ fn go(policies: Policies, way: &[Place]) {
         println!("{}: {} after {:?}", place.cuts, verdict(&stage.robot.status()), cut_at.elapsed());
     }
     drop(callers);
-    if ear.heard().iter().any(|(_, who)| *who == Host::Backup) {
+    if calls && ear.heard().iter().any(|(_, who)| *who == Host::Backup) {
         assert!(stage.net.invites_from(Host::Backup) > 0, "no call of the backup reached the provider");
     }
     if !way.iter().any(|place| both_may_be_heard(*place, policies, way)) {
