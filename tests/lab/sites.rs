@@ -166,6 +166,11 @@ impl Sites {
         }
     }
 
+    /// How many INVITEs have arrived at the provider from a host so far.
+    pub fn invites_from(&self, host: Host) -> u64 {
+        counted(&self.namespace(Host::Provider), host, &METHODS[1..])
+    }
+
     /// Listens at the provider from now on.
     pub fn ear(&self) -> Ear {
         Ear::at(self.namespace(Host::Provider))
@@ -252,11 +257,11 @@ impl Ear {
         let (told, over) = (Arc::clone(&heard), Arc::clone(&ends));
         let thread = std::thread::spawn(move || {
             let hosts = [Host::Primary, Host::Backup];
-            let mut before = hosts.map(|host| counted(&namespace, host));
+            let mut before = hosts.map(|host| counted(&namespace, host, &METHODS));
             while !over.load(Ordering::SeqCst) {
                 std::thread::sleep(LOOK_EVERY);
                 for (host, before) in hosts.into_iter().zip(&mut before) {
-                    let now = counted(&namespace, host);
+                    let now = counted(&namespace, host, &METHODS);
                     if now > *before {
                         told.lock().expect("no panic there").push((Instant::now(), host));
                     }
@@ -287,14 +292,15 @@ impl Drop for Ear {
     }
 }
 
-/// How many REGISTERs and INVITEs have arrived from a host so far.
-fn counted(namespace: &str, host: Host) -> u64 {
+/// How many requests of these methods have arrived from a host so far.
+fn counted(namespace: &str, host: Host, methods: &[(&str, &str)]) -> u64 {
     let argv = ["netns", "exec", namespace, "nft", "list", "chain", "inet", "heard", "input"];
     let out = Command::new("ip").args(argv).output().unwrap_or_else(|e| panic!("cannot run ip: {e}"));
     let said = String::from_utf8_lossy(&out.stdout);
     let address = format!("saddr {} ", host.address());
     let packets = |line: &str| line.split("packets ").nth(1)?.split(' ').next()?.parse::<u64>().ok();
-    said.lines().filter(|line| line.contains(&address)).filter_map(packets).sum()
+    let ours = |line: &&str| line.contains(&address) && methods.iter().any(|(_, letters)| line.contains(letters));
+    said.lines().filter(ours).filter_map(packets).sum()
 }
 
 impl Drop for Sites {

@@ -8,6 +8,7 @@ use super::oracle::{Act, Agent, HalfDead, Node, Place, Policies, Process, Servin
 use super::plan::{Cut, Cuts};
 use super::stage::{HoldDown, Stage, TRUNK_EXPIRES_S, verdict};
 use crate::lab::sites::{Ear, Host};
+use crate::lab::wait_until;
 
 /// Both may be heard at the provider for so long: the agent reads every 5 s, a reading may take 4 s to fail, and its PBX
 /// 5 s to stop or to give its trunks up; a look at the counters takes a moment.
@@ -59,6 +60,12 @@ fn differs(stage: &Stage, place: Place, policies: Policies, world: World) -> Vec
 fn go(policies: Policies, way: &[Place]) {
     let Some(mut stage) = Stage::armed(policies, HoldDown::None) else { return };
     let ear = stage.net.ear();
+    // A PBX without its registrations still passes a call on: where the policy takes only those, nobody calls here.
+    let calls = policies.agent.is_none_or(|agent| agent.unreadable != Act::UnregisterTrunks);
+    let callers = calls.then(|| stage.callers());
+    wait_until("a call of the primary reaches the provider", PATIENCE, || {
+        !calls || stage.net.invites_from(Host::Primary) > 0
+    });
     let start = Instant::now();
     let mut world = World::WELL;
     for place in way {
@@ -84,6 +91,10 @@ fn go(policies: Policies, way: &[Place]) {
         assert!(found.is_empty(), "it did not stay so: {}\n{reasoning}", found.join("\n"));
         hear(&ear, world, *place, policies, &reasoning);
         println!("{}: {} after {:?}", place.cuts, verdict(&stage.robot.status()), cut_at.elapsed());
+    }
+    drop(callers);
+    if calls && ear.heard().iter().any(|(_, who)| *who == Host::Backup) {
+        assert!(stage.net.invites_from(Host::Backup) > 0, "no call of the backup reached the provider");
     }
     if !way.iter().any(|place| both_may_be_heard(*place, policies, way)) {
         let both = heard_from_both(&ear);
@@ -199,4 +210,17 @@ fn a_blind_primary_gives_its_trunks_up_where_the_policy_says_so() {
 #[test]
 fn a_site_that_is_cut_is_waited_for_where_the_policy_says_so() {
     go(Policies { site_cut: SiteCut::Wait, ..usual() }, &[alive(&[Cut::SiteWire]), alive(&[])]);
+}
+
+#[test]
+fn a_primary_that_was_never_seen_up_is_not_believed_dead() {
+    let Some(mut stage) = Stage::up(Policies { observer: Used::No, agent: None, ..usual() }, HoldDown::None) else {
+        return;
+    };
+    stage.make(dead(&[]));
+    stage.robot.start();
+    stage.robot.wait("nothing is believed", |status| verdict(status) == "unsure");
+    stage.wait_counted();
+    assert_eq!((stage.verdict().as_str(), stage.robot.state().as_str()), ("unsure", "standby"));
+    assert_eq!(stage.holder(), None);
 }

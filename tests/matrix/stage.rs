@@ -4,6 +4,11 @@
 //! The robot is as fast as it may be: a question every 200 ms. What comes of a cut is awaited, never slept for.
 
 use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -62,6 +67,21 @@ fn at(host: Host, port: u16) -> SocketAddr {
 impl Stage {
     /// All of it, the robot armed; `None`, said loudly, where that is not possible.
     pub fn armed(policies: Policies, hold_down: HoldDown) -> Option<Self> {
+        let mut stage = Self::up(policies, hold_down)?;
+        if let Some(observer) = &mut stage.observer {
+            observer.start();
+        }
+        if let Some(agent) = &mut stage.agent {
+            agent.start();
+        }
+        stage.robot.start();
+        stage.robot.wait_armed();
+        stage.wait_counted();
+        Some(stage)
+    }
+
+    /// As [`Stage::armed`], with no robot started yet.
+    pub fn up(policies: Policies, hold_down: HoldDown) -> Option<Self> {
         let servers = have(&["named", "dig", "nginx"]) && have(&kamailio::PROGRAMS);
         if !servers || !Topology::possible() {
             return None;
@@ -115,7 +135,7 @@ impl Stage {
         let observer = (policies.observer == Used::Yes).then(|| daemon(Host::Observer, &pbx));
         let agent = policies.agent.map(|_| daemon(Host::Primary, &sip));
         let robot = daemon(Host::Backup, &pbx);
-        let mut stage = Self {
+        Some(Self {
             robot,
             agent,
             observer,
@@ -127,17 +147,13 @@ impl Stage {
             _webs: webs.into(),
             _dir: dir,
             net,
-        };
-        if let Some(observer) = &mut stage.observer {
-            observer.start();
-        }
-        if let Some(agent) = &mut stage.agent {
-            agent.start();
-        }
-        stage.robot.start();
-        stage.robot.wait_armed();
-        stage.wait_counted();
-        Some(stage)
+        })
+    }
+
+    /// A phone beside each PBX calls somebody at the provider, again and again from now on.
+    pub fn callers(&self) -> [Caller; 2] {
+        let caller = |from: Host, to: Host| Caller::start(self.net.exec(from), at(to, 5060));
+        [caller(Host::Router, Host::Primary), caller(Host::Backup, Host::Backup)]
     }
 
     /// Cuts and kills, until the world is as `place` says; what lived and shall live goes on.
@@ -188,6 +204,52 @@ impl Stage {
             rounds(&self.robot, COUNTED);
         }
     }
+}
+
+/// Sends an INVITE twice a second, which its PBX passes on to the provider; what comes of the call does not matter.
+pub struct Caller {
+    ends: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Caller {
+    fn start(prefix: Vec<String>, to: SocketAddr) -> Self {
+        let ends = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&ends);
+        let dir = tempfile::Builder::new().prefix("caller").tempdir().expect("temporary directory");
+        let thread = std::thread::spawn(move || {
+            for n in 0.. {
+                if over.load(Ordering::SeqCst) {
+                    return;
+                }
+                // One datagram: a shell's own printf would send each line by itself.
+                let file = dir.path().join("invite");
+                std::fs::write(&file, invite(to, n)).expect("a file");
+                let say = format!("cat {} > /dev/udp/{}/{}", file.display(), to.ip(), to.port());
+                let _ = Command::new(&prefix[0]).args(&prefix[1..]).args(["bash", "-c", &say]).output();
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        });
+        Self { ends, thread: Some(thread) }
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn invite(to: SocketAddr, n: u32) -> String {
+    let provider = at(Host::Provider, 5060);
+    format!(
+        "INVITE sip:outside@{provider} SIP/2.0\r\nVia: SIP/2.0/UDP 10.78.0.1:5099;branch=z9hG4bK{n};rport\r\nMax-Forwards: 20\r\n\
+         From: <sip:phone@lab>;tag={n}\r\nTo: <sip:outside@lab>\r\nCall-ID: {n}-{to}\r\nCSeq: 1 INVITE\r\n\
+         Contact: <sip:phone@10.78.0.1>\r\nContent-Length: 0\r\n\r\n"
+    )
 }
 
 fn rounds(robot: &Robot, count: usize) {
