@@ -603,7 +603,7 @@ fn a_retry_that_finds_nothing_to_start_tells_a_person_and_not_the_timers_journal
     let world = world(Vec::new());
     let because = "the PBX was not held back, so there is nothing to start".to_owned();
     let report = |may, start| GuardReport { may, because: because.clone(), start };
-    let mut asked = |may, start, mut whom: Person| {
+    let asked = |may, start, mut whom: Person| {
         *world.guard.borrow_mut() = Some(Ok(report(may, start)));
         call(&world, &mut whom, "guard --retry");
         whom.out
