@@ -19,7 +19,7 @@
 //!                       │
 //!                     ports               what the world must offer (traits)
 //!                       │
-//!                     engine              the whole robot without I/O
+//!             engine     primary          the whole robot, and the primary's side, without I/O
 //!                  ┌────┴────┐
 //!              decision   takeover        WHETHER / HOW; neither knows the other
 //!                  └────┬────┘
@@ -35,7 +35,8 @@
 //! 1. [`engine::table`]: the states, each transition with its reason.
 //! 2. [`decision::verdict`]: when the primary counts as dead.
 //! 3. [`takeover::table`]: the steps of each plan.
-//! 4. [`daemon`]: how all that meets the world.
+//! 4. [`primary`]: what the primary's PBX may do.
+//! 5. [`daemon`]: how all that meets the world.
 //!
 //! Words: a *check* is one probe of the primary, the *epoch* the number that names who may serve, a *plan* the steps of
 //! a takeover or failback, *armed* whether a takeover could happen now. `docs/architecture.md` has what was decided and

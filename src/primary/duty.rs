@@ -81,20 +81,23 @@ fn unknown(why: &str, memory: &Memory, node: &NodeName, policy: Policy, unread_f
             };
             ruling(duty, format!("{why}; {} held the service last", seen.holder))
         }
-        None => ruling(Duty::AsItIs, format!("{why}; no record was ever seen here")),
-        Some(_) => match (policy.unreadable, unread_for >= policy.unreadable_after) {
-            (Unreadable::Keep, _) => ruling(Duty::Serve, format!("{why}; this node held the service last")),
-            (Unreadable::UnregisterTrunks, false) => {
-                ruling(Duty::Serve, format!("{why}; trunks are given up after {seconds} s"))
+        seen => {
+            // Before the first claim ever nobody holds the service: what runs goes on, and the policy counts as ever.
+            let (meanwhile, who) = match seen {
+                Some(_) => (Duty::Serve, "this node held the service last"),
+                None => (Duty::AsItIs, "no record was ever seen here"),
+            };
+            let over = format!("{why}, for more than {seconds} s (agent.epoch_unreadable)");
+            match (policy.unreadable, unread_for >= policy.unreadable_after) {
+                (Unreadable::Keep, _) => ruling(meanwhile, format!("{why}; {who}")),
+                (Unreadable::UnregisterTrunks, false) => {
+                    ruling(meanwhile, format!("{why}; trunks are given up after {seconds} s"))
+                }
+                (Unreadable::UnregisterTrunks, true) => ruling(Duty::WithoutTrunks, over),
+                // What runs may run on for a while; nothing is started that would have to be stopped soon.
+                (Unreadable::Stop, false) => ruling(Duty::AsItIs, format!("{why}; the PBX stops after {seconds} s")),
+                (Unreadable::Stop, true) => ruling(Duty::Stop, over),
             }
-            (Unreadable::UnregisterTrunks, true) => {
-                ruling(Duty::WithoutTrunks, format!("{why}, for more than {seconds} s (agent.epoch_unreadable)"))
-            }
-            // What runs may run on for a while; nothing is started that would have to be stopped soon.
-            (Unreadable::Stop, false) => ruling(Duty::AsItIs, format!("{why}; the PBX stops after {seconds} s")),
-            (Unreadable::Stop, true) => {
-                ruling(Duty::Stop, format!("{why}, for more than {seconds} s (agent.epoch_unreadable)"))
-            }
-        },
+        }
     }
 }

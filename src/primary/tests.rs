@@ -298,6 +298,28 @@ fn an_alert_beside_another_gives_nothing_back_that_was_given_up_while_the_record
 }
 
 #[test]
+fn before_the_first_claim_ever_the_policy_for_an_unreadable_record_counts_too() {
+    for (unreadable_do, pbx, trunks) in [
+        (Unreadable::Keep, Condition::Serves, true),
+        (Unreadable::UnregisterTrunks, Condition::Serves, false),
+        (Unreadable::Stop, Condition::Stopped, false),
+    ] {
+        let absent = Ok(EpochSeen::Absent);
+        let usual = policy(StepDown::Stop, unreadable_do);
+        let mut world = World::new(usual, Memory::default(), absent.clone(), Condition::Serves);
+        world.run(10);
+        world.store = unreadable();
+        world.run(50);
+        assert_eq!((world.pbx, world.trunks), (Condition::Serves, true), "{unreadable_do:?}: not yet");
+        world.run(30);
+        assert_eq!((world.pbx, world.trunks), (pbx, trunks), "{unreadable_do:?}");
+        world.store = absent;
+        world.run(30);
+        assert_eq!((world.pbx, world.trunks), (Condition::Serves, true), "{unreadable_do:?}: nobody has claimed it");
+    }
+}
+
+#[test]
 fn an_alert_beside_another_is_told_again_and_again() {
     let mut world = World::serving(policy(StepDown::Alert, Unreadable::Keep));
     world.store = held(9, "pbx-b");

@@ -60,7 +60,7 @@ async fn what_it_makes_opens_a_door_and_what_it_prints_loads_on_both_hosts() {
     fs::copy(rig.dir.path().join("agent.token"), rig.dir.path().join("asker.token")).unwrap();
     fs::copy(rig.dir.path().join("agent.crt"), rig.dir.path().join("pinned.crt")).unwrap();
     let host = rig.asks(at);
-    let reading = host.exchange(&rig.ours()).await;
+    let reading = host.exchange(&Rig::ours()).await;
     assert!(matches!(reading, PeerReading::Heard(_)), "{reading:?}");
     assert!(host.findings("peer").is_empty(), "{:?}", host.findings("peer"));
     // Another program reads the certificate as we do.

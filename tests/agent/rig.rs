@@ -184,21 +184,21 @@ impl Rig {
     }
 
     /// What the primary tells.
-    pub fn tells(&self) -> Beat {
+    pub fn tells() -> Beat {
         Beat::bare("pbx-a".parse().expect("a name"), "primary", jiff::Timestamp::now())
     }
 
     /// What the backup tells.
-    pub fn ours(&self) -> Beat {
+    pub fn ours() -> Beat {
         Beat::bare("pbx-b".parse().expect("a name"), "backup", jiff::Timestamp::now())
     }
 
     /// A good question, put together by hand.
-    pub fn question(&self) -> Beat {
-        Beat { sequence: 1_000, nonce: Some("ab".repeat(16)), ..self.ours() }
+    pub fn question() -> Beat {
+        Beat { sequence: 1_000, nonce: Some("ab".repeat(16)), ..Self::ours() }
     }
 
-    pub fn sealed(&self, beat: &Beat) -> String {
+    pub fn sealed(beat: &Beat) -> String {
         sealed::seal(&serde_json::to_string(beat).expect("JSON"), Purpose::BeatQuestion, TOKEN)
     }
 

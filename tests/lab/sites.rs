@@ -10,6 +10,7 @@
 //! Like [`super::netns`], which it borrows from, with another plan. A cut is silence, as behind a dead line: nobody is
 //! told by ICMP. What arrives at the provider is counted there by source, so that a test can say who was heard when.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -150,13 +151,13 @@ impl Sites {
                 match *line {
                     Line::Wire(host) if host.upstream() == at => {
                         let device = host.port();
-                        rules += &format!("add rule inet cut enter iifname {device} drop; ");
-                        rules += &format!("add rule inet cut leave oifname {device} drop; ");
+                        let _ = write!(rules, "add rule inet cut enter iifname {device} drop; ");
+                        let _ = write!(rules, "add rule inet cut leave oifname {device} drop; ");
                     }
                     Line::Path(one, other) if at == Host::Backbone => {
                         let (one, other) = (one.address(), other.address());
-                        rules += &format!("add rule inet cut enter ip saddr {one} ip daddr {other} drop; ");
-                        rules += &format!("add rule inet cut enter ip saddr {other} ip daddr {one} drop; ");
+                        let _ = write!(rules, "add rule inet cut enter ip saddr {one} ip daddr {other} drop; ");
+                        let _ = write!(rules, "add rule inet cut enter ip saddr {other} ip daddr {one} drop; ");
                     }
                     Line::Wire(_) | Line::Path(..) => {}
                 }

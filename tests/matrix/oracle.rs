@@ -32,7 +32,7 @@ pub enum View {
     /// No observer is configured.
     Nobody,
     /// The observer cannot be asked.
-    NoView,
+    Unheard,
     /// It was asked, and sees no life.
     SeesNoLife,
     /// It was asked, and sees the primary alive.
@@ -183,7 +183,7 @@ impl Sight {
         let observer = if policies.observer == Used::No {
             View::Nobody
         } else if !cuts.reaches(Host::Backup, Host::Observer) {
-            View::NoView
+            View::Unheard
         } else if seen(cuts, Host::Observer, Host::Primary, pbx) == Seen::Answers {
             View::SeesAlive
         } else {

@@ -48,8 +48,7 @@ pub struct Stage {
     pub pbx: Kamailio,
     /// The zone's master.
     pub dns: DnsServer,
-    /// Where both PBXs register.
-    pub provider: Kamailio,
+    _provider: Kamailio,
     _webs: Vec<Web>,
     _dir: tempfile::TempDir,
     /// The lines.
@@ -103,7 +102,7 @@ impl Stage {
         let pbx = Kamailio::new(pbx(Host::Backup));
         let papers = Papers::new();
         let text = |host, pbx: &Kamailio| {
-            papers.yaml(host).replace("@POLICIES@", &agent_yaml(policies)) + &yaml(pbx, policies, hold_down)
+            Papers::yaml(host).replace("@POLICIES@", &agent_yaml(policies)) + &yaml(pbx, policies, hold_down)
         };
         let daemon = |host, pbx: &Kamailio| {
             let robot = Robot::new(&text(host, pbx)).inside(net.exec(host));
@@ -116,8 +115,19 @@ impl Stage {
         let observer = (policies.observer == Used::Yes).then(|| daemon(Host::Observer, &pbx));
         let agent = policies.agent.map(|_| daemon(Host::Primary, &sip));
         let robot = daemon(Host::Backup, &pbx);
-        let mut stage =
-            Self { robot, agent, observer, web, sip, pbx, dns, provider, _webs: webs.into(), _dir: dir, net };
+        let mut stage = Self {
+            robot,
+            agent,
+            observer,
+            web,
+            sip,
+            pbx,
+            dns,
+            _provider: provider,
+            _webs: webs.into(),
+            _dir: dir,
+            net,
+        };
         if let Some(observer) = &mut stage.observer {
             observer.start();
         }
@@ -221,7 +231,7 @@ impl Papers {
     }
 
     /// Who the host is, and its door.
-    fn yaml(&self, host: Host) -> String {
+    fn yaml(host: Host) -> String {
         let door = "listen: \"0.0.0.0:8471\", token: { file: \"@DIR@/token\" }, \
                     tls: { certificate: \"@DIR@/door.crt\", key: \"@DIR@/door.key\" }";
         match host {

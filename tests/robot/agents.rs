@@ -55,7 +55,7 @@ impl Pair {
         let text = text.lines().filter(|line| {
             !line.starts_with("state_dir:") && !line.starts_with("control:") && !line.starts_with("page:")
         });
-        let text: String = text.map(|line| format!("{line}\n")).collect();
+        let text = text.collect::<Vec<_>>().join("\n") + "\n";
         let of_primary = text
             .replace("node: pbx-b\nprimary", "node: pbx-a\nprimary")
             .replace(&small.pbx.driver_yaml(), &pbx.driver_yaml())

@@ -5,6 +5,7 @@ mod epochs;
 mod evidence;
 mod found;
 mod model;
+mod others;
 mod people;
 mod random;
 mod takeovers;

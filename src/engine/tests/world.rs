@@ -16,8 +16,8 @@ use crate::units::journal::{HistoryEvent, JournalEntry, JournalRecord};
 use crate::units::operator::{Command, Reply, Request};
 use crate::units::policy::{DownWhen, HalfDead, SiteCut};
 use crate::units::{
-    Advance, CheckKind, CheckName, EpochRead, EpochRecord, EpochSeen, Mode, Now, PlanId, ProbeAnswer, ProbeResult,
-    State, Step, StepOutcome,
+    Advance, Beat, CheckKind, CheckName, EpochRead, EpochRecord, EpochSeen, Heard, Mode, Now, PeerReading, PlanId,
+    ProbeAnswer, ProbeResult, State, Step, StepOutcome,
 };
 
 /// How the primary's host answers.
@@ -72,6 +72,13 @@ pub struct World {
     pub crashes: usize,
     /// The answer of this step's act never arrives.
     pub lose_answer_of: Option<Step>,
+    /// What the primary's agent tells with each round of checks, if there is one and it answers.
+    pub beat: Option<Beat>,
+    /// What the places at the primary's site, and the observers, answer.
+    pub site: Option<bool>,
+    pub observers: Option<bool>,
+    /// Plans whose hold on the primary was taken back.
+    pub resumed: Vec<PlanId>,
     /// Journal records that a broken disk refused; the daemon writes them with the next batch.
     late: Vec<JournalEntry>,
     tick: u64,
@@ -165,6 +172,10 @@ impl World {
             crash_at_batch: None,
             crashes: 0,
             lose_answer_of: None,
+            beat: None,
+            site: None,
+            observers: None,
+            resumed: Vec::new(),
             late: Vec::new(),
             tick: 0,
         };
@@ -284,7 +295,7 @@ impl World {
         match ask {
             Ask::ProbeNow => self.probe_all(),
             Ask::ReadEpoch => self.hear(Event::Epoch(self.epoch.clone())),
-            Ask::Forget(_) => {}
+            Ask::Forget(plan) => self.resumed.push(plan),
             Ask::Swap { from, to } => {
                 let advance = self.swap(&from, &to);
                 self.hear(Event::Swapped(advance));
@@ -315,6 +326,16 @@ impl World {
         for target in 0..3 {
             let result = result(self.internet);
             self.hear(Event::Internet { target, result, asked });
+        }
+        if let Some(up) = self.site {
+            self.hear(Event::Site { target: 0, result: result(up), asked });
+        }
+        if let Some(up) = self.observers {
+            self.hear(Event::Observer { target: 0, result: result(up), asked });
+        }
+        if let Some(beat) = self.beat.clone() {
+            let heard = Heard { beat, drift: jiff::SignedDuration::ZERO };
+            self.hear(Event::Peer { reading: PeerReading::Heard(Box::new(heard)), asked });
         }
     }
 

@@ -86,13 +86,16 @@ register_trunks)
   ;;
 unregister_trunks)
   answers || { echo "kamailio does not run"; exit 0; }
+  asked=
   for t in $TRUNKS; do
     if up "$t"; then
       ctl uac.reg_unregister l_uuid "$t" >/dev/null
-      until_true 5 down "$t" || { echo "trunk $t is still $(state "$t")"; exit 1; }
+      asked="$asked $t"
     fi
   done
+  # Before the wait: a short registration would be refreshed meanwhile.
   ctl uac.reg_active 0 >/dev/null
+  for t in $asked; do until_true 5 down "$t" || { echo "trunk $t is still $(state "$t")"; exit 1; }; done
   echo "unregistered: $TRUNKS"
   ;;
 drain) exit 0 ;;

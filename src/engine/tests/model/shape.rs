@@ -233,7 +233,7 @@ impl Canon<'_> {
                         }
                     }
                     Order::ServedBefore => self.put(1),
-                    Order::Plain | Order::Messages(_) => self.put(0),
+                    Order::Plain | Order::Messages(_) | Order::StopPrimary(_) | Order::Turn(_) => self.put(0),
                 }
             }
             Ask::Swap { from, to } => {
