@@ -53,7 +53,8 @@ pub struct Stage {
     pub pbx: Kamailio,
     /// The zone's master.
     pub dns: DnsServer,
-    _provider: Kamailio,
+    /// Where both PBXs register.
+    pub provider: Kamailio,
     _webs: Vec<Web>,
     _dir: tempfile::TempDir,
     /// The lines.
@@ -135,19 +136,7 @@ impl Stage {
         let observer = (policies.observer == Used::Yes).then(|| daemon(Host::Observer, &pbx));
         let agent = policies.agent.map(|_| daemon(Host::Primary, &sip));
         let robot = daemon(Host::Backup, &pbx);
-        Some(Self {
-            robot,
-            agent,
-            observer,
-            web,
-            sip,
-            pbx,
-            dns,
-            _provider: provider,
-            _webs: webs.into(),
-            _dir: dir,
-            net,
-        })
+        Some(Self { robot, agent, observer, web, sip, pbx, dns, provider, _webs: webs.into(), _dir: dir, net })
     }
 
     /// A phone beside each PBX calls somebody at the provider, again and again from now on.
