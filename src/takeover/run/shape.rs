@@ -41,7 +41,9 @@ impl Run {
             };
             let waits = matches!(step.row.step, Step::Confirm | Step::Drain | Step::PrimaryServes);
             let waited = step.began.filter(|_| waits).map_or(99, |began| now.since(began).min(WAITED_MAX).as_secs());
-            let next = step.next_try.map_or(0, |at| at.saturating_sub(now.boot).as_millis() as u64 + 1);
+            let next = step.next_try.map_or(0, |at| {
+                u64::try_from(at.saturating_sub(now.boot).as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+            });
             let counts = u64::from(step.tries.min(TRIES_MAX)) << 8 | u64::from(step.refusals.min(3));
             let begun = u64::from(step.attempt > 0) << 1 | u64::from(step.done_before);
             out.extend([step.state as u64, flight << 8 | begun, waited, next, counts]);

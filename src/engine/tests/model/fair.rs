@@ -55,7 +55,12 @@ impl World {
     }
 
     /// Whether the goal is reached; a person sees to what waits for one.
-    fn comes_about(mut self, bound_s: u64, person: fn(&mut Self, u64), goal: fn(&Self) -> bool) -> Result<u64, Self> {
+    fn comes_about(
+        mut self,
+        bound_s: u64,
+        person: fn(&mut Self, u64),
+        goal: fn(&Self) -> bool,
+    ) -> Result<u64, Box<Self>> {
         for s in 0..bound_s {
             if goal(&self) {
                 return Ok(s);
@@ -63,10 +68,10 @@ impl World {
             person(&mut self, s);
             self.fair_second();
             if self.broken.is_some() {
-                return Err(self);
+                return Err(Box::new(self));
             }
         }
-        if goal(&self) { Ok(bound_s) } else { Err(self) }
+        if goal(&self) { Ok(bound_s) } else { Err(Box::new(self)) }
     }
 
     /// A person at a robot that waits for one.
@@ -127,14 +132,12 @@ impl World {
         self.person_ends_the_pause(s);
     }
 
-    fn nobody(&mut self, _: u64) {}
-
     fn holder(&self) -> Option<&crate::units::EpochRecord> {
         self.zone.record.record()
     }
 
     /// A dead primary is replaced.
-    pub fn a_dead_primary_is_replaced(&self) -> Result<u64, Self> {
+    pub fn a_dead_primary_is_replaced(&self) -> Result<u64, Box<Self>> {
         let replaced = |world: &Self| {
             let serving: Vec<_> = (0..world.nodes.len()).filter(|n| world.nodes[*n].serving).collect();
             let [n] = serving[..] else { return false };
@@ -147,7 +150,7 @@ impl World {
     }
 
     /// A backup that never comes up gives the service back to a primary that could serve.
-    pub fn a_dead_backup_gives_way(&self) -> Result<u64, Self> {
+    pub fn a_dead_backup_gives_way(&self) -> Result<u64, Box<Self>> {
         let concerned = self.nodes.iter().all(|node| {
             let engine = node.engine.as_deref();
             let excused = engine.is_some_and(|engine| {
@@ -173,20 +176,20 @@ impl World {
                 && world.primary_serves()
                 && !states.into_iter().any(|state| matches!(state, State::TakingOver | State::Active))
         };
-        world.comes_about(BOUND_S, Self::nobody, gave_way)
+        world.comes_about(BOUND_S, nobody, gave_way)
     }
 
     /// Where the primary has an agent, not both serve for long.
-    pub fn one_serves(&self) -> Result<u64, Self> {
+    pub fn one_serves(&self) -> Result<u64, Box<Self>> {
         if self.site.is_none() || self.nodes.iter().any(|node| node.witnessed.told_without_claim) {
             return Ok(0);
         }
         let one = |world: &Self| !(world.primary_serves() && world.nodes.iter().any(|node| node.serving));
-        self.healed(Host::Up).comes_about(BOTH_MAX_S, Self::nobody, one)
+        self.healed(Host::Up).comes_about(BOTH_MAX_S, nobody, one)
     }
 
     /// Every state can be left for the one of rest: the primary serves, the backup is armed.
-    pub fn all_comes_to_rest(&self) -> Result<u64, Self> {
+    pub fn all_comes_to_rest(&self) -> Result<u64, Box<Self>> {
         let at_rest = |world: &Self| {
             let ours = world.holder().is_some_and(|record| record.holder == world.scene.settings.node);
             let rests = |node: &super::world::Node| {
@@ -201,3 +204,6 @@ impl World {
         self.healed(Host::Up).comes_about(BOUND_S, Self::person_fails_back, at_rest)
     }
 }
+
+/// No person is there.
+fn nobody(_: &mut World, _: u64) {}

@@ -104,7 +104,7 @@ impl World {
     pub fn witness_tick(&mut self, n: usize) {
         let now = self.now.boot;
         let witnessed = &mut self.nodes[n].witnessed;
-        if witnessed.ticked != Duration::ZERO && now - witnessed.ticked > super::scene::seconds(3) {
+        if witnessed.ticked != Duration::ZERO && now.saturating_sub(witnessed.ticked) > super::scene::seconds(3) {
             witnessed.distrust_until = Some(now + DISTRUST);
             witnessed.votes = [None; 2];
             witnessed.internet = None;
@@ -184,10 +184,8 @@ impl World {
                     self.break_rule(Rule::Unproved);
                 }
             }
-            Ask::Swap { from, to } => {
-                if from.record().is_some_and(|from| from.number > to.number) || !self.stood(to) {
-                    self.break_rule(Rule::NumberFell);
-                }
+            Ask::Swap { from, to } if from.record().is_some_and(|from| from.number > to.number) || !self.stood(to) => {
+                self.break_rule(Rule::NumberFell);
             }
             _ => {}
         }

@@ -118,9 +118,11 @@ impl Canon<'_> {
         ]);
         self.put(node.pbx as u64);
         let answers = [witnessed.votes[0], witnessed.votes[1], witnessed.internet];
-        answers.iter().for_each(|answer| self.put(answer.map_or(2, u64::from)));
+        for answer in answers {
+            self.put(answer.map_or(2, u64::from));
+        }
         let now = self.world.now;
-        self.put(witnessed.distrust_until.map_or(0, |until| until.saturating_sub(now.boot).as_millis() as u64));
+        self.put(witnessed.distrust_until.map_or(0, |until| milliseconds(until.saturating_sub(now.boot))));
         self.wall(witnessed.paused_until);
         match &node.engine {
             Some(engine) => self.engine(engine),
@@ -304,4 +306,9 @@ impl Canon<'_> {
         let left = until.map(|until| until.duration_since(self.world.now.wall).as_secs().max(0));
         self.put(left.map_or(99, |left| u64::try_from(left).unwrap_or(0)));
     }
+}
+
+/// A span of the model: some minutes at most.
+fn milliseconds(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

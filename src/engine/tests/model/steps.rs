@@ -171,9 +171,12 @@ impl World {
                 out.extend(self.scene.says.iter().map(|says| Happening::Person(n, *says)));
             }
         }
-        let mut way = |open: bool, trouble, happening: fn(usize, Way) -> Happening| match open {
-            true => out.extend(has(trouble).then(|| happening(n, Way::Shut))),
-            false => out.push(happening(n, Way::Open)),
+        let mut way = |open: bool, trouble, happening: fn(usize, Way) -> Happening| {
+            if open {
+                out.extend(has(trouble).then(|| happening(n, Way::Shut)));
+            } else {
+                out.push(happening(n, Way::Open));
+            }
         };
         way(node.internet, Trouble::CutOff, Happening::Internet);
         way(node.path, Trouble::PathCut, Happening::Path);
