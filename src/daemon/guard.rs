@@ -84,7 +84,7 @@ pub async fn ask(config: Config, order: GuardOrder) -> GuardReport {
         Ok(memory) => memory,
         Err(why) => return not_known(why),
     };
-    if order == GuardOrder::Retry && (memory.held_back.is_none() || memory.planned_stop_until.is_some()) {
+    if order == GuardOrder::Retry && (memory.held_back.is_none() || memory.planned_stop(clock::now().wall).is_some()) {
         let because = match memory.planned_stop_until {
             Some(until) => format!("a stop of the PBX is announced until {until}"),
             None => "the PBX was not held back, so there is nothing to start".to_owned(),

@@ -1,5 +1,6 @@
 //! What the primary's agent tells the engine, and what follows from it. Witness and observers are counted like Internet
-//! targets and weigh in the verdict; an agent's word is evidence, never a vote.
+//! targets and weigh in the verdict; an agent's word moves no count: "my PBX serves" is a veto like a sighting, and "has
+//! failed" shortens the hold-down.
 //!
 //! Only what was told just now, over the authenticated way, arrives here: what makes a beat believable is in
 //! [`crate::decision::beats`]. A heartbeat file is a check of its own kind, and too old to weigh.
@@ -22,6 +23,8 @@ use super::settings::AgentAsked;
 const PERIODS_FRESH: u32 = 3;
 /// An agent that is silent for so long, while its host is well, is no safeguard any more.
 const SILENT_ALERT: Duration = Duration::from_secs(300);
+/// What is not believed for so long is told: a single one may be two questions that have overtaken each other.
+const REFUSED_ALERT: Duration = Duration::from_secs(20);
 /// When the agent says that the PBX has failed, nobody restarts it: there is no restart to wait for.
 const HOLD_DOWN_FAILED: Duration = Duration::from_secs(5);
 
@@ -34,6 +37,9 @@ pub(super) struct Agent {
     /// Since when it has not been heard.
     silent_since: Option<Duration>,
     void_before: Duration,
+    /// The end of an announced stop, as it was told last; the outer `None`: nothing was told since the start.
+    #[allow(clippy::option_option)] // each is its own answer
+    told_stop: Option<Option<Timestamp>>,
     /// The troubles that people were told of.
     said: Vec<&'static str>,
 }
@@ -89,8 +95,12 @@ impl Engine {
             self.memory.expected_registrations = Some(phones);
         }
         // A stop has an end, whatever is told.
+        let told = beat.duty.as_ref().and_then(|duty| duty.planned_stop_until);
+        if self.agent.told_stop.replace(told) == Some(told) {
+            return;
+        }
         let latest = self.now.wall.checked_add(signed(PAUSE_MAX)).unwrap_or(Timestamp::MAX);
-        let until = beat.duty.as_ref().and_then(|duty| duty.planned_stop_until).map(|until| until.min(latest));
+        let until = told.map(|until| until.min(latest));
         if until != self.memory.planned_stop_until {
             let node = &self.settings.peer;
             let what = match until {
@@ -144,11 +154,13 @@ impl Engine {
     fn troubles(&self) -> Vec<Trouble> {
         let node = &self.settings.peer;
         let mut found = Vec::new();
-        if let Some(PeerReading::Refused(why)) = &self.agent.trouble {
+        let unheard = self.agent.silent_since.map_or(Duration::ZERO, |since| self.now.since(since));
+        if let Some(PeerReading::Refused(why)) = &self.agent.trouble
+            && unheard >= REFUSED_ALERT
+        {
             found.push(("refused", format!("what the agent of {node} tells is not believed: {why}")));
         }
-        let silent = self.agent.silent_since.is_some_and(|since| self.now.since(since) >= SILENT_ALERT);
-        if silent && self.judgement.verdict == Verdict::PrimaryUp {
+        if unheard >= SILENT_ALERT && self.judgement.verdict == Verdict::PrimaryUp {
             found.push((
                 "silent",
                 format!("the agent of {node} does not answer: nothing would make its PBX step down after a takeover"),

@@ -26,6 +26,14 @@ const TELL_AT_TRY: u32 = 3;
 /// The longest such pause.
 const AGAIN_MAX: Duration = Duration::from_secs(15);
 
+/// An act that has not been answered for so long never will be: longer than any driver takes.
+const ACT_LOST_AFTER: Duration = Duration::from_secs(600);
+/// And then again at every so many-th: a quarter of an hour with the longest pause.
+const TELL_AGAIN_EVERY: u32 = 60;
+/// So many looks in a row say that the PBX serves before that is believed: the first may have begun before the last act
+/// ended.
+const LOOKS_BELIEVED: u32 = 2;
+
 /// What happens to the agent.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -113,7 +121,16 @@ pub struct Agent {
     pbx: Option<Condition>,
     /// What was done last and seen to be so; `None`: nothing since the start.
     done: Option<Duty>,
-    in_flight: Option<Act>,
+    /// What is being done, and since when.
+    in_flight: Option<(Act, Duration)>,
+    /// The act that was tried last.
+    last_act: Option<Act>,
+    /// The PBX ran when its stop was asked for: it shall run again.
+    ran_before_stop: Option<HeldBack>,
+    /// So many looks in a row have seen it serve since the last act ended.
+    seen_serving: u32,
+    /// This host was frozen since the last reading.
+    frozen: bool,
     again_at: Option<Duration>,
     failures: u32,
     /// Why the last act did not succeed.
@@ -142,6 +159,10 @@ impl Agent {
             pbx: None,
             done: None,
             in_flight: None,
+            last_act: None,
+            ran_before_stop: None,
+            seen_serving: 0,
+            frozen: false,
             again_at: None,
             failures: 0,
             trouble: None,
@@ -166,6 +187,7 @@ impl Agent {
             // Whatever was read before may be long over: a frozen host must not go on serving on old knowledge.
             self.asked = None;
             self.reading = false;
+            self.frozen = true;
         }
         (self.last_event, self.now) = (now.boot, now);
         self.hear(event);
@@ -199,6 +221,7 @@ impl Agent {
 
     fn epoch_was_read(&mut self, read: EpochRead) {
         self.reading = false;
+        self.frozen = false;
         let standing = stand(&read, &self.memory, &self.node);
         if !matches!(standing, Standing::Unknown(_)) {
             self.unread_since = self.now.boot;
@@ -211,7 +234,9 @@ impl Agent {
 
     fn pbx_was_seen(&mut self, condition: Condition) {
         self.pbx = Some(condition);
-        if condition == Condition::Serves && self.memory.duty == Some(Duty::Serve) {
+        self.seen_serving = if condition == Condition::Serves { self.seen_serving.saturating_add(1) } else { 0 };
+        let idle = self.in_flight.is_none() && self.seen_serving >= LOOKS_BELIEVED;
+        if idle && self.memory.duty == Some(Duty::Serve) {
             self.memory.held_back = None;
         }
         // Somebody started it behind our back, or it died: what was done does not hold any more.
@@ -223,14 +248,21 @@ impl Agent {
     }
 
     fn acted(&mut self, act: Act, outcome: &StepOutcome) {
-        if self.in_flight != Some(act) {
+        if self.in_flight.map(|(act, _)| act) != Some(act) {
             return;
         }
         self.in_flight = None;
+        self.seen_serving = 0;
         if let StepOutcome::Done(proof) = outcome {
             (self.again_at, self.failures, self.trouble) = (None, 0, None);
             match act {
-                Act::Stop => (self.pbx, self.done) = (Some(Condition::Stopped), Some(Duty::Stop)),
+                Act::Stop => {
+                    (self.pbx, self.done) = (Some(Condition::Stopped), Some(Duty::Stop));
+                    // Whatever was seen meanwhile, it was this stop that ended it.
+                    if self.memory.held_back.is_none() {
+                        self.memory.held_back = self.ran_before_stop.take();
+                    }
+                }
                 Act::UnregisterTrunks => self.done = Some(Duty::WithoutTrunks),
                 Act::RegisterTrunks => self.done = Some(Duty::Serve),
                 Act::Start => {
@@ -247,12 +279,12 @@ impl Agent {
         let pause = if act == Act::Drain { AGAIN_FIRST } else { pause };
         self.again_at = Some(self.now.boot + pause);
         let why = format!("{}: {}", failed(act), outcome.text());
-        self.failures = self.failures.saturating_add(1);
         if act != Act::Drain {
+            self.failures = self.failures.saturating_add(1);
             if self.trouble.as_ref() != Some(&why) {
                 self.note(failed(act), outcome.text());
             }
-            if self.failures == TELL_AT_TRY {
+            if self.failures == TELL_AT_TRY || self.failures.is_multiple_of(TELL_AGAIN_EVERY) {
                 self.out.asks.push(Ask::Tell(EventName::StepRetries, why.clone(), Some(act)));
             }
         }
@@ -306,6 +338,9 @@ impl Agent {
         let ruling = rule(&standing, &self.memory, &self.node, self.policy, self.unread_for(), self.now.wall);
         match (&self.read, ruling.duty) {
             // What was remembered may be long over: nothing is started on it, and nothing stopped.
+            (Some(_), Duty::Serve) if self.frozen && self.memory.forced().is_none() => {
+                Ruling { duty: Duty::AsItIs, ..ruling }
+            }
             (None, Duty::Serve) if self.memory.forced().is_none() => Ruling { duty: Duty::AsItIs, ..ruling },
             _ => ruling,
         }
@@ -348,18 +383,28 @@ impl Agent {
     }
 
     fn carry_out(&mut self, ruling: &Ruling) {
-        let waits = self.again_at.is_some_and(|at| self.now.boot < at);
-        if self.in_flight.is_some() || waits {
-            return;
-        }
         let Some(pbx) = self.pbx else { return };
         let Some(act) = self.due(ruling.duty, pbx) else { return };
-        if act == Act::Stop && pbx != Condition::Stopped && self.memory.held_back.is_none() {
-            // It runs, so it shall run again: remembered before it is stopped.
-            let because = ruling.because.clone();
-            self.memory.held_back = Some(HeldBack { since: self.now.wall, because });
+        let busy = self.in_flight.filter(|(_, since)| self.now.since(*since) < ACT_LOST_AFTER);
+        // A stop waits for nothing but itself: not for a start that takes its time, nor for its pause.
+        if busy.is_some_and(|(other, _)| act != Act::Stop || other == Act::Stop) {
+            return;
         }
-        self.in_flight = Some(act);
+        if self.last_act != Some(act) {
+            (self.failures, self.again_at, self.trouble) = (0, None, None);
+            self.last_act = Some(act);
+        }
+        if self.again_at.is_some_and(|at| self.now.boot < at) {
+            return;
+        }
+        if act == Act::Stop {
+            // It runs, so it shall run again: remembered before it is stopped.
+            let held = HeldBack { since: self.now.wall, because: ruling.because.clone() };
+            let runs = pbx != Condition::Stopped || self.memory.held_back.is_some();
+            self.ran_before_stop = runs.then(|| self.memory.held_back.clone().unwrap_or(held));
+            self.memory.held_back.clone_from(&self.ran_before_stop);
+        }
+        self.in_flight = Some((act, self.now.boot));
         self.out.asks.push(Ask::Act(act));
     }
 
@@ -374,7 +419,7 @@ impl Agent {
             Duty::WithoutTrunks => {
                 (self.done != Some(Duty::WithoutTrunks) && pbx == Condition::Serves).then_some(Act::UnregisterTrunks)
             }
-            Duty::Serve if self.memory.held_back.is_some() && self.memory.planned_stop_until.is_none() => {
+            Duty::Serve if self.memory.held_back.is_some() && self.memory.planned_stop(self.now.wall).is_none() => {
                 Some(Act::Start)
             }
             Duty::Serve => (self.done == Some(Duty::WithoutTrunks)).then_some(Act::RegisterTrunks),
@@ -390,7 +435,7 @@ impl Agent {
     /// What is answered to the backup's request: done once the PBX is seen to be stopped.
     pub fn stop_outcome(&self, plan: PlanId) -> StepOutcome {
         let asked = self.memory.stop_asked(self.now.wall).filter(|asked| asked.plan == plan);
-        let Some(asked) = asked else {
+        let Some(asked) = asked.filter(|_| self.ruling().duty == Duty::Stop) else {
             return StepOutcome::failed(format!("{} does not stop for it: {}", self.node, self.ruling().because));
         };
         if self.done == Some(Duty::Stop) {

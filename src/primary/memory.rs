@@ -72,6 +72,11 @@ impl Memory {
         self.stop_asked.as_ref().filter(|asked| asked.turn >= self.turn() && now < asked.until)
     }
 
+    /// Until when a person has announced that the PBX is stopped, while that lasts.
+    pub fn planned_stop(&self, now: Timestamp) -> Option<Timestamp> {
+        self.planned_stop_until.filter(|until| now < *until)
+    }
+
     /// Takes over what another writer has learned.
     pub fn learn(&mut self, learned: Learned) {
         let Learned { seen, forced, held_back } = learned;

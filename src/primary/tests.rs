@@ -431,3 +431,71 @@ fn where_the_record_cannot_be_read_the_guard_goes_by_the_last_holder_and_a_livin
     assert!(matches!(ask(&other, AgentRuns::Yes), Answer::MustNot(_)));
     assert!(matches!(ask(&Memory::default(), AgentRuns::Yes), Answer::NotKnown(_)));
 }
+
+/// An agent whose acts are answered by hand.
+fn by_hand(memory: Memory, pbx: Condition) -> (Agent, Now) {
+    let now = Now { boot: seconds(100), wall: Timestamp::from_second(1_800_000_000).unwrap() };
+    let mut agent = Agent::new(node(), USUAL, seconds(900), memory, now);
+    agent.handle(Event::Pbx(pbx), now);
+    agent.handle(Event::Epoch(held(8, "pbx-a")), now);
+    (agent, now)
+}
+
+#[test]
+fn a_stop_that_ends_after_it_was_taken_back_is_followed_by_a_start() {
+    let (mut agent, now) = by_hand(remembers(8, "pbx-a"), Condition::Serves);
+    let order = StopOrder { drain_s: 0, ..World::order(1) };
+    let out = agent.handle(Event::StopAsked(order.clone()), now);
+    assert!(out.asks.contains(&Ask::Act(Act::Stop)), "{:?}", out.asks);
+    agent.handle(Event::Resume(order.plan), now);
+    for _ in 0..3 {
+        agent.handle(Event::Pbx(Condition::Serves), now);
+    }
+    let out = agent.handle(Event::Acted(Act::Stop, StepOutcome::done("it is stopped")), now);
+    assert!(out.asks.contains(&Ask::Act(Act::Start)), "{:?}", out.asks);
+}
+
+#[test]
+fn a_look_that_began_before_the_stop_ended_does_not_make_it_forget_that_it_stopped_it() {
+    let (mut agent, now) = by_hand(remembers(8, "pbx-a"), Condition::Serves);
+    agent.handle(Event::StopAsked(StopOrder { drain_s: 0, ..World::order(1) }), now);
+    agent.handle(Event::Acted(Act::Stop, StepOutcome::done("it is stopped")), now);
+    agent.handle(Event::Pbx(Condition::Serves), now);
+    agent.handle(Event::Pbx(Condition::Stopped), now);
+    assert!(agent.memory().held_back.is_some());
+}
+
+#[test]
+fn a_stop_waits_for_no_start() {
+    let held_back = Some(HeldBack { since: Timestamp::UNIX_EPOCH, because: "guard".into() });
+    let (mut agent, now) = by_hand(Memory { held_back, ..remembers(8, "pbx-a") }, Condition::Stopped);
+    let out = agent.handle(Event::Epoch(held(9, "pbx-b")), now);
+    assert!(out.asks.contains(&Ask::Act(Act::Stop)), "the start is under way still: {:?}", out.asks);
+    let out = agent.handle(Event::Acted(Act::Start, StepOutcome::done("it serves")), now);
+    assert!(!out.asks.contains(&Ask::Act(Act::Start)), "{:?}", out.asks);
+    let out = agent.handle(Event::Acted(Act::Stop, StepOutcome::done("it is stopped")), now);
+    assert_eq!(out.asks.iter().filter(|ask| matches!(ask, Ask::Act(_))).count(), 0, "{:?}", out.asks);
+}
+
+#[test]
+fn after_calls_were_waited_for_a_stop_that_fails_is_told_all_the_same() {
+    let mut world = World::serving(USUAL);
+    world.calls = 1;
+    world.hear(Event::StopAsked(World::order(1)));
+    world.run(29);
+    world.deaf = true;
+    world.run(30);
+    assert!(world.told.contains(&EventName::StepRetries), "{:?}", world.acts);
+}
+
+#[test]
+fn after_a_freeze_nothing_is_started_on_what_was_read_before() {
+    let held_back = Some(HeldBack { since: Timestamp::UNIX_EPOCH, because: "guard".into() });
+    let (mut agent, mut now) = by_hand(remembers(8, "pbx-a"), Condition::Stopped);
+    now.boot += seconds(3600);
+    let learned = Learned { held_back: Some(held_back), ..Learned::default() };
+    let out = agent.handle(Event::Learned(Box::new(learned)), now);
+    assert!(!out.asks.contains(&Ask::Act(Act::Start)) && out.asks.contains(&Ask::ReadEpoch), "{:?}", out.asks);
+    let out = agent.handle(Event::Epoch(held(8, "pbx-a")), now);
+    assert!(out.asks.contains(&Ask::Act(Act::Start)), "{:?}", out.asks);
+}

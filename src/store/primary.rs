@@ -7,8 +7,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Gid, Uid, fchown, flock};
+use rustix::io::Errno;
 
 use super::place;
 use crate::primary::Memory;
@@ -16,6 +18,10 @@ use crate::primary::Memory;
 /// The file in the state directory.
 pub const FILE: &str = "primary.json";
 const LOCK: &str = "primary.lock";
+/// The other process holds the lock for one write; when that hangs, a PBX's start must not hang with it.
+const LOCK_MAX: Duration = Duration::from_secs(2);
+/// Between two tries for the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// Larger is not ours.
 const BYTES_MAX: u64 = 64 * 1024;
 
@@ -64,7 +70,13 @@ impl PrimaryFile {
         place::prepare(&self.dir).map_err(|error| error.to_string())?;
         let bad = |error: std::io::Error| format!("{} cannot be written: {error}", self.dir.join(FILE).display());
         let lock = self.own(LOCK).map_err(bad)?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(|error| bad(error.into()))?;
+        let deadline = Instant::now() + LOCK_MAX;
+        while let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            if error != Errno::WOULDBLOCK || Instant::now() >= deadline {
+                return Err(bad(error.into()));
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        }
         let before = self.read()?;
         let mut memory = before.clone();
         change(&mut memory);

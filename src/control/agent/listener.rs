@@ -129,7 +129,8 @@ enum State {
 
 impl Shaking {
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Pin<&mut TlsStream<TcpStream>>>> {
-        if Pin::new(&mut self.thrown_out).poll(cx).is_ready() {
+        // A receiver that has answered must not be asked again.
+        if !matches!(self.state, State::Over) && Pin::new(&mut self.thrown_out).poll(cx).is_ready() {
             self.state = State::Over;
         }
         if let State::Handshake(handshake, end) = &mut self.state {

@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
+use jiff::{SignedDuration, Timestamp};
+
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::seen::Seen;
 use super::turn::Input;
 use crate::control::{AgentDesk, Desk, Preview};
 use crate::daemon::world::World;
+use crate::host::clock;
 use crate::ports::Answer;
 use crate::primary::Event;
 use crate::store::Store;
 use crate::units::journal::{HistoryEvent, HistoryQuery};
-use crate::units::operator::{Command, Reply, Request};
+use crate::units::operator::{Command, PAUSE_MAX, Reply, Request};
 use crate::units::snapshot::{Explanation, Pair, Status};
 use crate::units::{Beat, Duty, Heard, PlanId, PlanKind, Serving, StepOutcome, StopOrder};
 
@@ -83,6 +86,9 @@ impl Desk for PrimaryDesk {
         Box::pin(async move {
             let by = if request.by.is_empty() { "a person" } else { &request.by };
             match request.command {
+                Command::Pause { until } if too_long(until) => {
+                    Reply::Refused(format!("an announced stop lasts at most {} days", PAUSE_MAX.as_secs() / 86_400))
+                }
                 Command::Pause { until } => {
                     tracing::info!(by, reason = request.reason, %until, "a stop of the PBX is announced");
                     self.tell(Event::PlannedStop(Some(until))).await;
@@ -120,6 +126,12 @@ impl Desk for PrimaryDesk {
             let _: Pair = self.ask(Input::Look).await;
         })
     }
+}
+
+/// Longer than any pause; with some grace, because the asker's clock was read earlier.
+fn too_long(until: Timestamp) -> bool {
+    let most = SignedDuration::try_from(PAUSE_MAX).unwrap_or(SignedDuration::MAX);
+    until.duration_since(clock::now().wall) > most.saturating_add(SignedDuration::from_secs(1))
 }
 
 /// Why the PBX may serve, or not.

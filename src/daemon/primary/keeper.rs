@@ -29,6 +29,7 @@ pub fn start(file: PrimaryFile, known: Memory, inputs: mpsc::Sender<Input>) -> S
             };
             let mut learned = Learned::default();
             let ours = job.as_ref().map(|(memory, _)| memory.clone());
+            let known = ours.clone();
             let result = match ours {
                 Some(ours) => file.update(|theirs| {
                     learned = Learned::between(&base, theirs);
@@ -38,8 +39,11 @@ pub fn start(file: PrimaryFile, known: Memory, inputs: mpsc::Sender<Input>) -> S
                 None => file.read().inspect(|theirs| learned = Learned::between(&base, theirs)),
             };
             match result {
-                Ok(now) => {
-                    base = now;
+                Ok(_) => {
+                    // What the agent has not heard of yet is told to it, and kept, until it says it itself.
+                    if let Some(known) = known {
+                        base = known;
+                    }
                     said = None;
                 }
                 Err(why) if said.as_ref() != Some(&why) => {

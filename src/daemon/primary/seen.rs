@@ -17,6 +17,9 @@ use crate::units::{Beat, Condition, Duty, Guarded, Heard, PbxStatus, State, Trun
 /// A backup that has not asked for so long is silent; it asks every few seconds.
 const SILENT_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
+/// A look at the PBX counts for so long: several times what one takes.
+const LOOK_FRESH: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// Shared between the tasks and whoever tells; clones are the same.
 #[derive(Clone, Default)]
 pub struct Seen(Arc<Inner>);
@@ -30,6 +33,7 @@ struct Inner {
 #[derive(Default)]
 struct Last {
     pbx: Option<PbxStatus>,
+    looked: Option<std::time::Duration>,
     backup: Option<(Heard, Timestamp)>,
     guarded: Guarded,
 }
@@ -41,7 +45,7 @@ impl Seen {
 
     /// Notes what the PBX told.
     pub fn note_pbx(&self, status: PbxStatus) {
-        self.with(|last| last.pbx = Some(status));
+        self.with(|last| (last.pbx, last.looked) = (Some(status), Some(clock::now().boot)));
     }
 
     /// Notes whether the PBX asks the guard.
@@ -153,6 +157,9 @@ pub fn beat(agent: &Agent, world: &World, seen: &Seen) -> Beat {
     let ruling = agent.ruling();
     let memory = agent.memory();
     let status = seen.pbx();
+    // Its word can forbid a takeover: an old look is none.
+    let looked = seen.with(|last| last.looked);
+    let fresh = looked.is_some_and(|at| clock::now().since(at) <= LOOK_FRESH);
     let trunks = config.pbx.trunks.iter().map(|trunk| {
         let told = status.iter().flat_map(|status| &status.trunks).find(|told| told.name == trunk.name);
         TrunkTold {
@@ -166,7 +173,7 @@ pub fn beat(agent: &Agent, world: &World, seen: &Seen) -> Beat {
         settings: config::digests(config),
         pbx: Some(PbxTold {
             driver: world.pbx.driver().to_owned(),
-            condition: agent.pbx().unwrap_or(Condition::Unknown),
+            condition: agent.pbx().filter(|_| fresh).unwrap_or(Condition::Unknown),
             registrations: status.as_ref().and_then(|status| status.registrations),
             calls: status.as_ref().and_then(|status| status.calls),
             trunks: trunks.collect(),
@@ -174,7 +181,7 @@ pub fn beat(agent: &Agent, world: &World, seen: &Seen) -> Beat {
         duty: Some(DutyTold {
             duty: ruling.duty,
             because: ruling.because,
-            starts_by_itself: memory.held_back.is_some() && memory.planned_stop_until.is_none(),
+            starts_by_itself: memory.held_back.is_some() && memory.planned_stop(clock::now().wall).is_none(),
             guarded: seen.with(|last| last.guarded),
             planned_stop_until: memory.planned_stop_until,
         }),
