@@ -113,8 +113,12 @@ impl Desk for DaemonDesk {
                 other => return Err(format!("a {other} is not asked for by a person")),
             };
             let refused = self.ask(|answer| Input::Look(Looking::WouldRefuse(command, answer))).await;
+            let pair = self.ask(|answer| Input::Look(Looking::Pair(answer))).await;
+            let serves = pair.checks.iter().any(|check| check.kind != "heartbeat" && check.verdict == "up");
+            let heard = pair.peer.is_some_and(|peer| peer.contact == "heard");
+            let intent = Intent { switchover: serves && heard, ..Intent::default() };
             let world = Arc::clone(&self.worlds.borrow());
-            Ok(preview(&world, plan, refused))
+            Ok(preview(&world, plan, refused, &intent))
         })
     }
 
@@ -149,10 +153,10 @@ impl Desk for DaemonDesk {
 }
 
 /// What a plan would do here, step by step.
-fn preview(world: &World, plan: PlanKind, refused: Option<String>) -> Preview {
+fn preview(world: &World, plan: PlanKind, refused: Option<String>, intent: &Intent) -> Preview {
     let configured = settings::of(&world.config).configured;
     let steps = rows(plan).iter().map(|row| {
-        let skipped = configured.skips(plan, row.step, &Intent::default());
+        let skipped = configured.skips(plan, row.step, intent);
         PreviewStep {
             name: row.step,
             does: skipped.map_or_else(|| does(world, plan, row.step), |why| format!("passed over: {why}")),
@@ -179,7 +183,7 @@ fn does(world: &World, plan: PlanKind, step: Step) -> String {
     match step {
         Step::Confirm => format!("ask the Internet and the checks of {peer} once more"),
         Step::Claim => format!("write into the epoch record that {node} holds the service"),
-        Step::StopPrimary => format!("if it serves, have its agent drain and stop the PBX on {peer}"),
+        Step::StopPrimary => format!("have the agent of {peer} wait for the end of calls and stop its PBX"),
         Step::Fence => format!("cut {peer} off"),
         Step::SecureData => "stop the inbound sync and wait until the working directory is quiet".to_owned(),
         Step::Reload => format!("make the PBX run the working directory (driver {})", world.pbx.driver()),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::primary::start_pbx;
 use super::world::{World, epoch_store};
 use crate::adapters::pbx::Resident;
-use crate::config::{Config, Role};
+use crate::config::{Config, Driver, Role};
 use crate::control::client::Client;
 use crate::host::{clock, tls};
 use crate::primary::{AgentRuns, Answer, Forced, HeldBack, guard};
@@ -53,7 +53,7 @@ pub struct GuardReport {
     pub may: May,
     /// Why, in one line.
     pub because: String,
-    /// For `--retry`: what came of starting the PBX.
+    /// For `--retry` and `--force`: what came of starting a PBX that was held back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<String>,
 }
@@ -134,7 +134,9 @@ pub async fn ask(config: Config, order: GuardOrder) -> GuardReport {
         }
     }
     let mut report = GuardReport::new(&answer);
-    if order == GuardOrder::Retry && report.may == May::Serve {
+    let starts = matches!(order, GuardOrder::Retry | GuardOrder::Force(_)) && memory.held_back.is_some();
+    // The built-in PBX lives in the agent, which starts it.
+    if starts && report.may == May::Serve && !matches!(config.pbx.driver, Driver::Builtin(_)) {
         report.start = Some(start(config, &file).await);
     }
     report

@@ -83,7 +83,15 @@ impl Engine {
         }
         match self.settings.primary_start {
             PrimaryStart::ByCommand => Ok("failback.start_primary will start the primary".to_owned()),
-            PrimaryStart::ByItself => Err(format!("{} does not answer ({})", self.settings.peer, self.votes_text())),
+            PrimaryStart::ByItself => {
+                let how = match self.heard() {
+                    Some(_) => {
+                        "; try to start its PBX there once: the guard holds it back, and its agent starts it after the hand-over"
+                    }
+                    None => "",
+                };
+                Err(format!("{} does not answer ({}){how}", self.settings.peer, self.votes_text()))
+            }
         }
     }
 
