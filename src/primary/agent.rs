@@ -137,6 +137,8 @@ pub struct Agent {
     trouble: Option<String>,
     /// No call was up when it was last asked.
     drained: bool,
+    /// The request to stop that was refused, because calls did not end in time.
+    refused: Option<PlanId>,
     told: Option<Ruling>,
     tell_again_at: Option<Duration>,
     repeat: Duration,
@@ -167,6 +169,7 @@ impl Agent {
             failures: 0,
             trouble: None,
             drained: false,
+            refused: None,
             told: None,
             tell_again_at: None,
             repeat,
@@ -298,6 +301,9 @@ impl Agent {
             now.checked_add(span).unwrap_or(jiff::Timestamp::MAX)
         };
         let until = after(order.for_s);
+        if self.refused == Some(order.plan) {
+            return;
+        }
         match &mut self.memory.stop_asked {
             Some(asked) if asked.plan == order.plan => asked.until = until,
             asked => {
@@ -313,6 +319,15 @@ impl Agent {
         let now = self.now.wall;
         if self.memory.stop_asked.is_some() && self.memory.stop_asked(now).is_none() {
             self.memory.stop_asked = None;
+        }
+        // No call is cut for a switchover that can wait: the request is refused, and nothing has changed.
+        let calls_are_up = !self.drained && self.last_act == Some(Act::Drain) && self.in_flight.is_none();
+        let waited = self.memory.stop_asked.as_ref().filter(|asked| calls_are_up && now >= asked.drain_until);
+        if let Some(plan) = waited.map(|asked| asked.plan) {
+            let why = self.trouble.clone().unwrap_or_else(|| "whether calls are up is not known".to_owned());
+            self.refused = Some(plan);
+            self.memory.stop_asked = None;
+            self.note("the switchover is refused: calls did not end in time", &why);
         }
         if self.memory.forced.is_some() && self.memory.forced().is_none() {
             self.memory.forced = None;
@@ -426,15 +441,18 @@ impl Agent {
         }
     }
 
-    /// Whether the stop that the backup asked for still waits for calls to end.
+    /// Whether the stop that the backup asked for still waits for calls to end; one that is due for another reason does not.
     fn drains(&self) -> bool {
-        let asked = self.memory.stop_asked(self.now.wall);
-        !self.drained && asked.is_some_and(|asked| self.now.wall < asked.drain_until)
+        let elsewhere = matches!(self.standing(), Standing::Other(_));
+        !self.drained && !elsewhere && self.memory.stop_asked(self.now.wall).is_some()
     }
 
     /// What is answered to the backup's request: done once the PBX is seen to be stopped.
     pub fn stop_outcome(&self, plan: PlanId) -> StepOutcome {
         let asked = self.memory.stop_asked(self.now.wall).filter(|asked| asked.plan == plan);
+        if self.refused == Some(plan) {
+            return StepOutcome::failed(format!("{} does not stop: calls did not end in time", self.node));
+        }
         let Some(asked) = asked.filter(|_| self.ruling().duty == Duty::Stop) else {
             return StepOutcome::failed(format!("{} does not stop for it: {}", self.node, self.ruling().because));
         };

@@ -445,7 +445,8 @@ fn by_hand(memory: Memory, pbx: Condition) -> (Agent, Now) {
 fn a_stop_that_ends_after_it_was_taken_back_is_followed_by_a_start() {
     let (mut agent, now) = by_hand(remembers(8, "pbx-a"), Condition::Serves);
     let order = StopOrder { drain_s: 0, ..World::order(1) };
-    let out = agent.handle(Event::StopAsked(order.clone()), now);
+    agent.handle(Event::StopAsked(order.clone()), now);
+    let out = agent.handle(Event::Acted(Act::Drain, StepOutcome::done("no call is up")), now);
     assert!(out.asks.contains(&Ask::Act(Act::Stop)), "{:?}", out.asks);
     agent.handle(Event::Resume(order.plan), now);
     for _ in 0..3 {
@@ -459,6 +460,7 @@ fn a_stop_that_ends_after_it_was_taken_back_is_followed_by_a_start() {
 fn a_look_that_began_before_the_stop_ended_does_not_make_it_forget_that_it_stopped_it() {
     let (mut agent, now) = by_hand(remembers(8, "pbx-a"), Condition::Serves);
     agent.handle(Event::StopAsked(StopOrder { drain_s: 0, ..World::order(1) }), now);
+    agent.handle(Event::Acted(Act::Drain, StepOutcome::done("no call is up")), now);
     agent.handle(Event::Acted(Act::Stop, StepOutcome::done("it is stopped")), now);
     agent.handle(Event::Pbx(Condition::Serves), now);
     agent.handle(Event::Pbx(Condition::Stopped), now);
@@ -478,14 +480,42 @@ fn a_stop_waits_for_no_start() {
 }
 
 #[test]
-fn after_calls_were_waited_for_a_stop_that_fails_is_told_all_the_same() {
+fn a_switchover_whose_calls_do_not_end_in_time_is_refused_and_cuts_none() {
     let mut world = World::serving(USUAL);
     world.calls = 1;
-    world.hear(Event::StopAsked(World::order(1)));
-    world.run(29);
-    world.deaf = true;
-    world.run(30);
-    assert!(world.told.contains(&EventName::StepRetries), "{:?}", world.acts);
+    let order = World::order(1);
+    for _ in 0..40 {
+        world.hear(Event::StopAsked(order.clone()));
+        world.run(1);
+    }
+    assert_eq!((world.pbx, world.acts.contains(&Act::Stop)), (Condition::Serves, false), "{:?}", world.acts);
+    assert!(matches!(world.agent.stop_outcome(order.plan), StepOutcome::Failed(why) if why.contains("calls")));
+    world.calls = 0;
+    world.hear(Event::StopAsked(World::order(2)));
+    world.run(2);
+    assert_eq!(world.pbx, Condition::Stopped, "another request is another");
+}
+
+#[test]
+fn after_calls_were_waited_for_a_stop_that_fails_is_told_at_its_third_try() {
+    let (mut agent, mut now) = by_hand(remembers(8, "pbx-a"), Condition::Serves);
+    agent.handle(Event::StopAsked(World::order(1)), now);
+    for _ in 0..10 {
+        agent.handle(Event::Acted(Act::Drain, StepOutcome::failed("1 call is up")), now);
+        now.boot += seconds(1);
+        agent.handle(Event::Tick, now);
+    }
+    agent.handle(Event::Acted(Act::Drain, StepOutcome::done("no call is up")), now);
+    let mut told = 0;
+    for _ in 0..3 {
+        let out = agent.handle(Event::Acted(Act::Stop, StepOutcome::unknown("no answer")), now);
+        told += out.asks.iter().filter(|ask| matches!(ask, Ask::Tell(EventName::StepRetries, ..))).count();
+        for _ in 0..5 {
+            now.boot += seconds(1);
+            agent.handle(Event::Tick, now);
+        }
+    }
+    assert_eq!(told, 1);
 }
 
 #[test]
