@@ -187,7 +187,9 @@ impl Engine {
         let Some(seen) = &report.seen else { return report.outcome.clone() };
         match seen {
             EpochSeen::Held { record, raw } if record.holder != self.settings.node => {
-                if record.id == report.plan {
+                // A hand-over of an earlier plan may have been applied late: it names whom we meant all the same, and the
+                // records move under what stands there.
+                if record.id == report.plan || record.holder == self.hand_over_target() {
                     self.wrote(raw);
                 }
                 // A claim that was sent before may be applied yet, unless this turn came after it.

