@@ -94,7 +94,7 @@ fn a_dry_run_prints_the_plan_and_changes_nothing_and_everything_speaks_json() {
     {
         assert_eq!(code(&scene, arguments).0, 0, "{arguments:?}");
     }
-    assert_eq!(json(&scene, &["takeover", "--dry-run"])["steps"][1]["name"], "claim");
+    assert_eq!(json(&scene, &["takeover", "--dry-run"])["steps"][2]["name"], "claim");
     assert_eq!(json(&scene, &["failback", "--dry-run"])["plan"], "failback");
     for verb in ["continue", "abandon", "ack", "unpause"] {
         assert_eq!(json(&scene, &[verb, "--dry-run"])["command"]["command"], verb);
