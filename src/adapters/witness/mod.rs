@@ -2,7 +2,7 @@
 //!
 //! One answer is enough, so every answer counts, a refused connection too; how many say so, and what follows, belongs
 //! to [`crate::decision`]. A question that never left this host is `Unknown` ([`crate::host::reach`] knows). The echo
-//! itself is [`echo`]'s.
+//! itself is `echo`'s.
 
 mod echo;
 
