@@ -1,6 +1,6 @@
 //! Starts and ends the daemon: store, journal, adapters, sockets, signals.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sd_notify::NotifyState;
@@ -54,7 +54,7 @@ pub async fn run(path: &Path) -> Result<(), Stopped> {
 }
 
 /// Is the robot on the backup.
-async fn robot(config: Config, mut signals: Signals) -> Result<(), Stopped> {
+async fn robot(config: Config, signals: Signals) -> Result<(), Stopped> {
     let path = config.path.clone();
     let (store, found) = open_store(&config)?;
     let mut recovered = recovered(found);
@@ -90,20 +90,12 @@ async fn robot(config: Config, mut signals: Signals) -> Result<(), Stopped> {
     tasks.spawn(watches::conformance(worlds.subscribe(), store.clone(), inputs.clone()));
 
     let (stop, stopped) = watch::channel(false);
-    let reloads = (worlds.subscribe(), inputs.clone(), resident.clone());
-    tasks.spawn(async move {
-        let (worlds, inputs, resident) = &reloads;
-        while signals.next().await == Wish::Reload {
-            service::reloading();
-            let input = match rebuild(&path, worlds, resident).await {
-                Ok(world) => Input::Reconfigured(Box::new(world)),
-                Err(why) => Input::ConfigRefused(why),
-            };
-            let _ = inputs.send(input).await;
-            service::tell(&[NotifyState::Ready]);
-        }
-        stop.send_replace(true);
-    });
+    let reload = Reload { path, worlds: worlds.subscribe(), resident: resident.clone() };
+    let word = |built: Result<World, String>| match built {
+        Ok(world) => Input::Reconfigured(Box::new(world)),
+        Err(why) => Input::ConfigRefused(why),
+    };
+    tasks.spawn(signals.follow(reload, inputs.clone(), word, stop));
 
     let node = world.config.node.clone();
     let wires = Wires { inputs, worlds, standing, news };
@@ -180,6 +172,24 @@ impl Signals {
         })
     }
 
+    /// Follows them until the process shall end, which `stop` is told; what came of reading the settings again goes to the
+    /// loop in its own `word`.
+    pub(super) async fn follow<I: Send>(
+        mut self,
+        reload: Reload,
+        inputs: mpsc::Sender<I>,
+        word: fn(Result<World, String>) -> I,
+        stop: watch::Sender<bool>,
+    ) {
+        while self.next().await == Wish::Reload {
+            service::reloading();
+            let built = rebuild(&reload.path, &reload.worlds, &reload.resident).await;
+            let _ = inputs.send(word(built)).await;
+            service::tell(&[NotifyState::Ready]);
+        }
+        stop.send_replace(true);
+    }
+
     /// The next one.
     pub(super) async fn next(&mut self) -> Wish {
         tokio::select! {
@@ -188,6 +198,13 @@ impl Signals {
             _ = self.hup.recv() => Wish::Reload,
         }
     }
+}
+
+/// What a reading of the settings needs.
+pub(super) struct Reload {
+    pub(super) path: PathBuf,
+    pub(super) worlds: watch::Receiver<Arc<World>>,
+    pub(super) resident: Resident,
 }
 
 /// What a signal means.
@@ -200,11 +217,7 @@ pub(super) enum Wish {
 }
 
 /// The world of the configuration as it stands now; refused where a change needs a restart.
-pub(super) async fn rebuild(
-    path: &Path,
-    worlds: &watch::Receiver<Arc<World>>,
-    resident: &Resident,
-) -> Result<World, String> {
+async fn rebuild(path: &Path, worlds: &watch::Receiver<Arc<World>>, resident: &Resident) -> Result<World, String> {
     let path = path.to_owned();
     let loaded = tokio::task::spawn_blocking(move || config::load(&path, Loading::Online)).await;
     let loaded = loaded.map_err(|e| e.to_string())?.map_err(|refused| refused.to_string())?;

@@ -59,7 +59,7 @@ impl TargetView {
 }
 
 /// An answer counts for so many periods.
-const PERIODS_FRESH: u32 = 3;
+pub const PERIODS_FRESH: u32 = 3;
 
 impl Targets {
     /// Targets that were not asked yet; an answer counts for three `period`s. What was asked before `now` is not

@@ -7,10 +7,11 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::decision::AgentSays;
 use crate::decision::beats::{DRIFT_ALERT, DRIFT_WARN};
+use crate::decision::quorum::PERIODS_FRESH;
 use crate::units::operator::PAUSE_MAX;
 use crate::units::snapshot::PeerStatus;
 use crate::units::{Beat, Condition, Duty, EventName, Heard, Now, PeerReading, Verdict};
@@ -19,8 +20,6 @@ use super::core::{Engine, signed};
 use super::event::Channels;
 use super::settings::AgentAsked;
 
-/// So many periods without an answer, and the agent says nothing any more.
-const PERIODS_FRESH: u32 = 3;
 /// An agent that is silent for so long, while its host is well, is no safeguard any more.
 const SILENT_ALERT: Duration = Duration::from_secs(300);
 /// What is not believed for so long is told: a single one may be two questions that have overtaken each other.
@@ -226,7 +225,7 @@ impl Engine {
             error,
             beat: told.map(|told| told.heard.beat.clone()),
             at: told.map(|told| told.came.wall),
-            drift_ms: told.map(|told| milliseconds(told.heard.drift)),
+            drift_ms: told.map(|told| told.heard.drift_ms()),
             troubles,
         })
     }
@@ -263,8 +262,4 @@ fn condition(condition: Condition) -> &'static str {
         Condition::Failed => "has failed",
         Condition::Unknown => "is in a state that it does not know",
     }
-}
-
-fn milliseconds(drift: SignedDuration) -> i64 {
-    i64::try_from(drift.as_millis()).unwrap_or(i64::MAX)
 }

@@ -48,16 +48,12 @@ pub fn rule(
     }
     let asked = memory.stop_asked(now);
     match standing {
-        Standing::Other(who) => match policy.step_down {
-            StepDown::Stop => ruling(Duty::Stop, who.clone()),
-            StepDown::UnregisterTrunks => ruling(Duty::WithoutTrunks, who.clone()),
-            // It goes on as it is; what was given up or stopped while the record could not be read is not given back.
-            StepDown::Alert => Ruling {
-                duty: Duty::AsItIs,
-                because: format!("{who}, but agent.step_down is alert"),
-                beside_another: true,
-            },
+        Standing::Other(who) if policy.step_down == StepDown::Alert => Ruling {
+            duty: beside(policy),
+            because: format!("{who}, but agent.step_down is alert"),
+            beside_another: true,
         },
+        Standing::Other(who) => ruling(beside(policy), who.clone()),
         _ if asked.is_some() => {
             let plan = asked.map_or_else(String::new, |asked| asked.plan.to_string());
             ruling(Duty::Stop, format!("asked for by the switchover {plan}"))
@@ -68,18 +64,23 @@ pub fn rule(
     }
 }
 
+/// What the PBX may do while another holds the service.
+fn beside(policy: Policy) -> Duty {
+    match policy.step_down {
+        StepDown::Stop => Duty::Stop,
+        StepDown::UnregisterTrunks => Duty::WithoutTrunks,
+        // It goes on as it is; what was given up or stopped while the record could not be read is not given back.
+        StepDown::Alert => Duty::AsItIs,
+    }
+}
+
 fn unknown(why: &str, memory: &Memory, node: &NodeName, policy: Policy, unread_for: Duration) -> Ruling {
     let ruling = |duty, because: String| Ruling { duty, because, beside_another: false };
     let seconds = policy.unreadable_after.as_secs();
     match &memory.seen {
         // It stepped down, and nothing has given the service back since.
         Some(seen) if seen.holder != *node => {
-            let duty = match policy.step_down {
-                StepDown::Stop => Duty::Stop,
-                StepDown::UnregisterTrunks => Duty::WithoutTrunks,
-                StepDown::Alert => Duty::AsItIs,
-            };
-            ruling(duty, format!("{why}; {} held the service last", seen.holder))
+            ruling(beside(policy), format!("{why}; {} held the service last", seen.holder))
         }
         seen => {
             // Before the first claim ever nobody holds the service: what runs goes on, and the policy counts as ever.

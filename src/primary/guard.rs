@@ -39,12 +39,9 @@ impl Answer {
 /// The answer to one reading.
 pub fn guard(read: &EpochRead, memory: &Memory, node: &NodeName, agent: &AgentRuns, now: Timestamp) -> Answer {
     let standing = stand(read, memory, node);
-    if let Some(forced) = memory.forced() {
-        // A newer turn than the one it was said against ends a person's word.
-        let newer = matches!(read, Ok(seen) if seen.record().is_some_and(|record| record.number > forced.turn));
-        if !newer {
-            return Answer::MayServe(format!("a person said so: {}", forced.reason));
-        }
+    let turn = read.as_ref().ok().and_then(|seen| seen.record()).map_or(0, |record| record.number);
+    if let Some(forced) = memory.forced_at(turn) {
+        return Answer::MayServe(format!("a person said so: {}", forced.reason));
     }
     if let Some(asked) = memory.stop_asked(now)
         && !matches!(standing, Standing::Other(_))

@@ -64,7 +64,12 @@ impl Memory {
 
     /// A person's word, if no newer turn has ended it.
     pub fn forced(&self) -> Option<&Forced> {
-        self.forced.as_ref().filter(|forced| forced.turn >= self.turn())
+        self.forced_at(self.turn())
+    }
+
+    /// As [`Memory::forced`], where this turn has just been read.
+    pub fn forced_at(&self, turn: u64) -> Option<&Forced> {
+        self.forced.as_ref().filter(|forced| forced.turn >= turn.max(self.turn()))
     }
 
     /// The backup's request, if neither time nor a newer turn has ended it.

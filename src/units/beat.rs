@@ -212,6 +212,13 @@ pub struct Heard {
     pub drift: SignedDuration,
 }
 
+impl Heard {
+    /// The drift in milliseconds, as a snapshot tells it.
+    pub fn drift_ms(&self) -> i64 {
+        i64::try_from(self.drift.as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
 /// What the backup asks of the primary's agent in a switchover.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StopOrder {

@@ -22,7 +22,7 @@ pub use self::turn::MEMORY_WAIT;
 use self::desk::PrimaryDesk;
 use self::seen::Seen;
 use self::turn::{Input, Turn};
-use super::start::{Signals, Stopped, Wish, open_store, rebuild};
+use super::start::{Reload, Signals, Stopped, open_store};
 use super::world::World;
 use super::{outbox, service};
 use crate::adapters::beat_file::BeatFile;
@@ -44,7 +44,7 @@ const BEAT_FILE_EVERY: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// [`Stopped`], before anything was changed.
-pub async fn run(config: Config, mut signals: Signals) -> Result<(), Stopped> {
+pub async fn run(config: Config, signals: Signals) -> Result<(), Stopped> {
     let (store, _) = open_store(&config)?;
     let file = PrimaryFile::of(&config.state_dir);
     let known = file.read().map_err(Stopped::Cannot)?;
@@ -99,20 +99,12 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<(), Stopped> {
     let keeper = keeper::start(file, known, inputs.clone());
 
     let (stop, stopped) = watch::channel(false);
-    let reloads = (worlds.subscribe(), inputs.clone(), resident.clone());
-    tasks.spawn(async move {
-        let (worlds, inputs, resident) = &reloads;
-        while signals.next().await == Wish::Reload {
-            service::reloading();
-            let input = match rebuild(&path, worlds, resident).await {
-                Ok(world) => Input::Reconfigured(Box::new(world)),
-                Err(why) => Input::ConfigRefused(why),
-            };
-            let _ = inputs.send(input).await;
-            service::tell(&[NotifyState::Ready]);
-        }
-        stop.send_replace(true);
-    });
+    let reload = Reload { path, worlds: worlds.subscribe(), resident: resident.clone() };
+    let word = |built: Result<World, String>| match built {
+        Ok(world) => Input::Reconfigured(Box::new(world)),
+        Err(why) => Input::ConfigRefused(why),
+    };
+    tasks.spawn(signals.follow(reload, inputs.clone(), word, stop));
 
     let mut turn = Turn {
         state: (seen::state(&agent), clock::now().wall),

@@ -81,16 +81,12 @@ impl Seen {
         Some(PeerStatus {
             contact: contact.to_owned(),
             error: quiet.then(|| "it has not asked for more than a minute".to_owned()),
-            drift_ms: Some(milliseconds(heard.drift)),
+            drift_ms: Some(heard.drift_ms()),
             beat: Some(heard.beat),
             at: Some(at),
             troubles: Vec::new(),
         })
     }
-}
-
-fn milliseconds(drift: SignedDuration) -> i64 {
-    i64::try_from(drift.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The agent's state in the words of the robot's: it serves, or it stands by.
