@@ -91,11 +91,11 @@ async fn robot(config: Config, signals: Signals) -> Result<(), Stopped> {
 
     let (stop, stopped) = watch::channel(false);
     let reload = Reload { path, worlds: worlds.subscribe(), resident: resident.clone() };
-    let word = |built: Result<World, String>| match built {
+    let told_as = |built: Result<World, String>| match built {
         Ok(world) => Input::Reconfigured(Box::new(world)),
         Err(why) => Input::ConfigRefused(why),
     };
-    tasks.spawn(signals.follow(reload, inputs.clone(), word, stop));
+    tasks.spawn(signals.follow(reload, inputs.clone(), told_as, stop));
 
     let node = world.config.node.clone();
     let wires = Wires { inputs, worlds, standing, news };

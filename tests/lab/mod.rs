@@ -27,4 +27,4 @@ pub mod suite;
 pub mod web;
 
 #[allow(unused_imports)] // each test binary uses its own part of the rigs
-pub use process::{Running, free_port, have, wait_until};
+pub use process::{Paced, Running, free_port, have, wait_for, wait_until};

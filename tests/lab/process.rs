@@ -4,6 +4,8 @@ use std::fs::File;
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// A server of a test: killed when dropped, and when the test's thread dies (pdeathsig).
@@ -82,6 +84,47 @@ pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bo
     while !condition() {
         assert!(start.elapsed() < limit, "waited {limit:?} in vain until {what}");
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until this succeeds, and gives what it gave; else fails with what was wrong at the last try, worded only then.
+pub fn wait_for<T, W: FnOnce() -> String>(limit: Duration, mut attempt: impl FnMut() -> Result<T, W>) -> T {
+    let start = Instant::now();
+    loop {
+        match attempt() {
+            Ok(value) => return value,
+            Err(wrong) => assert!(start.elapsed() < limit, "not within {limit:?}: {}", wrong()),
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Does something again and again in a thread of its own, at this pace, until it is dropped.
+pub struct Paced {
+    ends: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Paced {
+    /// Begins at once.
+    pub fn every(pace: Duration, mut work: impl FnMut() + Send + 'static) -> Self {
+        let (ends, over) = channel::<()>();
+        let thread = std::thread::spawn(move || {
+            work();
+            while over.recv_timeout(pace) == Err(RecvTimeoutError::Timeout) {
+                work();
+            }
+        });
+        Self { ends: Some(ends), thread: Some(thread) }
+    }
+}
+
+impl Drop for Paced {
+    fn drop(&mut self) {
+        self.ends = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 

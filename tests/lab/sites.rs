@@ -13,11 +13,11 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::Paced;
 use super::netns::{PREFIX, remove, remove_leftovers, run};
 
 /// A host.
@@ -244,8 +244,7 @@ impl Sites {
 /// Hears, at the provider, who sends REGISTER or INVITE, and when; it looks five times a second.
 pub struct Ear {
     heard: Arc<Mutex<Vec<(Instant, Host)>>>,
-    ends: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _listening: Paced,
 }
 
 /// How often the counters are looked at.
@@ -253,23 +252,20 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 impl Ear {
     fn at(namespace: String) -> Self {
-        let (heard, ends) = (Arc::<Mutex<Vec<_>>>::default(), Arc::new(AtomicBool::new(false)));
-        let (told, over) = (Arc::clone(&heard), Arc::clone(&ends));
-        let thread = std::thread::spawn(move || {
-            let hosts = [Host::Primary, Host::Backup];
-            let mut before = hosts.map(|host| counted(&namespace, host, &METHODS));
-            while !over.load(Ordering::SeqCst) {
-                std::thread::sleep(LOOK_EVERY);
-                for (host, before) in hosts.into_iter().zip(&mut before) {
-                    let now = counted(&namespace, host, &METHODS);
-                    if now > *before {
-                        told.lock().expect("no panic there").push((Instant::now(), host));
-                    }
-                    *before = now;
+        let heard = Arc::<Mutex<Vec<_>>>::default();
+        let told = Arc::clone(&heard);
+        let hosts = [Host::Primary, Host::Backup];
+        let mut before = hosts.map(|host| counted(&namespace, host, &METHODS));
+        let listening = Paced::every(LOOK_EVERY, move || {
+            for (host, before) in hosts.into_iter().zip(&mut before) {
+                let now = counted(&namespace, host, &METHODS);
+                if now > *before {
+                    told.lock().expect("no panic there").push((Instant::now(), host));
                 }
+                *before = now;
             }
         });
-        Self { heard, ends, thread: Some(thread) }
+        Self { heard, _listening: listening }
     }
 
     /// When each of them was heard, in order.
@@ -280,15 +276,6 @@ impl Ear {
     /// Whether a host was heard since then.
     pub fn heard_since(&self, since: Instant, host: Host) -> bool {
         self.heard().iter().any(|(at, who)| *who == host && *at >= since)
-    }
-}
-
-impl Drop for Ear {
-    fn drop(&mut self) {
-        self.ends.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

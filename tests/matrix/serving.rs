@@ -9,7 +9,7 @@ use super::plan::{Cut, Cuts};
 use super::stage::{HoldDown, Stage, TRUNK_EXPIRES_S, verdict};
 use crate::lab::robot::Robot;
 use crate::lab::sites::{Ear, Host};
-use crate::lab::wait_until;
+use crate::lab::{wait_for, wait_until};
 
 /// Both may be heard at the provider for so long: the agent reads every 5 s, a reading may take 4 s to fail, and its PBX
 /// 5 s to stop or to give its trunks up; a look at the counters takes a moment.
@@ -74,18 +74,18 @@ fn go(policies: Policies, way: &[Place]) {
         let cut_at = Instant::now();
         stage.make(*place);
         world = world.settle(*place, policies);
-        let mut found = differs(&stage, *place, policies, world);
-        while !found.is_empty() {
-            assert!(
-                cut_at.elapsed() < PATIENCE,
-                "{}\n{reasoning}\nhistory\n{}\n{}",
-                found.join("\n"),
-                stage.robot.history_text(),
-                stage.agent.as_ref().map(|agent| agent.history_text() + &agent.log()).unwrap_or_default(),
-            );
-            std::thread::sleep(Duration::from_millis(100));
-            found = differs(&stage, *place, policies, world);
-        }
+        let (watched, why) = (&stage, &reasoning);
+        wait_for(PATIENCE, || {
+            let found = differs(watched, *place, policies, world);
+            if found.is_empty() {
+                return Ok(());
+            }
+            Err(move || {
+                let agent = watched.agent.as_ref().map(|agent| agent.history_text() + &agent.log());
+                let (found, robot) = (found.join("\n"), watched.robot.history_text());
+                format!("{found}\n{why}\nhistory\n{robot}\n{}", agent.unwrap_or_default())
+            })
+        });
         // It stays so.
         stage.wait_counted();
         let found = differs(&stage, *place, policies, world);
@@ -130,9 +130,8 @@ fn hear(ear: &Ear, world: World, place: Place, policies: Policies, reasoning: &s
     let start = Instant::now();
     loop {
         let since = Instant::now();
-        while since.elapsed() < window {
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        // That somebody is silent is proved by nothing but time.
+        std::thread::sleep(window);
         let nodes = [(Node::Primary, Host::Primary), (Node::Backup, Host::Backup)];
         let heard: Vec<Node> =
             nodes.into_iter().filter(|(_, host)| ear.heard_since(since, *host)).map(|(node, _)| node).collect();
@@ -150,18 +149,17 @@ fn hear(ear: &Ear, world: World, place: Place, policies: Policies, reasoning: &s
 fn registered(stage: &Stage, world: World, place: Place, policies: Policies, reasoning: &str) {
     let wanted = world.heard(place, policies);
     let holds = |host: Host, contacts: &[String]| contacts.iter().any(|c| c.contains(&host.address().to_string()));
-    let start = Instant::now();
-    loop {
+    wait_for(PATIENCE, || {
         let contacts = stage.provider.contacts("office");
         let nodes = [(Node::Primary, Host::Primary), (Node::Backup, Host::Backup)];
         let found: Vec<Node> =
             nodes.into_iter().filter(|(_, host)| holds(*host, &contacts)).map(|(node, _)| node).collect();
         if found == wanted {
-            return;
+            return Ok(());
         }
-        assert!(start.elapsed() < PATIENCE, "the provider holds {contacts:?}, the oracle says {wanted:?}\n{reasoning}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+        let wanted = wanted.clone();
+        Err(move || format!("the provider holds {contacts:?}, the oracle says {wanted:?}\n{reasoning}"))
+    });
 }
 
 /// From the first to the last that the primary said after the backup was heard at all; the ways above have the primary

@@ -5,9 +5,6 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -15,12 +12,12 @@ use serde_json::Value;
 use super::oracle::{Act, HalfDead, Place, Policies, Process, SiteCut, Used};
 use super::plan::{Cut, Cuts};
 use crate::lab::dns::{self, DnsServer, Kind, Options};
-use crate::lab::have;
 use crate::lab::kamailio::{self, Kamailio, Setup};
 use crate::lab::netns::Topology;
 use crate::lab::robot::Robot;
 use crate::lab::sites::{Host, Line, Sites};
 use crate::lab::web::{Site, Web};
+use crate::lab::{Paced, have};
 
 /// How long a robot may believe a verdict before it acts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -197,38 +194,22 @@ impl Stage {
 
 /// Sends an INVITE twice a second, which its PBX passes on to the provider; what comes of the call does not matter.
 pub struct Caller {
-    ends: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    _calling: Paced,
 }
 
 impl Caller {
     fn start(prefix: Vec<String>, to: SocketAddr) -> Self {
-        let ends = Arc::new(AtomicBool::new(false));
-        let over = Arc::clone(&ends);
         let dir = tempfile::Builder::new().prefix("caller").tempdir().expect("temporary directory");
-        let thread = std::thread::spawn(move || {
-            for n in 0.. {
-                if over.load(Ordering::SeqCst) {
-                    return;
-                }
-                // One datagram: a shell's own printf would send each line by itself.
-                let file = dir.path().join("invite");
-                std::fs::write(&file, invite(to, n)).expect("a file");
-                let say = format!("cat {} > /dev/udp/{}/{}", file.display(), to.ip(), to.port());
-                let _ = Command::new(&prefix[0]).args(&prefix[1..]).args(["bash", "-c", &say]).output();
-                std::thread::sleep(Duration::from_millis(500));
-            }
+        let mut n = 0;
+        let calling = Paced::every(Duration::from_millis(500), move || {
+            // One datagram: a shell's own printf would send each line by itself.
+            let file = dir.path().join("invite");
+            std::fs::write(&file, invite(to, n)).expect("a file");
+            n += 1;
+            let say = format!("cat {} > /dev/udp/{}/{}", file.display(), to.ip(), to.port());
+            let _ = Command::new(&prefix[0]).args(&prefix[1..]).args(["bash", "-c", &say]).output();
         });
-        Self { ends, thread: Some(thread) }
-    }
-}
-
-impl Drop for Caller {
-    fn drop(&mut self) {
-        self.ends.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        Self { _calling: calling }
     }
 }
 

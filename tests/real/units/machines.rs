@@ -4,7 +4,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ use crate::lab::nspawn::Machine;
 use crate::lab::robot::binary;
 use crate::lab::sipp::{self, Phone};
 use crate::lab::web::{Site, Web};
-use crate::lab::{have, wait_until};
+use crate::lab::{have, wait_for, wait_until};
 
 /// Where the settings lie, as the unit has it.
 pub const CONFIG: &str = "/etc/pbx-failover/failover.yaml";
@@ -195,16 +195,11 @@ pub fn status(machine: &Machine) -> Result<Value, String> {
 
 /// Waits until `holds` of the status of a machine's robot.
 pub fn wait_status(machine: &Machine, what: &str, holds: impl Fn(&Value) -> bool) {
-    let start = Instant::now();
-    loop {
+    wait_for(PATIENCE, || {
         let status = status(machine);
-        if status.as_ref().is_ok_and(&holds) {
-            return;
-        }
-        let said = || status.unwrap_or_else(Value::String);
-        assert!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}: {:#}", said());
-        std::thread::sleep(Duration::from_millis(50));
-    }
+        let is_so = status.as_ref().is_ok_and(&holds);
+        if is_so { Ok(()) } else { Err(move || format!("{what}: {:#}", status.unwrap_or_else(Value::String))) }
+    });
 }
 
 /// The settings of a host, whose PBX is this driver: they are the same on both but for the name and the driver.
