@@ -196,13 +196,17 @@ impl Machine {
         self.nspawn = Some(Running::start(&argv, &self.dir.path().join("console")));
     }
 
-    /// Its PID 1, as it is called here: the child of systemd-nspawn, which is the child of unshare.
+    /// Its PID 1, as it is called here: the child of systemd-nspawn, which is the child of unshare. For a moment
+    /// systemd-nspawn has another child, which makes the machine and goes: that one is nobody's PID 1.
     fn leader(&self) -> Option<String> {
         let child = |pid: String| {
             let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
             children.split_whitespace().next().map(str::to_owned)
         };
-        child(child(self.nspawn.as_ref()?.pid().to_string())?)
+        let leader = child(child(self.nspawn.as_ref()?.pid().to_string())?)?;
+        let status = std::fs::read_to_string(format!("/proc/{leader}/status")).ok()?;
+        let inside = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().next_back()?;
+        (inside == "1").then_some(leader)
     }
 }
 
