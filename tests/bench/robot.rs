@@ -8,6 +8,7 @@ mod lab;
 
 mod figures;
 mod goals;
+mod guard;
 mod overhead;
 mod rest;
 mod settings;
@@ -56,6 +57,9 @@ fn main() -> ExitCode {
     }
     if wanted("overhead") {
         overhead::measure(&mut goals);
+    }
+    if wanted("guard") {
+        guard::measure();
     }
     if wanted("takeover") {
         takeover::measure();
