@@ -38,6 +38,8 @@ pub enum Outside {
     Secret(Secret, Use),
     /// A file with PEM certificates.
     Certificates(PathBuf),
+    /// A file with a private key.
+    PrivateKey(PathBuf),
     /// A synced directory.
     WorkingDir(PathBuf),
     /// A program.
@@ -51,6 +53,8 @@ pub enum Outside {
 pub enum Use {
     /// A TSIG key: base64.
     Tsig,
+    /// What our own hosts prove themselves with: long enough that nobody guesses it.
+    Token,
     /// Anything else.
     Password,
 }
@@ -166,7 +170,7 @@ impl<'a> Build<'a> {
     /// A secret that must not be empty.
     fn needed_secret(&mut self, at: &Cursor<'a>, usage: Use) -> Option<Secret> {
         let secret = self.secret(at, usage);
-        if secret.is_none() && at.text() == Some("") && usage == Use::Password {
+        if secret.is_none() && at.text() == Some("") && usage != Use::Tsig {
             at.error(&mut self.notes, "is empty", "write the secret, or better {file: PATH}");
         }
         secret
