@@ -36,7 +36,8 @@ impl Host {
              monitor: { checks: { sip: { sip: \"sip:pbx.example.com\" } } }\n\
              pbx: { working_dir: DIR/pbx, driver: { command: { passive: [/bin/true], reload: [/bin/true] } } }\n\
              epoch: { store: local }\nstate_dir: DIR/state\ncontrol: DIR/control.sock\nAGENT\n";
-        let text = text.replace("NODE", node).replace("AGENT", agent).replace("DIR", &self.dir.path().display().to_string());
+        let text =
+            text.replace("NODE", node).replace("AGENT", agent).replace("DIR", &self.dir.path().display().to_string());
         self.write("failover.yaml", &text);
     }
 

@@ -67,7 +67,8 @@ pub fn config<'a>(top: &Cursor<'a>, text: &str, build: &mut Build<'a>) -> Option
     let role = hosts.as_ref().map(|hosts| hosts.role);
     let takeover = monitor::takeover(&top.key("takeover"), build);
     let witness = build.only_on(role, &[Role::Backup], |build| partners::witness(&top.key("witness"), build));
-    let fence = build.only_on(role, &[Role::Backup], |build| partners::fence(&top.key("fence"), build));
+    let fence =
+        build.only_on(role, &[Role::Backup], |build| partners::fence(&top.key("fence"), &top.key("dns"), build));
     let peer_at = top.key("peer");
     let peer = build.only_on(role, &[Role::Backup], |build| {
         if peer_at.given { partners::peer(&peer_at, build).map(Some) } else { Some(None) }

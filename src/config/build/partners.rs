@@ -11,9 +11,6 @@ use crate::config::partners::{
 use crate::config::{template, texts};
 use crate::units::wording::TEXTS;
 
-/// No message is sent, and `check` reads back before any plan: what only these have is empty.
-const BEFORE_PLANS: [&str; 4] = ["subject", "text", "id", "epoch"];
-
 /// More of them are a mistake.
 const PLACES_MAX: usize = 20;
 
@@ -85,10 +82,15 @@ fn peer_url(text: &str) -> texts::Read<String> {
 
 /// Reads `fence`; the inner `None`: there is none.
 #[allow(clippy::option_option)] // the outer one is "remarked upon", as in every builder
-pub fn fence<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Option<Fence>> {
+pub fn fence<'a>(at: &Cursor<'a>, dns_at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Option<Fence>> {
+    // A URL or a body with an empty variable would go out with a hole, perhaps to another host's switch.
+    let moves = dns_at.key("updates").items().iter().any(|update| !update.key("records").items().is_empty());
+    let of_records: &[&str] = if moves { &[] } else { &["dns_name", "ttl"] };
+    let no_message = [&TEXTS, of_records].concat();
+    let no_plan = [&TEXTS, &["id", "epoch"], of_records].concat();
     let (command_at, http_at, read_back_at) = (at.key("command"), at.key("http"), at.key("read_back"));
     let command = build.command(&command_at)?;
-    let http = if http_at.given { Some(fence_request(&http_at, &TEXTS, build)?) } else { None };
+    let http = if http_at.given { Some(fence_request(&http_at, &no_message, build)?) } else { None };
     let required_at = at.key("required");
     let cut = match (command.is_empty(), http) {
         (false, Some(_)) => {
@@ -112,7 +114,7 @@ pub fn fence<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Option<Fence>
         }
     };
     let need = if required_at.truth()? { FenceNeed::Required } else { FenceNeed::Optional };
-    let read_back = read_back(&read_back_at, build)?;
+    let read_back = read_back(&read_back_at, &no_plan, build)?;
     if read_back.is_none() {
         let fix = "write fence.read_back, so that the primary is seen to be off";
         at.warn(&mut build.notes, "is believed by its own word", fix);
@@ -120,8 +122,8 @@ pub fn fence<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Option<Fence>
     Some(Some(Fence { cut, read_back, need, timeout: at.key("timeout").duration()? }))
 }
 
-/// A request of the fence; `empty`: the variables that have no value where it is sent, so that a URL or a body with them
-/// would go out with a hole.
+/// A request of the fence; `empty`: the variables that have no value where it is sent: no message goes with it, and `check`
+/// reads back before any plan.
 fn fence_request<'a>(at: &Cursor<'a>, empty: &[&str], build: &mut Build<'a>) -> Option<ActionUrl> {
     let request = request::unnamed(at, build)?;
     let headers = at.key("headers").named();
@@ -139,7 +141,7 @@ fn fence_request<'a>(at: &Cursor<'a>, empty: &[&str], build: &mut Build<'a>) -> 
 }
 
 #[allow(clippy::option_option)] // as above
-fn read_back<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Option<ReadBack>> {
+fn read_back<'a>(at: &Cursor<'a>, no_plan: &[&str], build: &mut Build<'a>) -> Option<Option<ReadBack>> {
     let (command_at, http_at) = (at.key("command"), at.key("http"));
     let command = build.command(&command_at)?;
     if !http_at.given {
@@ -154,7 +156,7 @@ fn read_back<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Option<ReadBa
     if expect_body.is_empty() {
         body_at.error(&mut build.notes, "is empty: every answer would mean off", "write what only an off host answers");
     }
-    let request = Box::new(fence_request(&http_at, &BEFORE_PLANS, build)?);
+    let request = Box::new(fence_request(&http_at, no_plan, build)?);
     Some(Some(ReadBack::Http { request, expect_body: expect_body.to_owned() }))
 }
 
