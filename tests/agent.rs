@@ -1,6 +1,8 @@
 //! The door of an agent and of an observer, and those who ask at it: over real TLS on loopback, with good and bad tokens,
 //! certificates, seals, clocks and numbers.
 
+#[path = "agent/files.rs"]
+mod files;
 #[path = "agent/keys.rs"]
 mod keys;
 #[path = "agent/rig.rs"]

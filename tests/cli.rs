@@ -339,6 +339,52 @@ fn a_dry_run_prints_the_plan_and_asks_nobody() {
 }
 
 #[test]
+fn what_a_host_cannot_do_is_one_line_that_says_where_to_give_it() {
+    const WHERE: &str = "pbx-a runs no plan; give it on pbx-b";
+    let on = |role: &str| {
+        let mut told = status("standby", "2026-11-20T09:00:00Z", &Value::Null);
+        told["pairs"][0]["role"] = role.into();
+        let world = world(vec![told]);
+        *world.preview_refused.borrow_mut() = Some(WHERE.into());
+        *world.reply.borrow_mut() = Some(Ok(Reply::Accepted("done".into())));
+        world
+    };
+    for (role, lines) in [
+        (
+            "primary",
+            &["takeover", "takeover --primary-is-stopped", "failback", "failback --undo", "continue", "abandon"][..],
+        ),
+        ("observer", &["pause --for 1h", "unpause", "ack", "takeover", "failback --wait", "continue", "abandon"]),
+    ] {
+        for line in lines {
+            let (world, mut person) = (on(role), Person::default());
+            let acts = !matches!(*line, "pause --for 1h" | "unpause" | "ack");
+            let agreed = if acts { " --yes --reason x" } else { "" };
+            assert_eq!(call(&world, &mut person, &format!("{line}{agreed}")), Exit::Refused, "{role}: {line}");
+            assert_eq!(
+                (person.out.as_str(), person.said.as_str()),
+                ("", &*format!("error: {WHERE}\n")),
+                "{role}: {line}"
+            );
+            let mut person = Person::default();
+            assert_eq!(call(&world, &mut person, &format!("{line} --dry-run")), Exit::Refused, "{role}: {line}");
+            assert_eq!(person.out.trim_end(), WHERE, "{role}: {line}");
+            assert!(world.asked.borrow().is_empty());
+        }
+    }
+    // What an agent can do has another meaning there than on the backup.
+    for (line, means) in [
+        ("pause --for 1h", "announces that the PBX here is stopped until"),
+        ("unpause", "takes the announced stop of the PBX here back"),
+    ] {
+        let (world, mut person) = (on("primary"), Person::default());
+        assert_eq!(call(&world, &mut person, line), Exit::Done, "{line}");
+        assert!(person.said.starts_with(means), "{line}: {}", person.said);
+        assert_eq!(world.asked.borrow().len(), 1);
+    }
+}
+
+#[test]
 fn what_would_be_refused_is_not_asked_for() {
     let world = takeover_that_works();
     *world.preview_refused.borrow_mut() = Some("the primary does not answer; use --wait".into());

@@ -77,10 +77,14 @@ impl Call<'_> {
     /// Says what would be done; gives back why it would be refused.
     fn show(&mut self, command: &Command, consent: &Consent, before: &Status) -> Result<Option<String>, Stop> {
         let (text, value, refused) = match command {
+            _ if first_pair(before).is_some_and(|pair| !is_of(command, &pair.role)) => {
+                // The daemon has the words for it: which host this is, and where the command belongs.
+                let preview = self.backend.preview(plan_of(command))?;
+                let refused = preview.refused.clone().unwrap_or_else(|| "this host runs no plan".to_owned());
+                (refused.clone(), json(&preview)?, Some(refused))
+            }
             Command::Takeover { .. } | Command::Failback { undo: false, .. } => {
-                let takeover = matches!(command, Command::Takeover { .. });
-                let plan = if takeover { PlanKind::Takeover } else { PlanKind::Failback };
-                let preview = self.backend.preview(plan)?;
+                let preview = self.backend.preview(plan_of(command))?;
                 // A flag may be just what overcomes the refusal: then the daemon decides.
                 let refused = preview.refused.clone().filter(|_| !is_flagged(command));
                 (render::plan::preview(&preview), json(&preview)?, refused)
@@ -93,7 +97,7 @@ impl Call<'_> {
         };
         if consent.dry_run {
             self.console.out(if self.global.json { &value } else { &text })?;
-        } else {
+        } else if refused.as_ref() != Some(&text) {
             self.console.say(&text);
         }
         Ok(refused)
@@ -122,6 +126,22 @@ impl Call<'_> {
             return Err(Trouble::new(Exit::Failed, format!("{name} was not agreed to; nothing was done")).into());
         }
         Ok(reason)
+    }
+}
+
+/// Whether a host of this role can do it: plans and pauses are the robot's; an agent can announce a stop of its PBX.
+fn is_of(command: &Command, role: &str) -> bool {
+    match role {
+        "observer" => false,
+        "primary" => matches!(command, Command::Pause { .. } | Command::Unpause | Command::Ack),
+        _ => true,
+    }
+}
+
+fn plan_of(command: &Command) -> PlanKind {
+    match command {
+        Command::Failback { .. } => PlanKind::Failback,
+        _ => PlanKind::Takeover,
     }
 }
 
@@ -158,7 +178,17 @@ fn would_do(command: &Command, pair: Option<&Pair>, page: &render::Page) -> Stri
         (Some(pair), None) => format!("{} is {}", pair.node, pair.state),
         (None, _) => "no pair is configured".to_owned(),
     };
+    let is_agent = pair.is_some_and(|pair| pair.role == "primary");
     let does = match command {
+        Command::Pause { until } if is_agent => {
+            let until = page.moment(*until);
+            return format!(
+                "announces that the PBX here is stopped until {until}: once it has heard of it, the backup takes nothing over by itself meanwhile; {stands}"
+            );
+        }
+        Command::Unpause if is_agent => {
+            "takes the announced stop of the PBX here back; a pause of the backup ends by `unpause` there"
+        }
         Command::Continue { fenced_by_hand: true } => "goes on with the halted plan; you vouch that the primary is off",
         Command::Continue { fenced_by_hand: false } => "goes on with the halted plan from the step that halted it",
         Command::Abandon { .. } => "stops the PBX here, proves it, stands by and hands the epoch over",

@@ -1,7 +1,7 @@
 //! `keys`: makes token, certificate and key for an agent or an observer, and says where each goes.
 //!
-//! It needs no daemon. Where the configuration can be read, names and addresses come from it; a configuration that is not
-//! written yet, or refused because these very files are missing, is no obstacle.
+//! It needs no daemon. Names and addresses come from the configuration; one that is not written yet or refused is no
+//! obstacle, but what is assumed in its place is said. Making the files themselves is `host::keys`'s.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::exit::{Exit, Trouble};
-use crate::config::{self, Config, Files, Loading, Surroundings};
+use crate::config::{self, Files, Loaded, Loading, Surroundings, tree};
 use crate::host::keys::{self, CERTIFICATE, KEY, Old, TOKEN};
 use crate::units::NodeName;
 
@@ -50,6 +50,9 @@ pub struct Made {
     pub yaml_here: String,
     /// And on the host that asks.
     pub yaml_there: String,
+    /// What was assumed because the configuration did not say it, and why it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// A file and its place on the other host.
@@ -64,41 +67,25 @@ pub struct Copied {
 /// Makes them.
 ///
 /// # Errors
-/// Something is in the way, or cannot be written.
+/// Something is in the way, or cannot be written; or it is not known which host this is.
 pub fn make(order: &Order, config_file: &Path) -> Result<Made, Trouble> {
-    let config = read(config_file);
+    let told = Told::read(config_file);
     let failed = |why: String| {
         let (what, hint) = why.split_once("; ").unwrap_or((&why, "see --out"));
         Trouble::new(Exit::Failed, what).hint(hint)
     };
-    let host_name = Surroundings::here(Loading::Offline).host_name;
-    let node = match (&order.name, &config) {
-        (Some(name), _) => name.clone(),
-        (None, Some(config)) => config.node.clone(),
-        (None, None) => host_name.parse().map_err(|why| failed(format!("{why}; give --name")))?,
-    };
-    let pair = config.as_ref().map(|config| (&config.primary, &config.backup));
-    if pair.is_some_and(|(_, backup)| backup.node == node) {
-        let hint = "run it on the primary or on an observer, or give --name";
-        return Err(
-            Trouble::new(Exit::Failed, format!("{node} is the backup: it asks, and is asked by nobody")).hint(hint)
-        );
-    }
-    let addresses: &[IpAddr] = match pair {
-        Some((primary, _)) if primary.node == node => &primary.addresses,
-        _ => &[],
-    };
+    let (node, part) = who(order, &told, config_file).map_err(failed)?;
+    let addresses = if part == Part::Primary { told.addresses.as_slice() } else { &[] };
     let made = keys::make(&order.out, &node, addresses, config_file, order.old).map_err(failed)?;
-    let is_observer = pair.is_some_and(|(primary, _)| primary.node != node);
-    let asked_by = pair.map_or_else(|| "the backup".to_owned(), |(_, backup)| backup.node.to_string());
-    let url = url(&node, addresses, config.as_ref());
-    // Beside the primary's own on the backup, an observer's bear its name.
-    let stem = if is_observer { node.as_str() } else { "agent" };
+    let asked_by = told.backup.as_ref().map_or_else(|| "the backup".to_owned(), ToString::to_string);
+    // Only the primary's own bear the plain name on the backup: what is an observer's, or might be, must not take its place.
+    let stem = if part == Part::Primary { "agent" } else { node.as_str() };
     let out = |name: &str| order.out.join(name);
     let there = |end: &str| order.out.join(format!("{stem}.{end}"));
     let (token, certificate) = (there("token"), there("crt"));
     let asks = format!(
-        "{{ url: \"{url}\", token: {{ file: {} }}, certificate: {{ file: {} }} }}",
+        "{{ url: \"{}\", token: {{ file: {} }}, certificate: {{ file: {} }} }}",
+        url(&node, addresses, told.port),
         token.display(),
         certificate.display()
     );
@@ -108,7 +95,9 @@ pub fn make(order: &Order, config_file: &Path) -> Result<Made, Trouble> {
         format!(", tls: {{ certificate: {}, key: {} }}", out(CERTIFICATE).display(), out(KEY).display())
     };
     let answers = format!("agent: {{ token: {{ file: {} }}{tls} }}", out(TOKEN).display());
+    let is_observer = part == Part::Observer;
     Ok(Made {
+        note: note(&told, &node, part),
         node: node.to_string(),
         asked_by,
         files: vec![out(TOKEN), out(CERTIFICATE), out(KEY)],
@@ -120,16 +109,134 @@ pub fn make(order: &Order, config_file: &Path) -> Result<Made, Trouble> {
     })
 }
 
-/// The configuration by its text alone, if it is good.
-fn read(file: &Path) -> Option<Config> {
-    let text = std::fs::read_to_string(file).ok()?;
-    let surroundings = Surroundings { files: Files::Ignored, ..Surroundings::here(Loading::Offline) };
-    config::parse(&text, file, &surroundings).ok().map(|loaded| loaded.config)
+/// Which host the keys are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Primary,
+    Observer,
+    /// Nothing says so, but most hosts with keys are the primary.
+    PrimaryAssumed,
 }
 
-fn url(node: &NodeName, addresses: &[IpAddr], config: Option<&Config>) -> String {
-    let door = config.and_then(|config| config.agent.door.as_ref());
-    let port = door.map_or(PORT, |door| door.listen.port());
+/// What the configuration tells of the hosts.
+#[derive(Default)]
+struct Told {
+    node: Option<NodeName>,
+    role: Option<String>,
+    primary: Option<NodeName>,
+    backup: Option<NodeName>,
+    addresses: Vec<IpAddr>,
+    port: Option<u16>,
+    /// Why it is not all of it, in one line.
+    trouble: Option<String>,
+}
+
+impl Told {
+    /// By its text alone. Of a refused file the names count all the same: it is most often refused because it is not finished.
+    fn read(file: &Path) -> Self {
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(why) => {
+                return Self { trouble: Some(format!("{} cannot be read: {why}", file.display())), ..Self::default() };
+            }
+        };
+        let surroundings = Surroundings { files: Files::Ignored, ..Surroundings::here(Loading::Offline) };
+        match config::parse(&text, file, &surroundings) {
+            Ok(Loaded { config, .. }) => Self {
+                node: Some(config.node),
+                role: Some(config.role.name().to_owned()),
+                primary: Some(config.primary.node),
+                backup: Some(config.backup.node),
+                addresses: config.primary.addresses,
+                port: config.agent.door.map(|door| door.listen.port()),
+                trouble: None,
+            },
+            Err(refused) => {
+                let said = refused.to_string();
+                let first = said.lines().next().unwrap_or_default();
+                let more = match said.lines().count() {
+                    0 | 1 => String::new(),
+                    count => format!(" (and {} more)", count - 1),
+                };
+                let root = tree::parse(&text).ok().map(|(root, _)| root);
+                let scalar = |path: &[&str]| written(root.as_ref()?, path);
+                let name = |path: &[&str]| scalar(path)?.parse().ok();
+                Self {
+                    node: name(&["node"]),
+                    role: scalar(&["role"]).map(str::to_owned),
+                    primary: name(&["primary", "node"]),
+                    backup: name(&["backup", "node"]),
+                    addresses: scalar(&["primary", "address"]).and_then(|text| text.parse().ok()).into_iter().collect(),
+                    port: None,
+                    trouble: Some(format!("the configuration is refused: {first}{more}")),
+                }
+            }
+        }
+    }
+}
+
+/// The text at this path of a file that may be wrong elsewhere.
+fn written<'t>(node: &'t tree::Node, path: &[&str]) -> Option<&'t str> {
+    match (&node.value, path) {
+        (tree::Value::Map(entries), [key, rest @ ..]) => {
+            written(&entries.iter().find(|entry| entry.key == *key)?.value, rest)
+        }
+        (tree::Value::Scalar { text, .. }, []) => Some(text.as_str()),
+        _ => None,
+    }
+}
+
+/// The host that shall show the certificate, and what it is.
+fn who(order: &Order, told: &Told, file: &Path) -> Result<(NodeName, Part), String> {
+    let written = order.name.clone().or_else(|| told.node.clone());
+    let node = match &written {
+        Some(node) => node.clone(),
+        None => own_name(told)?,
+    };
+    if told.backup.as_ref() == Some(&node) {
+        return Err(format!(
+            "{node} is the backup: it asks, and is asked by nobody; run it on the primary or on an observer, or give --name"
+        ));
+    }
+    let is_told_of = order.name.is_none() || order.name == told.node;
+    let part = match &told.primary {
+        Some(primary) if *primary == node => Part::Primary,
+        Some(_) if written.is_some() => Part::Observer,
+        None if is_told_of && told.role.as_deref() == Some("observer") => Part::Observer,
+        None => Part::PrimaryAssumed,
+        Some(primary) => {
+            return Err(format!(
+                "{node} (the host name) is not the primary ({primary}), and nothing says what it is; write node: NAME into {}, on an observer with role: observer, or give --name",
+                file.display()
+            ));
+        }
+    };
+    Ok((node, part))
+}
+
+/// The host name, or its first label where the file has that one only.
+fn own_name(told: &Told) -> Result<NodeName, String> {
+    let host_name = Surroundings::here(Loading::Offline).host_name;
+    let node: NodeName = host_name.parse().map_err(|why| format!("{why}; give --name"))?;
+    let label = host_name.split('.').next().and_then(|label| label.parse().ok());
+    let is_named = |name: &NodeName| [&told.primary, &told.backup].contains(&&Some(name.clone()));
+    Ok(label.filter(is_named).unwrap_or(node))
+}
+
+/// What was not known, and what was assumed for it.
+fn note(told: &Told, node: &NodeName, part: Part) -> Option<String> {
+    let trouble = told.trouble.as_ref()?;
+    Some(match part {
+        Part::Primary => format!("{trouble}; taken from what stands in it: {node} is the primary"),
+        Part::Observer => format!("{trouble}; taken from what stands in it: {node} is an observer"),
+        Part::PrimaryAssumed => format!(
+            "{trouble}; assumed: {node} is the primary. If it is an observer, obey none of this: write node: {node} and role: observer there, and run this again with --replace"
+        ),
+    })
+}
+
+fn url(node: &NodeName, addresses: &[IpAddr], port: Option<u16>) -> String {
+    let port = port.unwrap_or(PORT);
     match addresses.first() {
         Some(IpAddr::V6(address)) => format!("https://[{address}]:{port}"),
         Some(IpAddr::V4(address)) => format!("https://{address}:{port}"),

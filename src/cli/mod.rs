@@ -164,6 +164,9 @@ impl Call<'_> {
             Verb::Keys { out, name, replace } => {
                 let old = if replace { Old::Replace } else { Old::Keep };
                 let made = keys::make(&keys::Order { out, name, old }, &self.global.config)?;
+                if let Some(note) = &made.note {
+                    self.console.say(&format!("note: {note}"));
+                }
                 self.answer(&made, || keys::render(&made))?;
             }
             Verb::Fsm { format } => self.console.out(&self.backend.fsm(format)?)?,

@@ -13,7 +13,7 @@ use super::backend::{
     HistoryBounds, Level, Preview, Teller,
 };
 use super::exit::{Exit, Trouble};
-use crate::config::{self, Loading, Refused, tree};
+use crate::config::{self, Loading, Refused, Remark, tree};
 use crate::control::client::{AskError, Client};
 use crate::daemon::{self, Stopped, readiness};
 use crate::demo;
@@ -155,11 +155,23 @@ impl Backend for Real {
         let about = || "config".to_owned();
         let text = format!("{} is good", self.global.config.display());
         let mut findings = vec![Finding { level: Level::Ok, about: about(), text, hint: None }];
-        findings.extend(loaded.warnings.iter().map(|remark| {
+        let finding = |level, remark: &Remark| {
             let text = format!("{}:{}: {}: {}", remark.line, remark.column, remark.key, remark.what);
-            Finding { level: Level::Warning, about: about(), text, hint: Some(remark.fix.clone()) }
+            Finding { level, about: about(), text, hint: Some(remark.fix.clone()) }
+        };
+        // What is not on this machine only warns one who looks; `run` refuses it.
+        let refused = if order.offline { config::load(&self.global.config, Loading::Online).err() } else { None };
+        let refused = refused.map(|refused| refused.remarks).unwrap_or_default();
+        findings.extend(
+            loaded.warnings.iter().filter(|remark| !refused.contains(remark)).map(|r| finding(Level::Warning, r)),
+        );
+        findings.extend(refused.iter().map(|remark| {
+            let finding = finding(Level::Problem, remark);
+            Finding { text: format!("`run` refuses it: {}", finding.text), ..finding }
         }));
-        if !order.offline {
+        if order.offline {
+            findings.extend(block_on(async { readiness::offline(loaded.config) })?);
+        } else {
             if order.accept_epoch_record {
                 findings.push(readiness::accept_epoch_record(&loaded.config));
             }
@@ -169,7 +181,17 @@ impl Backend for Real {
     }
 
     fn status(&self) -> Result<Status, Trouble> {
-        self.get("/v1/status")
+        self.get("/v1/status").map_err(|trouble| {
+            if trouble.exit != Exit::NoDaemon {
+                return trouble;
+            }
+            let loaded = config::load(&self.global.config, Loading::Offline).ok();
+            let Some(found) = loaded.and_then(|loaded| readiness::damage(&loaded.config)) else { return trouble };
+            // Why it does not run is worth more than how it would be started.
+            let mut trouble = trouble;
+            trouble.errors.push(format!("the agent cannot start: {}", found.text));
+            Trouble { hint: found.hint, ..trouble }
+        })
     }
 
     fn explain(&self) -> Result<Explanation, Trouble> {

@@ -232,7 +232,7 @@ const AGENT: Shape = Shape::Map(&[
         "token",
         May,
         Shape::Secret,
-        "What the backup must know; `pbx-failover keys` makes it. None: it answers nobody.",
+        "What the backup must know; `pbx-failover keys` makes it, 16 bytes are the least. None: it answers nobody.",
     ),
     key(
         "tls",

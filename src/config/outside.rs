@@ -1,6 +1,6 @@
 //! What the file points at: secrets, certificates, directories, programs. Looks at files only, never at the network.
 //!
-//! A secret's content is looked at (is it there, is it base64?) and never kept or shown. Reading it for use is
+//! A secret's content is looked at (is it there, is it base64, is it long enough?) and never kept or shown. Reading it for use is
 //! `host::secret`'s.
 
 use std::fs;
@@ -18,6 +18,8 @@ use super::remark::{Notes, Remark};
 const OTHERS_MASK: u32 = 0o006;
 /// Write permission for everybody.
 const OTHERS_WRITE_MASK: u32 = 0o002;
+/// 128 bits, were each byte random; `pbx-failover keys` writes 32 bytes as 64 digits.
+const TOKEN_BYTES_MIN: usize = 16;
 /// Larger is no secret; as `host::secret` has it.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
@@ -57,13 +59,12 @@ struct Look<'n> {
 impl Look<'_> {
     fn at(&mut self, at: &Cursor<'_>, thing: &Outside) {
         match thing {
-            Outside::Secret(Secret::Plain(text), Use::Tsig) => self.base64(at, &text.0),
-            Outside::Secret(Secret::Plain(_), Use::Password) | Outside::PlainText => {}
+            Outside::Secret(Secret::Plain(text), usage) => self.content(at, &text.0, *usage),
+            Outside::PlainText => {}
             _ if self.files == Files::Ignored => {}
             Outside::Secret(Secret::File(path), usage) => self.secret_file(at, path, *usage),
             Outside::Secret(Secret::Env(name), usage) => match std::env::var(name) {
-                Ok(text) if *usage == Use::Tsig => self.base64(at, &text),
-                Ok(_) => {}
+                Ok(text) => self.content(at, &text, *usage),
                 Err(_) => self.absent(at, &format!("the environment variable {name} is not set"), "set it in the unit"),
             },
             Outside::Secret(Secret::Credential(name), usage) => {
@@ -79,6 +80,9 @@ impl Look<'_> {
                 Ok(_) => at.error(self.notes, "is no file", "write the path of a PEM file"),
                 Err(error) => self.absent(at, &said(path, &error), "write the path of a PEM file"),
             },
+            Outside::PrivateKey(path) => {
+                self.private(at, path, "make it with `pbx-failover keys`, or write the path of a PEM file");
+            }
             Outside::WorkingDir(path) => match fs::metadata(path) {
                 Ok(meta) if meta.is_dir() => {}
                 Ok(_) => at.error(self.notes, "is no directory", "write the directory that is synced"),
@@ -101,18 +105,33 @@ impl Look<'_> {
         }
     }
 
-    fn secret_file(&mut self, at: &Cursor<'_>, path: &Path, usage: Use) {
+    /// A file that only its owner and group may read: the robot runs as a user of its own, whose group is let in.
+    fn private(&mut self, at: &Cursor<'_>, path: &Path, fix: &str) -> Option<fs::Metadata> {
         let meta = match fs::metadata(path) {
             Ok(meta) => meta,
-            Err(error) => return self.absent(at, &said(path, &error), "create it with the secret in it, mode 600"),
+            Err(error) => {
+                self.absent(at, &said(path, &error), fix);
+                return None;
+            }
         };
         if !meta.is_file() {
-            return at.error(self.notes, format!("{} is no file", path.display()), "write the path of a file");
+            at.error(self.notes, format!("{} is no file", path.display()), "write the path of a file");
+            return None;
         }
         if meta.permissions().mode() & OTHERS_MASK != 0 {
             let what = format!("everybody may read or write {}", path.display());
-            at.error(self.notes, what, format!("chmod 600 {}", path.display()));
+            // Not 600: the robot's user may read it by its group only.
+            at.error(self.notes, what, format!("chmod 640 {}", path.display()));
         }
+        Some(meta)
+    }
+
+    fn secret_file(&mut self, at: &Cursor<'_>, path: &Path, usage: Use) {
+        let fix = match usage {
+            Use::Token => "make it with `pbx-failover keys` on the host that answers, and copy it to the one that asks",
+            Use::Tsig | Use::Password => "create it with the secret in it, mode 600",
+        };
+        let Some(meta) = self.private(at, path, fix) else { return };
         if meta.len() == 0 || meta.len() > SECRET_BYTES_MAX {
             let what = format!("{} has {} bytes: no secret", path.display(), meta.len());
             return at.error(self.notes, what, "write the secret into it");
@@ -121,9 +140,20 @@ impl Look<'_> {
             Ok(text) if text.trim_end_matches(['\n', '\r']).is_empty() => {
                 at.error(self.notes, format!("{} is empty", path.display()), "write the secret into it");
             }
-            Ok(text) if usage == Use::Tsig => self.base64(at, text.trim_end_matches(['\n', '\r'])),
-            Ok(_) => {}
+            Ok(text) => self.content(at, text.trim_end_matches(['\n', '\r']), usage),
             Err(error) => self.absent(at, &said(path, &error), "let the robot's user read it"),
+        }
+    }
+
+    /// Whether the text can be what it is for.
+    fn content(&mut self, at: &Cursor<'_>, text: &str, usage: Use) {
+        match usage {
+            Use::Tsig => self.base64(at, text),
+            Use::Token if text.len() < TOKEN_BYTES_MIN => {
+                let what = format!("is shorter than {TOKEN_BYTES_MIN} bytes: it could be guessed");
+                at.error(self.notes, what, "make one with `pbx-failover keys`");
+            }
+            Use::Token | Use::Password => {}
         }
     }
 

@@ -27,6 +27,23 @@ pub fn check(text: &str) -> Read<()> {
     Err((format!("names the variable {}, which does not exist", shown(name)), fix))
 }
 
+/// The first of `names` that this template uses.
+pub fn uses<'n>(text: &str, names: &[&'n str]) -> Option<&'n str> {
+    let environment = Environment::new();
+    let used = environment.template_from_str(text).map(|template| template.undeclared_variables(false));
+    used.ok().and_then(|used| names.iter().copied().find(|name| used.contains(*name)))
+}
+
+/// As [`uses`], for every text in a body.
+pub fn uses_any<'n>(body: &serde_json::Value, names: &[&'n str]) -> Option<&'n str> {
+    match body {
+        serde_json::Value::String(text) => uses(text, names),
+        serde_json::Value::Array(items) => items.iter().find_map(|item| uses_any(item, names)),
+        serde_json::Value::Object(fields) => fields.values().find_map(|field| uses_any(field, names)),
+        _ => None,
+    }
+}
+
 /// Checks every text in a body.
 ///
 /// # Errors

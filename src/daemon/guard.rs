@@ -13,7 +13,7 @@ use crate::adapters::pbx::Resident;
 use crate::config::{Config, Driver, Role};
 use crate::control::client::Client;
 use crate::host::{clock, tls};
-use crate::primary::{AgentRuns, Answer, Forced, HeldBack, guard};
+use crate::primary::{AgentRuns, Answer, Forced, HeldBack, NOT_READ_YET, guard};
 use crate::store::PrimaryFile;
 use crate::units::snapshot::Status;
 use crate::units::{EpochRead, StepOutcome};
@@ -155,10 +155,17 @@ async fn agent_runs(config: &Config) -> AgentRuns {
         client.get::<Status>("/v1/status").await.map_err(|error| error.to_string())
     };
     match tokio::time::timeout(AGENT_MAX, ask).await {
+        Ok(Ok(status)) if is_fresh(&status) => AgentRuns::Fresh,
         Ok(Ok(_)) => AgentRuns::Yes,
         Ok(Err(why)) => AgentRuns::No(why),
         Err(_) => AgentRuns::No(format!("no answer within {} s", AGENT_MAX.as_secs())),
     }
+}
+
+/// Whether the agent tells that it has not read the record since its start.
+fn is_fresh(status: &Status) -> bool {
+    let epochs = status.pairs.iter().filter_map(|pair| pair.epoch.as_ref());
+    epochs.filter_map(|epoch| epoch.error.as_deref()).any(|error| error == NOT_READ_YET)
 }
 
 async fn start(config: Config, file: &PrimaryFile) -> String {

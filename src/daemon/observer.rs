@@ -15,7 +15,7 @@ use super::start::{Signals, Stopped, Wish, open_store};
 use super::turn::Input;
 use super::{service, settings};
 use crate::adapters::checks;
-use crate::config::Config;
+use crate::config::{Config, Refused, Remark};
 use crate::control::{AgentDesk, AgentDoor, ControlSocket, Desk, Orders, Page, Preview};
 use crate::decision::observer::Observer;
 use crate::decision::stall::TICK;
@@ -46,6 +46,12 @@ struct View {
 /// [`Stopped`], before anything was told.
 pub async fn run(config: Config, mut signals: Signals) -> Result<(), Stopped> {
     let cannot = |why: String| Stopped::Cannot(why);
+    // As a refused configuration, so that systemd does not try it again and again.
+    let door = config.agent.door.as_ref().ok_or_else(|| {
+        let what = "agent.token is not set: an observer tells its view to nobody";
+        let fix = "run `pbx-failover keys`, and write the lines that it prints";
+        Stopped::Config(Refused { file: config.path.clone(), remarks: vec![Remark::about_file(what, fix)] })
+    })?;
     let (store, _) = open_store(&config)?;
     let mut asked: Vec<(CheckName, Arc<dyn Probe>)> = Vec::new();
     for check in &config.monitor.checks {
@@ -53,8 +59,6 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<(), Stopped> {
             .map_err(|why| cannot(format!("check {}: {why}", check.name)))?;
         asked.push((check.name.clone(), Arc::from(probe)));
     }
-    let door =
-        config.agent.door.as_ref().ok_or_else(|| cannot("agent.token is not set; run `pbx-failover keys`".into()))?;
     let sequence = Arc::new(Sequence::open(&config.state_dir));
     let door = AgentDoor::bind(door, config.backup.node.clone(), Orders::NotHere, sequence).await;
     let door = door.map_err(|e| cannot(e.to_string()))?;
@@ -139,7 +143,7 @@ impl ObserverDesk {
     }
 
     fn nothing_here(&self) -> String {
-        format!("an observer only watches; say it to the robot on {}", self.config.backup.node)
+        format!("{} is an observer, which only watches; give it on {}", self.config.node, self.config.backup.node)
     }
 }
 

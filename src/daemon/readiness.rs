@@ -13,15 +13,16 @@ use crate::adapters::courier;
 use crate::adapters::dns::{DnsRecords, same_site_warning};
 use crate::adapters::pbx::Resident;
 use crate::config::{CheckTarget, Config, DnsMode, Epoch, Role};
+use crate::engine::{Engine, Recovered};
 use crate::host::{clock, tls};
-use crate::units::finding::Finding;
+use crate::units::finding::{Finding, Level};
 use crate::units::names::{Redirect, Verified};
 use crate::units::{DeliveryOutcome, Mode, ProbeAnswer, Serving, Side, StepOutcome};
 
 use self::surroundings::Answering;
-use super::messages;
 use super::watch::ACCEPTED_FILE;
 use super::world::World;
+use super::{messages, settings};
 
 /// Which channel a test message is sent through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +84,35 @@ pub fn accept_epoch_record(config: &Config) -> Finding {
             "run this as root, or as the robot's own user",
         ),
     }
+}
+
+/// What is damaged on this host's disk so that `run` does not start; read without the daemon.
+pub fn damage(config: &Config) -> Option<Finding> {
+    if config.role == Role::Primary { elsewhere::memory(config) } else { None }
+}
+
+/// What `run` would refuse beside the configuration itself, as far as files and this host tell; asks nobody.
+pub fn offline(config: Config) -> Vec<Finding> {
+    tls::install_provider();
+    let mut findings: Vec<Finding> = damage(&config).into_iter().collect();
+    if config.state_dir.exists() && !config.state_dir.is_dir() {
+        let text = format!("{} is no directory", config.state_dir.display());
+        findings.push(Finding::problem("state_dir", text, "move it away, or choose another state_dir"));
+    }
+    // An agent without a token runs and answers nobody: that is for the full check to say.
+    let answers = config.role == Role::Observer || config.agent.door.is_some();
+    let door = elsewhere::door(&config).filter(|finding| answers && finding.level == Level::Problem);
+    findings.extend(door);
+    let role = config.role;
+    match World::build(config, &Resident::default()) {
+        Err(why) => findings.push(Finding::problem("adapters", why, "mend what the line names, then check again")),
+        Ok(world) if role == Role::Backup => {
+            let began = Engine::new(settings::of(&world.config), Recovered::default(), clock::now(), 0);
+            findings.extend(began.err().map(|why| Finding::problem("robot", why, "mend what the line names")));
+        }
+        Ok(_) => {}
+    }
+    findings
 }
 
 /// Asks everything once.

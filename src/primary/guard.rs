@@ -12,6 +12,8 @@ use super::standing::{Standing, stand};
 pub enum AgentRuns {
     /// It answered.
     Yes,
+    /// It answered, but has only just started and has not read the record yet.
+    Fresh,
     /// It did not, and what came of asking.
     No(String),
 }
@@ -72,8 +74,12 @@ fn unknown(why: &str, memory: &Memory, node: &NodeName, agent: &AgentRuns) -> An
                 "{why}; this node held the service last (turn {}), but its agent, which would step down, does not run: {what}",
                 seen.number
             )),
-            (AgentRuns::Yes, Some(Duty::Serve | Duty::WithoutTrunks)) => Answer::MayServe(format!(
+            (AgentRuns::Yes | AgentRuns::Fresh, Some(Duty::Serve | Duty::WithoutTrunks)) => Answer::MayServe(format!(
                 "{why}; this node held the service last (turn {}), and its agent steps down once the record names another",
+                seen.number
+            )),
+            (AgentRuns::Fresh, _) => Answer::NotKnown(format!(
+                "{why}; this node held the service last (turn {}), but its agent has only just started and has not read the record either: it decides within seconds, and starts the PBX itself if that may serve",
                 seen.number
             )),
             (AgentRuns::Yes, _) => Answer::NotKnown(format!(

@@ -426,7 +426,11 @@ fn where_the_record_cannot_be_read_the_guard_goes_by_the_last_holder_and_a_livin
     assert!(matches!(ask(&serve, AgentRuns::Yes), Answer::MayServe(_)));
     assert!(matches!(ask(&serve, AgentRuns::No("dead".into())), Answer::NotKnown(_)));
     let waits = Memory { duty: Some(Duty::AsItIs), ..remembers(8, "pbx-a") };
-    assert!(matches!(ask(&waits, AgentRuns::Yes), Answer::NotKnown(_)));
+    assert!(matches!(ask(&waits, AgentRuns::Yes), Answer::NotKnown(why) if why.contains("agent.epoch_unreadable")));
+    assert!(
+        matches!(ask(&waits, AgentRuns::Fresh), Answer::NotKnown(why) if why.contains("only just started") && !why.contains("epoch_unreadable")),
+        "a policy that has not been asked is not blamed"
+    );
     let other = Memory { duty: Some(Duty::Serve), ..remembers(9, "pbx-b") };
     assert!(matches!(ask(&other, AgentRuns::Yes), Answer::MustNot(_)));
     assert!(matches!(ask(&Memory::default(), AgentRuns::Yes), Answer::NotKnown(_)));

@@ -43,23 +43,24 @@ impl PrimaryFile {
     /// One line: a file that cannot be read must not look like "no record was ever seen".
     pub fn read(&self) -> Result<Memory, String> {
         let path = self.dir.join(FILE);
-        let bad = |why: String| format!("{} cannot be read: {why}", path.display());
+        let unread =
+            |why: String| format!("{} cannot be read: {why}; run this as root or as the robot's user", path.display());
+        let bad = |why: String| damaged(&path, &why);
         let meta = match fs::metadata(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Memory::default()),
-            Err(error) => return Err(bad(error.to_string())),
+            Err(error) => return Err(unread(error.to_string())),
             Ok(meta) => meta,
         };
         if meta.len() > BYTES_MAX {
             return Err(bad(format!("it has {} bytes", meta.len())));
         }
-        let text = fs::read_to_string(&path).map_err(|error| bad(error.to_string()))?;
+        let text = fs::read_to_string(&path).map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => bad(error.to_string()),
+            _ => unread(error.to_string()),
+        })?;
         // A list would be taken for an empty memory.
         let fields = serde_json::from_str::<serde_json::Map<_, _>>(&text);
-        fields.and_then(|fields| serde_json::from_value(fields.into())).map_err(|error| {
-            bad(format!(
-                "{error}; move it away if no node can hold the service twice: the last holder is forgotten then"
-            ))
-        })
+        fields.and_then(|fields| serde_json::from_value(fields.into())).map_err(|error| bad(error.to_string()))
     }
 
     /// Changes it in one step; gives what it holds now.
@@ -108,6 +109,14 @@ impl PrimaryFile {
     }
 }
 
+/// What is wrong, how to mend it, and what that costs, so that a person can decide at night.
+fn damaged(path: &Path, why: &str) -> String {
+    let path = path.display();
+    format!(
+        "{path} is damaged: {why}; `mv {path} {path}.damaged && systemctl restart pbx-failover`. What is lost with it: that the PBX was held back (start it by hand then, its guard asks), a person's word (`guard --force`), and which turn was seen last; the epoch itself is read again"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,7 +146,11 @@ mod tests {
         let file = PrimaryFile::of(dir.path());
         for bad in ["", "{", "[]", "\0\0\0"] {
             fs::write(dir.path().join(FILE), bad).expect("file");
-            assert!(file.read().is_err(), "{bad:?}");
+            let said = file.read().expect_err("damaged");
+            let path = dir.path().join(FILE);
+            for part in [format!("{} is damaged", path.display()), format!("; `mv {}", path.display())] {
+                assert!(said.contains(&part), "{bad:?}: {part}: {said}");
+            }
             assert!(file.update(|memory| memory.duty = None).is_err(), "{bad:?}");
             assert_eq!(fs::read_to_string(dir.path().join(FILE)).expect("file"), bad, "it is left for a person");
         }

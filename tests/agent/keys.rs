@@ -117,3 +117,48 @@ fn without_a_configuration_it_goes_by_the_name_and_tells_a_person_where_each_fil
     let output = keys(&dir.path().join("none.yaml"), Path::new("/proc/nowhere"), &["--name", "pbx-a"]);
     assert!(output.status.code() == Some(1) && said(&output).contains("--out"), "{}", said(&output));
 }
+
+#[test]
+fn an_observer_whose_file_has_no_token_yet_gets_the_lines_of_an_observer() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("failover.yaml");
+    fs::write(&config, format!("node: pbx-c\nrole: observer\n{BASE}")).unwrap();
+    let output = keys(&config, dir.path(), &[]);
+    let told = said(&output);
+    assert!(output.status.success() && !told.contains("note:"), "{told}");
+    for part in ["made for pbx-c", "copy to pbx-b", "pbx-c.token", "witness: { observers: [", "role: observer"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    assert!(!told.contains("peer: {"), "obeyed, it would take the primary's place on the backup: {told}");
+}
+
+#[test]
+fn of_a_refused_configuration_the_names_count_and_what_was_assumed_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("failover.yaml");
+    for (node, words, never) in [
+        ("node: pbx-c\nrole: observer\n", "pbx-c is an observer", "peer: {"),
+        ("node: pbx-a\n", "pbx-a is the primary", "witness: {"),
+    ] {
+        fs::write(&config, format!("{node}{BASE}monitr: 5\n")).unwrap();
+        let output = keys(&config, dir.path(), &["--replace"]);
+        let told = said(&output);
+        assert!(output.status.success() && !told.contains(never), "{told}");
+        let note = told.lines().find(|line| line.starts_with("note: ")).expect("a note");
+        for part in [config.to_str().unwrap(), "monitr: unknown key", words] {
+            assert!(note.contains(part), "{part}: {note}");
+        }
+    }
+    // Nothing says which host this is: no keys are better than those of another's.
+    fs::write(&config, format!("{BASE}monitr: 5\n")).unwrap();
+    fs::remove_file(dir.path().join("agent.key")).unwrap();
+    let output = keys(&config, dir.path(), &["--replace"]);
+    assert!(output.status.code() == Some(1) && said(&output).contains("role: observer"), "{}", said(&output));
+    assert!(!dir.path().join("agent.key").exists());
+    // With no file at all the primary is assumed, and nothing that is on the backup already is overwritten.
+    let output = keys(&dir.path().join("none.yaml"), &dir.path().join("new"), &["--name", "pbx-x"]);
+    let told = said(&output);
+    for part in ["none.yaml cannot be read", "assumed: pbx-x is the primary", "pbx-x.token"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}

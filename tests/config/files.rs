@@ -70,10 +70,53 @@ fn a_secret_that_everybody_may_read_is_refused() {
     for how in [Loading::Online, Loading::Offline] {
         let said = load(&path, how).expect_err("refused").to_string();
         assert!(said.contains(":8:") && said.contains("dns.updates[0].key.secret: everybody may read"), "{said}");
-        assert!(said.contains("chmod 600"), "{said}");
+        assert!(said.contains("chmod 640"), "{said}");
     }
     scratch.put("tsig.key", b"c2VjcmV0\n", 0o640);
     load(&path, Loading::Online).expect("a group may read it");
+}
+
+#[test]
+fn a_token_that_could_be_guessed_and_a_private_key_that_everybody_may_read_are_refused() {
+    let scratch = Scratch::new();
+    for name in ["agent.token", "agent.crt", "agent.key"] {
+        scratch.put(name, b"long enough for a token", 0o640);
+    }
+    let at = |name: &str| scratch.at(name).display().to_string();
+    let agent = format!(
+        "agent: {{ token: {{ file: {} }}, tls: {{ certificate: {}, key: {} }} }}\n",
+        at("agent.token"),
+        at("agent.crt"),
+        at("agent.key")
+    );
+    let path = scratch.config(&(scratch.short().replace("node: pbx-b\n", "node: pbx-a\n") + &agent));
+    load(&path, Loading::Online).expect("the group may read them");
+    scratch.put("agent.crt", b"a certificate is no secret", 0o644);
+    load(&path, Loading::Online).expect("a certificate is no secret");
+    for how in [Loading::Online, Loading::Offline] {
+        scratch.put("agent.key", b"key", 0o644);
+        let said = load(&path, how).expect_err("refused").to_string();
+        assert!(
+            said.contains("agent.tls.key: everybody may read")
+                && said.contains(&format!("chmod 640 {}", at("agent.key"))),
+            "{said}"
+        );
+        scratch.put("agent.key", b"key", 0o640);
+        scratch.put("agent.token", b"fifteen bytes..\n", 0o640);
+        let said = load(&path, how).expect_err("refused").to_string();
+        assert!(said.contains("agent.token: is shorter than 16 bytes") && !said.contains("fifteen"), "{said}");
+        scratch.put("agent.token", b"sixteen bytes...\n", 0o640);
+        load(&path, how).expect("16 are enough");
+    }
+}
+
+#[test]
+fn an_observer_without_a_token_loads_with_a_warning_that_says_what_makes_it() {
+    let scratch = Scratch::new();
+    let path = scratch.config(&scratch.short().replace("node: pbx-b\n", "node: eyes\nrole: observer\n"));
+    let warnings = load(&path, Loading::Online).expect("good").warnings;
+    let said = warnings.iter().find(|remark| remark.key == "agent.token").expect("a warning").to_string();
+    assert!(said.contains("`run` does not start") && said.contains("pbx-failover keys"), "{said}");
 }
 
 #[test]

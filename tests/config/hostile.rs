@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use crate::{EXAMPLE, SHORT, read, refusal};
 
 /// A text that stands wherever a secret may stand, and must never come out again.
-const SECRET: &str = "hunter2-S3CR3T";
+const SECRET: &str = "hunter2-S3CR3T-and-more-of-it";
 
 /// The example with plain secrets in every place that takes one.
 fn with_secrets() -> String {

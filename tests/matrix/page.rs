@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use pbx_failover::daemon::readiness::both::STEP_DOWN;
+
 use super::laws::DEFAULT_AGENT;
 use super::oracle::{
     Act, Agent, Belief, HalfDead, Node, Place, Policies, Process, Seen, Serving, SiteCut, Used, View, Who, World,
@@ -110,7 +112,12 @@ fn policies() -> String {
 fn page() -> String {
     let singles: Vec<Cuts> = std::iter::once(Cuts::NONE).chain(Cut::ALL.map(|cut| Cuts::these(&[cut]))).collect();
     let together: Vec<Cuts> = TOGETHER.iter().map(|cuts| Cuts::these(cuts)).collect();
+    let [every, read, memory] = STEP_DOWN.map(|part| part.as_secs());
     include_str!("page.md")
+        .replace("@EVERY@", &every.to_string())
+        .replace("@READ@", &read.to_string())
+        .replace("@MEMORY@", &memory.to_string())
+        .replace("@SUM@", &(every + read + memory).to_string())
         .replace("@ALIVE@\n", &table(&singles, Process::Runs))
         .replace("@DEAD@\n", &table(&singles, Process::Dead))
         .replace("@TOGETHER@\n", &table(&together, Process::Runs))

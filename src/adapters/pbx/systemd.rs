@@ -180,6 +180,11 @@ impl SystemdPbx {
             self.halt().await?;
             self.site.prepare(load).await?;
         }
+        if self.unit().await?.stopped() {
+            // A unit that hit its start limit is refused until somebody resets it, and nobody is there at night. What it
+            // answers is of no account: a unit that it keeps back after all is told by its start.
+            self.call(&["reset-failed"], SHOW_LIMIT).await;
+        }
         let deadline = Instant::now() + self.start_timeout;
         let end = self.call(&["start"], self.start_timeout).await;
         if end == CommandEnd::TimedOut {

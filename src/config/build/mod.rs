@@ -38,6 +38,8 @@ pub enum Outside {
     Secret(Secret, Use),
     /// A file with PEM certificates.
     Certificates(PathBuf),
+    /// A file with a private key.
+    PrivateKey(PathBuf),
     /// A synced directory.
     WorkingDir(PathBuf),
     /// A program.
@@ -51,6 +53,8 @@ pub enum Outside {
 pub enum Use {
     /// A TSIG key: base64.
     Tsig,
+    /// What our own hosts prove themselves with: long enough that nobody guesses it.
+    Token,
     /// Anything else.
     Password,
 }
@@ -63,7 +67,8 @@ pub fn config<'a>(top: &Cursor<'a>, text: &str, build: &mut Build<'a>) -> Option
     let role = hosts.as_ref().map(|hosts| hosts.role);
     let takeover = monitor::takeover(&top.key("takeover"), build);
     let witness = build.only_on(role, &[Role::Backup], |build| partners::witness(&top.key("witness"), build));
-    let fence = build.only_on(role, &[Role::Backup], |build| partners::fence(&top.key("fence"), build));
+    let fence =
+        build.only_on(role, &[Role::Backup], |build| partners::fence(&top.key("fence"), &top.key("dns"), build));
     let peer_at = top.key("peer");
     let peer = build.only_on(role, &[Role::Backup], |build| {
         if peer_at.given { partners::peer(&peer_at, build).map(Some) } else { Some(None) }
@@ -166,7 +171,7 @@ impl<'a> Build<'a> {
     /// A secret that must not be empty.
     fn needed_secret(&mut self, at: &Cursor<'a>, usage: Use) -> Option<Secret> {
         let secret = self.secret(at, usage);
-        if secret.is_none() && at.text() == Some("") && usage == Use::Password {
+        if secret.is_none() && at.text() == Some("") && usage != Use::Tsig {
             at.error(&mut self.notes, "is empty", "write the secret, or better {file: PATH}");
         }
         secret

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 
 use super::{Build, Outside, Use, request};
 use crate::config::cursor::Cursor;
-use crate::config::model::{CertificateFiles, Role};
+use crate::config::model::{ActionUrl, CertificateFiles, Role};
 use crate::config::partners::{
     Agent, AgentDoor, Fence, FenceNeed, FenceWay, Peer, ReadBack, SiteKind, SitePlace, StepDown, Unreadable, Witness,
 };
-use crate::config::texts;
+use crate::config::{template, texts};
+use crate::units::wording::TEXTS;
 
 /// More of them are a mistake.
 const PLACES_MAX: usize = 20;
@@ -55,7 +56,7 @@ pub fn peer<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Peer> {
     }
     let url_at = at.key("url");
     let url = url_at.text().and_then(|text| url_at.take(&mut build.notes, peer_url(text)));
-    let token = build.needed_secret(&at.key("token"), Use::Password);
+    let token = build.needed_secret(&at.key("token"), Use::Token);
     let certificate_at = at.key("certificate");
     let certificate = certificate_at.given.then(|| {
         let file_at = certificate_at.key("file");
@@ -81,10 +82,15 @@ fn peer_url(text: &str) -> texts::Read<String> {
 
 /// Reads `fence`; the inner `None`: there is none.
 #[allow(clippy::option_option)] // the outer one is "remarked upon", as in every builder
-pub fn fence<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Option<Fence>> {
+pub fn fence<'a>(at: &Cursor<'a>, dns_at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Option<Fence>> {
+    // A URL or a body with an empty variable would go out with a hole, perhaps to another host's switch.
+    let moves = dns_at.key("updates").items().iter().any(|update| !update.key("records").items().is_empty());
+    let of_records: &[&str] = if moves { &[] } else { &["dns_name", "ttl"] };
+    let no_message = [&TEXTS, of_records].concat();
+    let no_plan = [&TEXTS, &["id", "epoch"], of_records].concat();
     let (command_at, http_at, read_back_at) = (at.key("command"), at.key("http"), at.key("read_back"));
     let command = build.command(&command_at)?;
-    let http = if http_at.given { Some(request::unnamed(&http_at, build)?) } else { None };
+    let http = if http_at.given { Some(fence_request(&http_at, &no_message, build)?) } else { None };
     let required_at = at.key("required");
     let cut = match (command.is_empty(), http) {
         (false, Some(_)) => {
@@ -108,7 +114,7 @@ pub fn fence<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Option<Fence>
         }
     };
     let need = if required_at.truth()? { FenceNeed::Required } else { FenceNeed::Optional };
-    let read_back = read_back(&read_back_at, build)?;
+    let read_back = read_back(&read_back_at, &no_plan, build)?;
     if read_back.is_none() {
         let fix = "write fence.read_back, so that the primary is seen to be off";
         at.warn(&mut build.notes, "is believed by its own word", fix);
@@ -116,8 +122,26 @@ pub fn fence<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Option<Fence>
     Some(Some(Fence { cut, read_back, need, timeout: at.key("timeout").duration()? }))
 }
 
+/// A request of the fence; `empty`: the variables that have no value where it is sent: no message goes with it, and `check`
+/// reads back before any plan.
+fn fence_request<'a>(at: &Cursor<'a>, empty: &[&str], build: &mut Build<'a>) -> Option<ActionUrl> {
+    let request = request::unnamed(at, build)?;
+    let headers = at.key("headers").named();
+    let mut holes = vec![(at.key("url"), template::uses(&request.url, empty))];
+    holes.extend(
+        headers.into_iter().map(|(_, at)| (at.clone(), at.text().and_then(|text| template::uses(text, empty)))),
+    );
+    holes.push((at.key("body"), template::uses_any(&at.key("body").json(), empty)));
+    for (at, hole) in holes {
+        let Some(name) = hole else { continue };
+        let fix = "use what is known there, such as {{ primary_node }} or {{ primary_address }}";
+        at.error(&mut build.notes, format!("names {name}, which is empty in this request"), fix);
+    }
+    Some(request)
+}
+
 #[allow(clippy::option_option)] // as above
-fn read_back<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Option<ReadBack>> {
+fn read_back<'a>(at: &Cursor<'a>, no_plan: &[&str], build: &mut Build<'a>) -> Option<Option<ReadBack>> {
     let (command_at, http_at) = (at.key("command"), at.key("http"));
     let command = build.command(&command_at)?;
     if !http_at.given {
@@ -132,7 +156,7 @@ fn read_back<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Option<ReadBa
     if expect_body.is_empty() {
         body_at.error(&mut build.notes, "is empty: every answer would mean off", "write what only an off host answers");
     }
-    let request = Box::new(request::unnamed(&http_at, build)?);
+    let request = Box::new(fence_request(&http_at, no_plan, build)?);
     Some(Some(ReadBack::Http { request, expect_body: expect_body.to_owned() }))
 }
 
@@ -141,7 +165,7 @@ pub fn agent<'a>(at: &Cursor<'a>, role: Option<Role>, build: &mut Build<'a>) -> 
     let (listen_at, token_at, tls_at) = (at.key("listen"), at.key("token"), at.key("tls"));
     let listen: Option<SocketAddr> =
         listen_at.text().and_then(|text| listen_at.take(&mut build.notes, texts::socket(text, None)));
-    let token = if token_at.given { build.needed_secret(&token_at, Use::Password).map(Some) } else { Some(None) };
+    let token = if token_at.given { build.needed_secret(&token_at, Use::Token).map(Some) } else { Some(None) };
     let [certificate, key] = ["certificate", "key"].map(|name| {
         let at = tls_at.key(name);
         if at.text() == Some("") {
@@ -152,15 +176,18 @@ pub fn agent<'a>(at: &Cursor<'a>, role: Option<Role>, build: &mut Build<'a>) -> 
             at.error(&mut build.notes, "is no absolute path", "begin it with /");
         }
         if token_at.given {
-            build.outside.push((at, Outside::Certificates(path.clone())));
+            let thing =
+                if name == "key" { Outside::PrivateKey(path.clone()) } else { Outside::Certificates(path.clone()) };
+            build.outside.push((at, thing));
         }
         Some(path)
     });
     if role == Some(Role::Observer) && !token_at.given {
-        token_at.error(
+        // No refusal: `keys`, which makes it, reads names and roles from this file. `run` refuses to start without it.
+        token_at.warn(
             &mut build.notes,
-            "is not written: an observer tells its view to nobody",
-            "run `pbx-failover keys`",
+            "is not written: an observer tells its view to nobody, and `run` does not start",
+            "run `pbx-failover keys`, and write the lines that it prints",
         );
     }
     let step_down = match at.key("step_down").text()? {

@@ -55,8 +55,11 @@ impl PrimaryDesk {
     }
 
     fn elsewhere(&self) -> String {
-        let backup = self.worlds.borrow().config.backup.node.clone();
-        format!("this is the primary's agent, which runs no plan; say it to the robot on {backup}")
+        let config = &self.worlds.borrow().config;
+        let (node, backup) = (&config.node, &config.backup.node);
+        format!(
+            "{node} is the primary, whose agent runs no plan; give it on {backup}, where `pbx-failover failback` brings the service back to {node}"
+        )
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use crate::config::{self, Config};
 use crate::daemon::desk::pbx_snapshot;
 use crate::daemon::world::World;
+use crate::decision::beats::DRIFT_WARN;
 use crate::host::clock;
 use crate::primary::{Agent, Standing};
 use crate::units::beat::{DutyTold, EpochTold, PbxTold, TrunkTold};
@@ -78,15 +79,26 @@ impl Seen {
         let (heard, at) = self.with(|last| last.backup.clone())?;
         let quiet = clock::now().wall.duration_since(at) > SILENT_AFTER;
         let contact = if quiet { "silent" } else { "heard" };
+        let drift = heard.drift;
         Some(PeerStatus {
             contact: contact.to_owned(),
             error: quiet.then(|| "it has not asked for more than a minute".to_owned()),
             drift_ms: Some(heard.drift_ms()),
             beat: Some(heard.beat),
             at: Some(at),
-            troubles: Vec::new(),
+            troubles: apart(drift).into_iter().collect(),
         })
     }
+}
+
+/// What is wrong with the clocks, if anything: beyond 300 s neither the backup nor a name server believes this host.
+fn apart(drift: SignedDuration) -> Option<String> {
+    let seconds = drift.as_secs();
+    (drift.abs() > DRIFT_WARN).then(|| {
+        format!(
+            "the backup's clock and this host's differ by {seconds} s, and beyond 300 s nothing signed is believed: set both by NTP"
+        )
+    })
 }
 
 /// The agent's state in the words of the robot's: it serves, or it stands by.
@@ -182,5 +194,25 @@ pub fn beat(agent: &Agent, world: &World, seen: &Seen) -> Beat {
             planned_stop_until: memory.planned_stop_until,
         }),
         ..Beat::bare(config.node.clone(), config.role.name(), clock::now().wall)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_that_differ_are_a_trouble_in_the_primarys_status() {
+        let seen = Seen::default();
+        let drifted = |seconds| {
+            let beat = Beat::bare("pbx-b".parse().expect("a name"), "backup", clock::now().wall);
+            seen.note_backup(Heard { beat, drift: SignedDuration::from_secs(seconds) });
+            seen.backup().expect("the backup").troubles
+        };
+        assert_eq!(drifted(1), Vec::<String>::new());
+        for seconds in [60, -60] {
+            let troubles = drifted(seconds);
+            assert!(troubles.iter().any(|text| text.contains(&format!("differ by {seconds} s"))), "{troubles:?}");
+        }
     }
 }

@@ -20,12 +20,16 @@ pub struct Worst {
     pub cut_off: Option<Duration>,
 }
 
+/// What the agent needs at most until it stops a PBX beside another's claim: between two readings of the epoch, for one, and
+/// to remember it. `docs/partition-matrix.md` names the same.
+pub const STEP_DOWN: [Duration; 3] = [READ_EVERY, READ_MAX, MEMORY_WAIT];
+
 /// Works it out from agent, policies and timings.
 pub fn worst(config: &Config) -> Worst {
     if config.peer.is_none() || config.epoch == Epoch::Local || config.agent.step_down == StepDown::Alert {
         return Worst { reachable: None, cut_off: None };
     }
-    let step_down = READ_EVERY + READ_MAX + MEMORY_WAIT;
+    let step_down: Duration = STEP_DOWN.iter().sum();
     // The claim comes no sooner than the votes can fall and the hold-down be over.
     let monitor = &config.monitor;
     let votes = monitor.checks.iter().map(|check| monitor.fast_interval * (check.fall.get() - 1)).max();

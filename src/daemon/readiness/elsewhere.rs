@@ -5,20 +5,29 @@ use std::sync::Arc;
 use super::{epoch, working_directories};
 use crate::adapters::checks;
 use crate::adapters::pbx::Resident;
-use crate::config::{AgentDoor, Config, Driver, Epoch};
+use crate::config::{Config, Driver, Epoch, Role};
 use crate::control::client::Client;
 use crate::daemon::world::World;
 use crate::host::{secret, tls};
 use crate::ports::Probe;
+use crate::store::PrimaryFile;
 use crate::units::finding::Finding;
 use crate::units::snapshot::Status;
 use crate::units::{Guarded, ProbeAnswer, Serving};
 
 const AGENT: &str = "agent";
 
+/// What is wrong with what guard and agent remember, if it is damaged: then the agent does not start.
+pub fn memory(config: &Config) -> Option<Finding> {
+    let why = PrimaryFile::of(&config.state_dir).read().err()?;
+    let (what, hint) = why.split_once("; ").unwrap_or((&why, "see state_dir"));
+    Some(Finding::problem("memory", what, hint))
+}
+
 /// On the primary.
 pub async fn primary(config: Config) -> Vec<Finding> {
     let mut findings = working_directories(&config);
+    findings.extend(memory(&config));
     let world = match World::build(config, &Resident::default()) {
         Ok(world) => world,
         Err(why) => {
@@ -48,14 +57,7 @@ pub async fn primary(config: Config) -> Vec<Finding> {
     });
     guard(&world, &mut findings).await;
     runs(config, &mut findings).await;
-    match &config.agent.door {
-        Some(at) => door(at, &mut findings),
-        None => findings.push(Finding::problem(
-            AGENT,
-            "agent.token is not set: the backup hears nothing of this host",
-            "run `pbx-failover keys`, and write the lines that it prints",
-        )),
-    }
+    findings.extend(door(config));
     findings
 }
 
@@ -94,12 +96,22 @@ async fn runs(config: &Config, findings: &mut Vec<Finding>) {
     });
 }
 
-fn door(door: &AgentDoor, findings: &mut Vec<Finding>) {
+/// Whether this host can answer at its door; `None`: it has none to open.
+pub fn door(config: &Config) -> Option<Finding> {
+    let silent = match config.role {
+        Role::Backup => return None,
+        Role::Primary => "agent.token is not set: the backup hears nothing of this host",
+        Role::Observer => "agent.token is not set: an observer tells its view to nobody, and `run` does not start",
+    };
+    let Some(door) = &config.agent.door else {
+        let hint = "run `pbx-failover keys`, and write the lines that it prints";
+        return Some(Finding::problem(AGENT, silent, hint));
+    };
     let token = secret::read(&door.token).map(|_| ()).map_err(|why| format!("agent.token: {why}"));
-    findings.push(match token.and_then(|()| tls::server("agent.tls", &door.tls).map(|_| ())) {
+    Some(match token.and_then(|()| tls::server("agent.tls", &door.tls).map(|_| ())) {
         Ok(()) => Finding::ok(AGENT, format!("token and certificate are there; it answers at {}", door.listen)),
         Err(why) => Finding::problem(AGENT, why, "run `pbx-failover keys`"),
-    });
+    })
 }
 
 /// On an observer.
@@ -121,9 +133,7 @@ pub async fn observer(config: Config) -> Vec<Finding> {
             }
         });
     }
-    if let Some(at) = &config.agent.door {
-        door(at, &mut findings);
-    }
+    findings.extend(door(&config));
     runs(&config, &mut findings).await;
     findings
 }

@@ -25,6 +25,18 @@ show:nobus.service)
   printf 'System has not been booted with systemd as init system (PID 1). Can'"'"'t operate.\nFailed to connect to bus: Host is down\n' >&2
   exit 1
   ;;
+show:limit.service) if [ -e "$STATE.started" ]; then show success loaded active; elif [ -e "$STATE.reset" ]; then show success loaded inactive; else show start-limit-hit loaded failed; fi ;;
+reset-failed:limit.service) : >"$STATE.reset" ;;
+reset-failed:denied.service)
+  printf 'Failed to reset failed state of unit denied.service: Access denied\n' >&2
+  exit 1
+  ;;
+reset-failed:*) ;;
+start:limit.service)
+  if [ -e "$STATE.reset" ]; then : >"$STATE.started"; exit 0; fi
+  printf 'Job for limit.service failed.\nSee "systemctl status limit.service" and "journalctl -xeu limit.service" for details.\n' >&2
+  exit 1
+  ;;
 show:pbx.service) show success loaded "$(is)" ;;
 show:*) show success loaded inactive ;;
 start:denied.service)

@@ -26,7 +26,7 @@ async fn a_unit_that_somebody_started_with_old_data_is_restarted_and_then_left_a
     let calls = std::fs::read_to_string(backup.dir.path().join("state.calls")).expect("calls");
     let acts: Vec<_> = calls.lines().filter(|call| !call.starts_with("show")).collect();
     // The last one is the second reload: the start of a running unit changes nothing.
-    assert_eq!(acts, ["stop pbx.service", "start pbx.service", "start pbx.service"]);
+    assert_eq!(acts, ["stop pbx.service", "reset-failed pbx.service", "start pbx.service", "start pbx.service"]);
 }
 
 #[tokio::test]
@@ -83,6 +83,15 @@ async fn each_trouble_with_a_unit_is_one_line_of_advice() {
         Duration::from_secs(1),
     );
     failed(gone.reload(Mode::Act, Load::First).await);
+}
+
+#[tokio::test]
+async fn a_unit_that_hit_its_start_limit_is_reset_and_started() {
+    let dir = tempfile::tempdir().expect("directory");
+    let program = systemctl(dir.path(), "true", "true");
+    let site = site(&dir.path().join("active"), loopback(), &[]);
+    let pbx = SystemdPbx::new(site, program, "limit.service".to_owned(), Duration::from_secs(60));
+    assert_eq!(done(pbx.reload(Mode::Act, Load::First).await), "limit.service is active");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -100,7 +100,7 @@ fn the_robots_user_may_start_its_unit_and_no_other() {
     let asked = |verb: &str, unit: &str| {
         machine.exec(&["runuser", "-u", "pbx-failover", "--", "systemctl", "--no-ask-password", verb, unit])
     };
-    for verb in ["start", "stop", "restart"] {
+    for verb in ["start", "stop", "restart", "reset-failed"] {
         assert_eq!(asked(verb, "pbx.service"), (true, String::new()), "{verb}");
     }
     for (verb, unit) in [("start", "other.service"), ("kill", "pbx.service"), ("enable", "pbx.service")] {

@@ -12,6 +12,8 @@ use super::machines::{PATIENCE, World, peer, wait_status, yaml};
 
 /// What is promised: so long after the record names it, the primary serves again.
 const PROMISED: Duration = Duration::from_secs(15);
+/// How often the timer asks, so that the promise holds with its accuracy and the run itself.
+const CADENCE: Duration = Duration::from_secs(14);
 
 /// `agent.epoch_unreadable`: as it is shipped.
 const KEEP: &str = "{ after: 60s, do: keep }";
@@ -96,7 +98,7 @@ fn without_an_agent_the_timer_alone_starts_what_was_held_back_and_leaves_alone_w
     let first = round();
     let second = round();
     let cadence = second - first;
-    assert!(cadence.abs_diff(PROMISED) < Duration::from_millis(1500), "it asks every {cadence:?}");
+    assert!(cadence.abs_diff(CADENCE) < Duration::from_millis(1500), "it asks every {cadence:?}");
     assert!(!machine.active("pbx.service"));
     assert_eq!(machine.unit("pbx-failover-guard.service", "Result"), "success", "a no is no failure");
 
