@@ -36,10 +36,18 @@ struct Target {
     last: Option<Last>,
 }
 
+impl Target {
+    /// Whether its last answer says anything: a target that could not be asked, and an observer that is silent, stale or
+    /// not believed, say neither yes nor no.
+    fn has_view(&self) -> bool {
+        !self.last.as_ref().is_some_and(|last| matches!(last.result.answer, ProbeAnswer::Unknown(_)))
+    }
+}
+
 /// What one target believes, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TargetView {
-    /// Not asked since the start, or the answer is too old.
+    /// Not asked since the start, the answer is too old, or none was to be had.
     None,
     /// It answered.
     Up,
@@ -151,7 +159,7 @@ impl Targets {
         self.targets.iter().map(move |target| {
             let view = match target.answered_at {
                 None => TargetView::None,
-                Some(at) if now.since(at) > self.fresh_for => TargetView::None,
+                Some(at) if now.since(at) > self.fresh_for || !target.has_view() => TargetView::None,
                 Some(_) if target.up => TargetView::Up,
                 Some(_) => TargetView::Down,
             };

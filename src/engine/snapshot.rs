@@ -2,7 +2,7 @@
 
 use crate::decision::quorum::TargetView;
 use crate::decision::tally::{Last, Tally};
-use crate::decision::{Quorum, Targets, votes};
+use crate::decision::{May, Quorum, Targets, votes};
 use crate::takeover::Run;
 use crate::units::epoch::EpochSeen;
 use crate::units::snapshot::{
@@ -18,7 +18,9 @@ impl Engine {
     pub fn snapshot(&self) -> Pair {
         let running = self.run.as_ref().map(|run| (run, None));
         let plan = running.or_else(|| self.last_run.as_ref().map(|(run, how)| (run, Some(how.clone()))));
-        let hold_down_left = self.hold_down_until.map(|until| until.saturating_sub(self.now.boot));
+        // While the verdict allows nothing, it only begins anew each time: nothing counts down.
+        let hold_down_until = self.hold_down_until.filter(|_| self.judgement.may != May::Not);
+        let hold_down_left = hold_down_until.map(|until| until.saturating_sub(self.now.boot));
         Pair {
             name: "default".to_owned(),
             node: self.settings.node.clone(),

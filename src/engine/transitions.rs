@@ -109,7 +109,9 @@ impl Engine {
             }
             Action::RestoreEpoch => self.restore_epoch(),
             Action::StartHoldOff => {
-                self.memory.hold_off_until = self.now.wall.checked_add(signed(self.settings.hold_off)).ok();
+                let withdrawn = self.run.as_ref().is_some_and(|run| run.kind() == PlanKind::Withdraw);
+                let hold_off = if withdrawn { self.hold_off_max() } else { self.settings.hold_off };
+                self.memory.hold_off_until = self.now.wall.checked_add(signed(hold_off)).ok();
             }
             Action::Tell(event) => self.tell(event, because.to_owned(), Channels::All),
             Action::Alarm(event) => self.raise(event, because.to_owned()),

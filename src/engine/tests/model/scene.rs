@@ -221,7 +221,7 @@ fn settings() -> Settings {
         confirm_within: seconds(2),
         primary_start: PrimaryStart::ByItself,
         configured: Configured { dns: true, fencing: Fencing::NotConfigured, ..Configured::default() },
-        limits: Limits { drain: seconds(4), wait_for_primary: seconds(6) },
+        limits: Limits { drain: seconds(4), wait_for_primary: seconds(6), stop_lasts: seconds(8) },
         config_text: String::new(),
     }
 }
