@@ -1,6 +1,7 @@
 //! Is the rest of the Internet there? k of n targets must answer, or the fault may be ours.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::units::{Now, ProbeAnswer, ProbeResult, Sighting};
@@ -29,11 +30,11 @@ pub struct Targets {
 
 #[derive(Debug, Clone)]
 struct Target {
-    name: String,
+    name: Arc<str>,
     asked_at: Option<Duration>,
     answered_at: Option<Duration>,
     up: bool,
-    last: Option<Last>,
+    last: Option<Arc<Last>>,
 }
 
 impl Target {
@@ -73,7 +74,8 @@ impl Targets {
     /// Targets that were not asked yet; an answer counts for three `period`s. What was asked before `now` is not
     /// theirs: it was asked of other targets, before the settings changed.
     pub fn new(need: NonZeroU32, period: Duration, names: impl IntoIterator<Item = String>, now: Now) -> Self {
-        let target = |name| Target { name, asked_at: None, answered_at: None, up: false, last: None };
+        let target =
+            |name: String| Target { name: name.into(), asked_at: None, answered_at: None, up: false, last: None };
         let targets = names.into_iter().map(target).collect();
         Self { need, fresh_for: period.saturating_mul(PERIODS_FRESH), void_before: now.boot, targets }
     }
@@ -87,7 +89,7 @@ impl Targets {
             target.up = matches!(result.answer, ProbeAnswer::Up { .. });
             target.asked_at = Some(asked);
             target.answered_at = Some(now.boot);
-            target.last = Some(Last { at: now.wall, result });
+            target.last = Some(Arc::new(Last { at: now.wall, result }));
         }
     }
 
@@ -163,7 +165,7 @@ impl Targets {
                 Some(_) if target.up => TargetView::Up,
                 Some(_) => TargetView::Down,
             };
-            (target.name.as_str(), view, target.last.as_ref())
+            (&*target.name, view, target.last.as_deref())
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Carries a row of the state table out: the only place where the state changes and where plans open and close.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -176,7 +177,7 @@ impl Engine {
             if how != "done" {
                 self.out.asks.push(Ask::Forget(run.id()));
             }
-            self.last_run = Some((run, how.to_owned()));
+            self.last_run = Some(Arc::new((run, how.to_owned())));
         }
         self.claimed_at = None;
         self.interrupted = false;

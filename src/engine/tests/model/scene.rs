@@ -152,6 +152,8 @@ pub struct Scene {
     pub agent: Option<Policy>,
     /// What must come about in the end is looked at from every so many-th state.
     pub sample: u64,
+    /// Which of the rules about the end are looked at: each runs the world on for minutes.
+    pub ends: &'static [&'static str],
     pub fired: Fired,
 }
 
@@ -168,6 +170,7 @@ impl Scene {
             lens: Lens::Clear,
             agent: None,
             sample: 256,
+            ends: &super::ENDS,
             fired: Fired::none(),
         }
     }
