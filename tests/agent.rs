@@ -150,8 +150,8 @@ async fn a_question_that_is_forged_replayed_skewed_or_of_another_protocol_is_ref
     let cases = [
         (Rig::sealed(&good), 409, "sent again"),
         (Rig::sealed(&Beat { sequence: good.sequence - 1, ..good.clone() }), 409, "sent again"),
-        (Rig::sealed(&Beat { time: good.time - hour, ..later(&good, 1) }), 409, "differ by -3"),
-        (Rig::sealed(&Beat { time: good.time + hour, ..later(&good, 1) }), 409, "differ by 3"),
+        (Rig::sealed(&Beat { time: good.time - hour, ..later(&good, 1) }), 409, "s ahead of this host's"),
+        (Rig::sealed(&Beat { time: good.time + hour, ..later(&good, 1) }), 409, "s behind this host's"),
         (Rig::sealed(&stranger), 409, "told by pbx-x, not by pbx-b"),
         (Rig::sealed(&old), 409, "protocol 2 (version 9.9.9), this program speaks 1"),
         (other_form, 409, "protocol 2 (version 9.9.9)"),
@@ -196,7 +196,7 @@ async fn an_order_that_is_replayed_or_overtaken_by_its_end_is_harmless() {
     let late = Beat { time: beat.time - SignedDuration::from_hours(1), ..numbered(5) };
     let late = serde_json::to_string(&Ordered { beat: late, order: order() }).unwrap();
     let (status, told) = rig.speaks(at, "/v1/stop", &sealed::seal(&late, Purpose::Stop, TOKEN)).await;
-    assert!(status == 409 && told.contains("differ by"), "{told}");
+    assert!(status == 409 && told.contains("s ahead of this host's"), "{told}");
     assert_eq!(rig.clerk.stops.load(Ordering::Relaxed), 1);
     // Orders and beats are numbered apart: a beat that left earlier is still heard.
     let (status, told) = rig.speaks(at, "/v1/beat", &Rig::sealed(&beat)).await;
@@ -216,8 +216,8 @@ async fn an_answer_that_is_forged_replayed_skewed_or_of_another_protocol_is_refu
     let future = Beat { time: good.time + hour, ..good.clone() };
     let past = Beat { time: good.time - hour, ..good.clone() };
     let cases = [
-        (future, Purpose::BeatAnswer, TOKEN, "its clock and ours differ by 3"),
-        (past, Purpose::BeatAnswer, TOKEN, "its clock and ours differ by -3"),
+        (future, Purpose::BeatAnswer, TOKEN, "s ahead of this host's"),
+        (past, Purpose::BeatAnswer, TOKEN, "s behind this host's"),
         (with(|beat| beat.protocol = 2), Purpose::BeatAnswer, TOKEN, "it speaks protocol 2"),
         (with(|beat| beat.node = "pbx-x".parse().unwrap()), Purpose::BeatAnswer, TOKEN, "told by pbx-x, not by pbx-a"),
         (good.clone(), Purpose::BeatAnswer, "another token", "its seal is not ours"),
@@ -374,7 +374,7 @@ async fn the_heartbeat_file_that_one_host_writes_the_other_believes_and_an_old_c
     assert!(matches!(told().await, ProbeAnswer::Down(why) if why.contains("seal is not ours")));
     let ahead = jiff::Timestamp::now() + SignedDuration::from_hours(1);
     file.write(&Beat { time: ahead, ..Rig::tells() }).await.expect("written");
-    assert!(matches!(told().await, ProbeAnswer::Down(why) if why.contains("differ by 3")));
+    assert!(matches!(told().await, ProbeAnswer::Down(why) if why.contains("s ahead of this host's")));
     file.write(&Rig::tells()).await.expect("written");
     assert!(matches!(told().await, ProbeAnswer::Up { .. }), "what was not believed has not moved the number");
     std::fs::remove_dir_all(rig.dir.path().join("working")).unwrap();

@@ -279,7 +279,7 @@ const TAKEOVER: Shape = Shape::Map(&[
     key("automatic", Default("true"), BOOL, "false: alert only."),
     key("hold_down", Default("60s"), ANY_TIME, "Believe it for so long; longer than the PBX needs to restart."),
     key("startup_grace", Default("2m"), ANY_TIME, "No takeover so soon after the robot's own start."),
-    key("hold_off", Default("2m"), ANY_TIME, "No takeover so soon after a failback."),
+    key("hold_off", Default("2m"), ANY_TIME, "No takeover so soon after the service was given back."),
 ]);
 
 const EPOCH: Shape = Shape::Map(&[

@@ -326,7 +326,7 @@ pub struct Takeover {
     pub hold_down: Duration,
     /// No takeover so soon after the robot's own start.
     pub startup_grace: Duration,
-    /// No takeover so soon after a failback.
+    /// No takeover so soon after the service was given back.
     pub hold_off: Duration,
 }
 

@@ -47,7 +47,11 @@ pub fn of(config: &Config) -> Settings {
             PrimaryStart::ByCommand
         },
         configured: configured(config),
-        limits: Limits { drain: config.failback.drain, wait_for_primary: config.failback.wait_for_primary },
+        limits: Limits {
+            drain: config.failback.drain,
+            wait_for_primary: config.failback.wait_for_primary,
+            stop_lasts: config.pbx.give_up_after,
+        },
         config_text: config.text.0.clone(),
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::units::NodeName;
-use crate::units::beat::{Beat, Heard, Ordered, PROTOCOL};
+use crate::units::beat::{self, Beat, Heard, Ordered, PROTOCOL};
 
 /// A clock that differs by so much is worth a warning.
 pub const DRIFT_WARN: SignedDuration = SignedDuration::from_secs(5);
@@ -57,7 +57,7 @@ pub enum Disbelief {
     Sender(NodeName, NodeName),
     /// An old one was sent again.
     Replayed,
-    /// Its clock is so many seconds off.
+    /// Its clock is so many seconds ahead of ours; negative: behind.
     Skewed(i64),
     /// It is so many seconds old.
     Stale(i64),
@@ -79,12 +79,22 @@ impl fmt::Display for Disbelief {
             }
             Self::Replayed => f.write_str("an old beat was sent again: somebody replays it, or a copy was restored"),
             Self::Skewed(seconds) => {
-                write!(f, "its clock and ours differ by {seconds} s: set both by NTP")
+                write!(f, "{}: set both by NTP", beat::clock(SignedDuration::from_secs(*seconds)))
             }
             Self::Stale(seconds) => write!(f, "it is {seconds} s old: see the agent, and the sync that carries it"),
             Self::Unreadable(why) => {
                 write!(f, "it cannot be read ({why}): install the same version of pbx-failover on both hosts")
             }
+        }
+    }
+}
+
+impl Disbelief {
+    /// The same, for the log of the host that told it: there, "its clock" is that of the host which did not believe it.
+    pub fn as_the_teller_reads_it(&self) -> Self {
+        match self {
+            Self::Skewed(seconds) => Self::Skewed(-seconds),
+            other => other.clone(),
         }
     }
 }
@@ -239,6 +249,15 @@ mod tests {
             assert_eq!(judged(beat(-1 - most), freshness), Err(Disbelief::Skewed(-most - 1)));
         }
         assert_eq!(judged(beat(3 + most), file(0)), Err(Disbelief::Skewed(most + 1)));
+    }
+
+    #[test]
+    fn whose_clock_is_ahead_is_said_as_the_reader_sees_it() {
+        let ahead = judged(beat(1000), Freshness::Nonce("n1")).expect_err("refused");
+        assert!(ahead.to_string().contains("its clock is 998 s ahead of this host's"), "{ahead}");
+        let told = ahead.as_the_teller_reads_it();
+        assert!(told.to_string().contains("its clock is 998 s behind this host's"), "{told}");
+        assert_eq!(Disbelief::Replayed.as_the_teller_reads_it(), Disbelief::Replayed);
     }
 
     #[test]

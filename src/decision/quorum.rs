@@ -1,6 +1,7 @@
 //! Is the rest of the Internet there? k of n targets must answer, or the fault may be ours.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::units::{Now, ProbeAnswer, ProbeResult, Sighting};
@@ -29,17 +30,25 @@ pub struct Targets {
 
 #[derive(Debug, Clone)]
 struct Target {
-    name: String,
+    name: Arc<str>,
     asked_at: Option<Duration>,
     answered_at: Option<Duration>,
     up: bool,
-    last: Option<Last>,
+    last: Option<Arc<Last>>,
+}
+
+impl Target {
+    /// Whether its last answer says anything: a target that could not be asked, and an observer that is silent, stale or
+    /// not believed, say neither yes nor no.
+    fn has_view(&self) -> bool {
+        !self.last.as_ref().is_some_and(|last| matches!(last.result.answer, ProbeAnswer::Unknown(_)))
+    }
 }
 
 /// What one target believes, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TargetView {
-    /// Not asked since the start, or the answer is too old.
+    /// Not asked since the start, the answer is too old, or none was to be had.
     None,
     /// It answered.
     Up,
@@ -65,7 +74,8 @@ impl Targets {
     /// Targets that were not asked yet; an answer counts for three `period`s. What was asked before `now` is not
     /// theirs: it was asked of other targets, before the settings changed.
     pub fn new(need: NonZeroU32, period: Duration, names: impl IntoIterator<Item = String>, now: Now) -> Self {
-        let target = |name| Target { name, asked_at: None, answered_at: None, up: false, last: None };
+        let target =
+            |name: String| Target { name: name.into(), asked_at: None, answered_at: None, up: false, last: None };
         let targets = names.into_iter().map(target).collect();
         Self { need, fresh_for: period.saturating_mul(PERIODS_FRESH), void_before: now.boot, targets }
     }
@@ -79,7 +89,7 @@ impl Targets {
             target.up = matches!(result.answer, ProbeAnswer::Up { .. });
             target.asked_at = Some(asked);
             target.answered_at = Some(now.boot);
-            target.last = Some(Last { at: now.wall, result });
+            target.last = Some(Arc::new(Last { at: now.wall, result }));
         }
     }
 
@@ -151,11 +161,11 @@ impl Targets {
         self.targets.iter().map(move |target| {
             let view = match target.answered_at {
                 None => TargetView::None,
-                Some(at) if now.since(at) > self.fresh_for => TargetView::None,
+                Some(at) if now.since(at) > self.fresh_for || !target.has_view() => TargetView::None,
                 Some(_) if target.up => TargetView::Up,
                 Some(_) => TargetView::Down,
             };
-            (target.name.as_str(), view, target.last.as_ref())
+            (&*target.name, view, target.last.as_deref())
         })
     }
 }

@@ -1,6 +1,7 @@
 //! One check's counts: consecutive results that flip its view (fall, rise), staleness, and whether it was ever up.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -72,7 +73,7 @@ const PERIODS_WITHOUT_VIEW: u32 = 3;
 /// One check's counts.
 #[derive(Debug, Clone)]
 pub struct Tally {
-    settings: CheckSettings,
+    settings: Arc<CheckSettings>,
     flipped: Option<Flip>,
     failures: u32,
     successes: u32,
@@ -80,7 +81,7 @@ pub struct Tally {
     answered_at: Option<Duration>,
     asked_at: Option<Duration>,
     void_before: Duration,
-    last: Option<Last>,
+    last: Option<Arc<Last>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +94,7 @@ impl Tally {
     /// A check without any result. `tested`: it was up before, under this very definition.
     pub fn new(settings: CheckSettings, tested: bool) -> Self {
         Self {
-            settings,
+            settings: Arc::new(settings),
             flipped: None,
             failures: 0,
             successes: 0,
@@ -136,7 +137,7 @@ impl Tally {
             }
             ProbeAnswer::Unknown(_) => {}
         }
-        self.last = Some(Last { at: now.wall, result });
+        self.last = Some(Arc::new(Last { at: now.wall, result }));
     }
 
     fn answered(&mut self, asked: Duration, now: Now) {
@@ -204,6 +205,6 @@ impl Tally {
 
     /// The last result.
     pub fn last(&self) -> Option<&Last> {
-        self.last.as_ref()
+        self.last.as_deref()
     }
 }

@@ -41,6 +41,8 @@ pub enum AgentSays {
     Serves,
     /// It should run, and does not: it failed.
     Failed,
+    /// It is stopped.
+    Stopped,
 }
 
 /// May the robot act on a verdict?
@@ -166,6 +168,7 @@ mod tests {
             (Inputs { observers: Sighting::Alive, ..dead }, Verdict::PathCut, May::Not),
             (Inputs { agent: AgentSays::Serves, ..dead }, Verdict::PathCut, May::Not),
             (Inputs { agent: AgentSays::Failed, ..dead }, Verdict::PrimaryDead, May::Act),
+            (Inputs { agent: AgentSays::Stopped, ..dead }, Verdict::PrimaryDead, May::Act),
             (Inputs { observers: Sighting::NoView, ..dead }, Verdict::PrimaryDead, May::Act),
             (Inputs { site: Sighting::NoView, ..dead }, Verdict::Unsure, May::Not),
             (Inputs { site: Sighting::Silent, ..dead }, Verdict::SiteCut, May::Act),

@@ -17,6 +17,7 @@ impl Engine {
             Trigger::PrimaryUp => verdict == Verdict::PrimaryUp,
             Trigger::EvidenceVoid => matches!(verdict, Verdict::Unsure | Verdict::WeAreCutOff),
             Trigger::PrimaryTroubled => !matches!(verdict, Verdict::PrimaryUp | Verdict::Unsure | Verdict::WeAreCutOff),
+            Trigger::ServesAlone => self.level(Trigger::PrimaryTroubled) || self.agent_denies_service(),
             Trigger::HoldDownOver => self.hold_down_over(),
             Trigger::EpochOurs => self.may_go_on(&standing),
             Trigger::EpochOther => matches!(standing, Standing::Peer { newer: true } | Standing::Stranger(_)),
@@ -67,6 +68,10 @@ impl Engine {
             Trigger::PrimaryUp | Trigger::EvidenceVoid | Trigger::PrimaryTroubled | Trigger::HoldDownOver => {
                 format!("{}: {}", self.judgement.verdict, self.judgement.because)
             }
+            Trigger::ServesAlone => match self.heard().and_then(|heard| heard.beat.pbx.as_ref()) {
+                Some(pbx) if self.agent_denies_service() => format!("its own agent says that it {}", pbx.condition),
+                _ => self.level_because(Trigger::PrimaryTroubled),
+            },
             Trigger::EpochOurs | Trigger::EpochOther | Trigger::EpochUnreadable | Trigger::EpochLow => {
                 self.standing_text()
             }
@@ -103,7 +108,8 @@ impl Engine {
                     && run.is_some_and(|r| r.step(Step::Claim).is_some_and(|s| s.state == StepState::Running))
             }
             Guard::NotRetreating => kind != Some(PlanKind::Retreat) && !run.is_some_and(|r| r.is_begun(Step::HandOver)),
-            Guard::NotAlarmed => row.does.iter().all(|action| match action {
+            Guard::MayServeUnalarmed if self.agent_denies_service() => false,
+            Guard::NotAlarmed | Guard::MayServeUnalarmed => row.does.iter().all(|action| match action {
                 Action::Alarm(event) => !self.memory.alarms.contains_key(event.name()),
                 _ => true,
             }),

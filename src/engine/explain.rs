@@ -38,7 +38,7 @@ impl Engine {
     }
 
     fn plan_because(&self) -> String {
-        let run = self.run.as_ref().or(self.last_run.as_ref().map(|(run, _)| run));
+        let run = self.run.as_ref().or(self.last_run.as_deref().map(|(run, _)| run));
         run.map_or_else(|| "it did so before the restart".to_owned(), |run| run.because().to_owned())
     }
 

@@ -102,6 +102,7 @@ impl Guard {
             Self::WaitsForClaimAndWithout => "claim waits, --without-claim",
             Self::NotRetreating => "before hand-over, not retreating",
             Self::NotAlarmed => "once",
+            Self::MayServeUnalarmed => "once, its PBX may serve",
             Self::BothAlarmed => "alarm stands",
             Self::NotSaid => "once, after a while",
             Self::ClaimWrittenAndIdle => "our claim was written",

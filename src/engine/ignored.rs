@@ -28,6 +28,12 @@ pub const IGNORED: &[Ignored] = &[
     ignored(&[Standby], &[T::EvidenceVoid], "nothing is believed, so nothing is done"),
     ignored(&[Suspect], &[T::PrimaryTroubled], "that is why we are here; the hold-down runs"),
     ignored(&[Active], &[T::EvidenceVoid], "we serve; what we cannot see of the primary changes nothing"),
+    ignored(&[Active], &[T::PrimaryTroubled], "that is why we serve"),
+    ignored(
+        &[Standby, Suspect, TakingOver, FailingBack, Halted],
+        &[T::ServesAlone],
+        "only while this node serves could both, and there an alarm says so",
+    ),
     ignored(
         &[FailingBack, Halted],
         &[T::PrimaryUp, T::EvidenceVoid, T::PrimaryTroubled],

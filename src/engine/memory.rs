@@ -37,7 +37,7 @@ pub struct Memory {
     /// Until when automatic takeovers are paused.
     #[serde(default)]
     pub paused_until: Option<Timestamp>,
-    /// Until when the hold-off after a failback runs.
+    /// Until when no takeover begins, because the service was given back.
     #[serde(default)]
     pub hold_off_until: Option<Timestamp>,
     /// Each check that has been up, with the definition under which it was.

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::decision::AgentSays;
 use crate::decision::beats::{DRIFT_ALERT, DRIFT_WARN};
-use crate::decision::quorum::PERIODS_FRESH;
+use crate::decision::quorum::{PERIODS_FRESH, TargetView};
 use crate::units::operator::PAUSE_MAX;
 use crate::units::snapshot::PeerStatus;
 use crate::units::{Beat, Condition, Duty, EventName, Heard, Now, PeerReading, Verdict};
@@ -127,8 +127,14 @@ impl Engine {
         match condition {
             Some(Condition::Serves) => AgentSays::Serves,
             Some(Condition::Failed) => AgentSays::Failed,
-            Some(Condition::Stopped | Condition::Unknown) | None => AgentSays::Nothing,
+            Some(Condition::Stopped) => AgentSays::Stopped,
+            Some(Condition::Unknown) | None => AgentSays::Nothing,
         }
+    }
+
+    /// Whether it says, now, that its PBX does not serve: a web server that answers proves no telephone.
+    pub(super) fn agent_denies_service(&self) -> bool {
+        matches!(self.agent_says(), AgentSays::Stopped | AgentSays::Failed)
     }
 
     /// Whether its agent starts the primary's PBX by itself, once the service is handed over.
@@ -141,7 +147,7 @@ impl Engine {
     pub(super) fn hold_down(&self) -> Duration {
         match self.agent_says() {
             AgentSays::Failed => self.settings.hold_down.min(HOLD_DOWN_FAILED),
-            AgentSays::Serves | AgentSays::Nothing => self.settings.hold_down,
+            AgentSays::Serves | AgentSays::Stopped | AgentSays::Nothing => self.settings.hold_down,
         }
     }
 
@@ -167,12 +173,9 @@ impl Engine {
         }
         let Some(heard) = self.heard() else { return found };
         if heard.drift.abs() >= DRIFT_ALERT {
-            let seconds = heard.drift.as_secs();
             found.push((
                 "drift",
-                format!(
-                    "the clocks differ by {seconds} s; beyond 300 s name servers refuse signed updates: set both by NTP"
-                ),
+                format!("{}; beyond 300 s name servers refuse signed updates: set both by NTP", heard.clock()),
             ));
         }
         let differing = self.differing(&heard.beat);
@@ -216,9 +219,8 @@ impl Engine {
             _ => ("not-asked", None),
         };
         let mut troubles: Vec<_> = self.troubles().into_iter().map(|(_, text)| text).collect();
-        let drift = self.heard().map(|heard| heard.drift).unwrap_or_default().abs();
-        if (DRIFT_WARN..DRIFT_ALERT).contains(&drift) {
-            troubles.push(format!("the clocks differ by {} s: set both by NTP", drift.as_secs()));
+        if let Some(heard) = self.heard().filter(|heard| (DRIFT_WARN..DRIFT_ALERT).contains(&heard.drift.abs())) {
+            troubles.push(format!("{}: set both by NTP", heard.clock()));
         }
         Some(PeerStatus {
             contact: contact.to_owned(),
@@ -233,16 +235,24 @@ impl Engine {
     /// What the others say, for `explain`.
     pub(super) fn others_text(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        for (what, targets) in [("witness at the primary's site", &self.site), ("observer", &self.observers)] {
+        for (what, [up, down], targets) in [
+            ("witness at the primary's site", ["answers", "is silent"], &self.site),
+            ("observer", ["sees it alive", "does not see it alive"], &self.observers),
+        ] {
             for (name, view, last) in targets.each(self.now) {
                 let answer = last.map(|last| super::explain::told(&last.result.answer)).unwrap_or_default();
-                lines.push(format!("{what} {name}: {}{answer}", view.name()));
+                let view = match view {
+                    TargetView::Up => up,
+                    TargetView::Down => down,
+                    TargetView::None => "gives no view",
+                };
+                lines.push(format!("{what} {name}: {view}{answer}"));
             }
         }
         if self.settings.agent != AgentAsked::No {
             let pbx = self.heard().and_then(|heard| heard.beat.pbx.as_ref());
             let said = match (pbx, &self.agent.trouble) {
-                (Some(pbx), _) => format!("its PBX {}", condition(pbx.condition)),
+                (Some(pbx), _) => format!("its PBX {}", pbx.condition),
                 (None, Some(PeerReading::Silent(why) | PeerReading::Refused(why))) => format!("not heard: {why}"),
                 (None, _) => "not heard lately".to_owned(),
             };
@@ -252,14 +262,5 @@ impl Engine {
             lines.push(format!("the primary announced a stop of its PBX until {until}"));
         }
         lines
-    }
-}
-
-fn condition(condition: Condition) -> &'static str {
-    match condition {
-        Condition::Serves => "serves",
-        Condition::Stopped => "is stopped",
-        Condition::Failed => "has failed",
-        Condition::Unknown => "is in a state that it does not know",
     }
 }

@@ -55,7 +55,13 @@ impl Engine {
     /// Longer than it can last means that the wall clock was set back meanwhile: that must not disarm for a year.
     fn holds_off(&self, until: Timestamp) -> bool {
         let left = until.duration_since(self.now.wall);
-        left.is_positive() && left <= signed(self.settings.hold_off)
+        left.is_positive() && left <= signed(self.hold_off_max())
+    }
+
+    /// The hold-off where nobody saw the primary serve: it has at least as long to come up as a failback gives it, or a
+    /// node that does not come up would take the service from it again and again.
+    pub(super) fn hold_off_max(&self) -> Duration {
+        self.settings.hold_off.max(self.settings.limits.wait_for_primary)
     }
 
     fn obstacles(&self) -> Vec<Obstacle> {
@@ -81,7 +87,7 @@ impl Engine {
         }
         if let Some(until) = self.memory.hold_off_until.filter(|until| self.holds_off(*until)) {
             let until = until.strftime("%H:%M:%S UTC");
-            add(format!("a failback ended just now: waits until {until} (takeover.hold_off)"), true);
+            add(format!("the service was given back just now: waits until {until} (takeover.hold_off)"), true);
         }
         self.evidence_obstacle(&mut add);
         if let Err(why) = &self.gate {

@@ -2,7 +2,7 @@
 
 use crate::decision::quorum::TargetView;
 use crate::decision::tally::{Last, Tally};
-use crate::decision::{Quorum, Targets, votes};
+use crate::decision::{May, Quorum, Targets, votes};
 use crate::takeover::Run;
 use crate::units::epoch::EpochSeen;
 use crate::units::snapshot::{
@@ -17,8 +17,10 @@ impl Engine {
     /// The pair as the engine sees it at its last event.
     pub fn snapshot(&self) -> Pair {
         let running = self.run.as_ref().map(|run| (run, None));
-        let plan = running.or_else(|| self.last_run.as_ref().map(|(run, how)| (run, Some(how.clone()))));
-        let hold_down_left = self.hold_down_until.map(|until| until.saturating_sub(self.now.boot));
+        let plan = running.or_else(|| self.last_run.as_deref().map(|(run, how)| (run, Some(how.clone()))));
+        // While the verdict allows nothing, it only begins anew each time: nothing counts down.
+        let hold_down_until = self.hold_down_until.filter(|_| self.judgement.may != May::Not);
+        let hold_down_left = hold_down_until.map(|until| until.saturating_sub(self.now.boot));
         Pair {
             name: "default".to_owned(),
             node: self.settings.node.clone(),
@@ -27,7 +29,7 @@ impl Engine {
             state_since: self.memory.state_since,
             verdict: Some(self.judgement.verdict),
             verdict_because: Some(self.judgement.because.to_owned()),
-            degraded: self.run.as_ref().or(self.last_run.as_ref().map(|(run, _)| run)).is_some_and(Run::is_degraded)
+            degraded: self.run.as_ref().or(self.last_run.as_deref().map(|(run, _)| run)).is_some_and(Run::is_degraded)
                 && self.serves(),
             armed: Some(Armed { ok: self.armed.is_empty(), because: self.armed.clone() }),
             stands_against: self.stands_against(),

@@ -12,6 +12,8 @@ pub enum Trigger {
     EvidenceVoid,
     /// Level: any other verdict.
     PrimaryTroubled,
+    /// Level: the same, or the primary's own agent says, now, that its PBX does not serve.
+    ServesAlone,
     /// Level: the hold-down has run out.
     HoldDownOver,
     /// Level: the epoch record bears our claim; where none was written, or a restart interrupted it, nothing newer
@@ -63,15 +65,16 @@ use Trigger::{
     AskedAbandon, AskedContinue, AskedFailback, AskedTakeover, AskedUndo, ClaimLost, ConfirmFailed, EpochLow,
     EpochOther, EpochOurs, EpochUnreadable, EvidenceVoid, GiveUpOver, HandedOver, HoldDownOver, Paused, PbxSilent,
     PlanDone, PlanHalted, PrimaryNotBack, PrimaryServes, PrimaryTroubled, PrimaryUp, RegistrationsAccepted,
-    StoreBroken,
+    ServesAlone, StoreBroken,
 };
 
 impl Trigger {
     /// Every trigger.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         PrimaryUp,
         EvidenceVoid,
         PrimaryTroubled,
+        ServesAlone,
         HoldDownOver,
         EpochOurs,
         EpochOther,
@@ -102,6 +105,7 @@ impl Trigger {
             PrimaryUp => "primary up",
             EvidenceVoid => "unsure or cut off",
             PrimaryTroubled => "primary in trouble",
+            ServesAlone => "primary does not serve",
             HoldDownOver => "hold-down over",
             EpochOurs => "epoch is ours",
             EpochOther => "epoch held by another",
@@ -130,8 +134,8 @@ impl Trigger {
     /// Whether it is looked at on every event, rather than happening once.
     pub fn is_level(self) -> bool {
         match self {
-            PrimaryUp | EvidenceVoid | PrimaryTroubled | HoldDownOver | EpochOurs | EpochOther | EpochUnreadable
-            | EpochLow | Paused | StoreBroken | PbxSilent | GiveUpOver => true,
+            PrimaryUp | EvidenceVoid | PrimaryTroubled | ServesAlone | HoldDownOver | EpochOurs | EpochOther
+            | EpochUnreadable | EpochLow | Paused | StoreBroken | PbxSilent | GiveUpOver => true,
             ConfirmFailed
             | RegistrationsAccepted
             | ClaimLost
@@ -176,6 +180,8 @@ pub enum Guard {
     NotRetreating,
     /// Its alarm is not standing.
     NotAlarmed,
+    /// The same, and the primary's own agent does not say that its PBX does not serve.
+    MayServeUnalarmed,
     /// The alarm that both may serve is standing.
     BothAlarmed,
     /// Not said since it began.
@@ -305,7 +311,7 @@ pub const ROWS: &[Row] = &[
     row(28, TakingOver, PrimaryUp, Guard::AfterClaimUnsaid, TakingOver, &[Tell(PrimaryBack)], "it answers again, but the claim cannot be recalled"),
     row(29, TakingOver, RegistrationsAccepted, Guard::Always, Active, &[EndAlarm(BackupFailed), EndAlarm(EpochTrouble)], "this node serves"),
     row(30, TakingOver, GiveUpOver, Guard::InTakeover, TakingOver, &[Open(Withdraw), Alarm(BackupFailed)], "this node does not come up and the primary could serve: a dead backup must not keep it down"),
-    row(31, TakingOver, HandedOver, Guard::InWithdraw, Suspect, &[StartHoldDown], "the epoch was handed to the primary"),
+    row(31, TakingOver, HandedOver, Guard::InWithdraw, Suspect, &[StartHoldOff, StartHoldDown], "the epoch was handed to the primary, which is given time to come up"),
     row(32, TakingOver, ClaimLost, Guard::Always, Standby, &[Open(Retreat), Alarm(EpochTrouble)], "another serves"),
     row(33, TakingOver, PlanHalted, Guard::Always, Halted, &[Alarm(EventName::Halted)], "a step must not be passed"),
     row(34, TakingOver, AskedTakeover, Guard::WaitsForClaimAndWithout, TakingOver, &[PassClaim], "a person said to go on without a claim"),
@@ -316,8 +322,8 @@ pub const ROWS: &[Row] = &[
     row(39, Active, EpochOurs, Guard::WaitsForEpoch, Active, &[Resume], "the claim stood before the restart and stands still"),
     row(40, Active, EpochOther, Guard::Always, FailingBack, &[Open(Retreat), Alarm(EpochTrouble)], "somebody else holds the service"),
     row(41, Active, EpochOurs, Guard::Unproved, Active, &[Open(Serve)], "this node served before the restart and holds the epoch still"),
-    row(42, Active, PrimaryUp, Guard::NotAlarmed, Active, &[Alarm(BothMayServe)], "it answers while we serve: both may serve, and failback is manual"),
-    row(43, Active, PrimaryTroubled, Guard::BothAlarmed, Active, &[EndAlarm(BothMayServe)], "it does not answer: we serve alone"),
+    row(42, Active, PrimaryUp, Guard::MayServeUnalarmed, Active, &[Alarm(BothMayServe)], "it answers while we serve: both may serve, and failback is manual"),
+    row(43, Active, ServesAlone, Guard::BothAlarmed, Active, &[EndAlarm(BothMayServe)], "its PBX does not serve: we serve alone"),
     row(44, Active, EpochUnreadable, Guard::NotSaid, Active, &[Tell(EpochTrouble)], "the epoch cannot be read; we do not step down for that"),
     row(45, Active, EpochLow, Guard::ClaimWrittenAndIdle, Active, &[RestoreEpoch, Alarm(EpochTrouble)], "the zone was restored from an old copy: our turn is put back"),
     row(46, Active, PlanDone, Guard::Always, Active, &[ClosePlan], "nothing is left to do but to serve"),

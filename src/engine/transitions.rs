@@ -1,5 +1,6 @@
 //! Carries a row of the state table out: the only place where the state changes and where plans open and close.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -109,7 +110,9 @@ impl Engine {
             }
             Action::RestoreEpoch => self.restore_epoch(),
             Action::StartHoldOff => {
-                self.memory.hold_off_until = self.now.wall.checked_add(signed(self.settings.hold_off)).ok();
+                let withdrawn = self.run.as_ref().is_some_and(|run| run.kind() == PlanKind::Withdraw);
+                let hold_off = if withdrawn { self.hold_off_max() } else { self.settings.hold_off };
+                self.memory.hold_off_until = self.now.wall.checked_add(signed(hold_off)).ok();
             }
             Action::Tell(event) => self.tell(event, because.to_owned(), Channels::All),
             Action::Alarm(event) => self.raise(event, because.to_owned()),
@@ -174,7 +177,7 @@ impl Engine {
             if how != "done" {
                 self.out.asks.push(Ask::Forget(run.id()));
             }
-            self.last_run = Some((run, how.to_owned()));
+            self.last_run = Some(Arc::new((run, how.to_owned())));
         }
         self.claimed_at = None;
         self.interrupted = false;

@@ -35,6 +35,8 @@ const REFUSALS_FAST: u32 = 3;
 const REFUSED_PAUSE: Duration = Duration::from_secs(600);
 /// After its calls have ended, the primary's PBX has so long to stop.
 const STOP_MAX: Duration = Duration::from_secs(120);
+/// Why a claim of a switchover is not sent any more.
+const TOO_LATE: &str = "the record could not be claimed in time; the primary's PBX starts again by itself";
 /// How often a wait (for calls to end, for votes) is asked again.
 const WAIT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -84,6 +86,8 @@ pub struct StepRun {
     /// What proves it, or why it is not done.
     pub text: String,
     began: Option<Duration>,
+    /// When it was proved; unknown after a restart.
+    proved: Option<Duration>,
     flight: Flight,
     tries: u32,
     refusals: u32,
@@ -112,6 +116,8 @@ pub struct Limits {
     pub drain: Duration,
     /// `failback.wait_for_primary`.
     pub wait_for_primary: Duration,
+    /// So long the primary's PBX is stopped for a switchover; then it starts again by itself: `pbx.give_up_after`.
+    pub stop_lasts: Duration,
 }
 
 /// A plan's table: which one, and its steps.
@@ -158,6 +164,7 @@ impl Run {
             elapsed: None,
             text: String::new(),
             began: None,
+            proved: None,
             flight: Flight::None,
             tries: 0,
             refusals: 0,
@@ -259,6 +266,9 @@ impl Run {
             self.journal.push(JournalRecord::Ended { step, attempt, outcome: outcome.clone() });
         }
         match (mode, outcome) {
+            (Mode::Look, outcome) if self.is_too_late(i, &outcome, now) => {
+                (Vec::new(), vec![Fact::Dropped(format!("{TOO_LATE}: {}", outcome.text()))])
+            }
             (Mode::Look, StepOutcome::Done(proof)) => {
                 let outcome = StepOutcome::Done(proof.clone());
                 self.journal.push(JournalRecord::Ended { step, attempt, outcome });
@@ -275,6 +285,27 @@ impl Run {
             (_, StepOutcome::Refused(why)) => (Vec::new(), self.refused(i, why, now)),
             (_, StepOutcome::Failed(why) | StepOutcome::Unknown(why)) => (Vec::new(), self.failed(i, why, now)),
         }
+    }
+
+    /// Whether a claim must not be sent any more, because the primary's PBX starts again by itself soon.
+    ///
+    /// One that was sent may have been applied: only a look that says that the record is not ours ends it.
+    fn is_too_late(&self, i: usize, seen: &StepOutcome, now: Now) -> bool {
+        let unsent = self.steps[i].attempt == 0;
+        self.patience(i) == Patience::WhileLent
+            && self.loan_is_over(now)
+            && match seen {
+                StepOutcome::Failed(_) => true,
+                StepOutcome::Unknown(_) => unsent,
+                StepOutcome::Done(_) | StepOutcome::Refused(_) => false,
+            }
+    }
+
+    /// Whether half of the time has passed for which the primary's PBX is stopped: the other half is for the takeover.
+    fn loan_is_over(&self, now: Now) -> bool {
+        // After a restart nobody knows when it was lent.
+        let lent = |step: &StepRun| step.proved.is_none_or(|at| now.since(at) >= self.limits.stop_lasts / 2);
+        self.step(Step::StopPrimary).is_some_and(|step| step.state == StepState::Done && lent(step))
     }
 
     /// The attempt that was asked for last was not begun.
@@ -327,6 +358,7 @@ impl Run {
         run.state = StepState::Done;
         run.text.clone_from(&proof);
         run.elapsed = run.began.map(|began| now.since(began));
+        run.proved = Some(now.boot);
         vec![Fact::StepDone(run.row.step, proof)]
     }
 
@@ -350,12 +382,12 @@ impl Run {
             Patience::WaitsThenHalts | Patience::WaitsThenReturns | Patience::WaitsThenDrops => {
                 run.next_try = Some(now.boot + WAIT_PAUSE);
             }
-            Patience::ForEver | Patience::ThenGoesOn(_) | Patience::ThenHalts(_) => {
+            Patience::ForEver | Patience::WhileLent | Patience::ThenGoesOn(_) | Patience::ThenHalts(_) => {
                 run.next_try = Some(now.boot + again_in);
             }
         }
-        let page =
-            patience == Patience::ForEver && (run.tries == PAGE_AT_TRY || run.tries.is_multiple_of(PAGE_AGAIN_EVERY));
+        let page = matches!(patience, Patience::ForEver | Patience::WhileLent)
+            && (run.tries == PAGE_AT_TRY || run.tries.is_multiple_of(PAGE_AGAIN_EVERY));
         if step == Step::AcceptRegistrations {
             // The PBX may have died under us: see that it runs before asking it again.
             self.look_again(&[Step::Reload]);

@@ -22,6 +22,9 @@ pub enum Patience {
     DropsThePlan,
     /// Tried again for ever; a person is paged at the third attempt.
     ForEver,
+    /// As [`Patience::ForEver`]; in a switchover only until half of the time is over for which the primary's PBX is
+    /// stopped on loan. Then the plan is dropped: that PBX soon serves again, and a claim would cut its calls.
+    WhileLent,
     /// Tried so often; then it is said, and the plan goes on.
     ThenGoesOn(u32),
     /// Tried so often; then the plan halts for a person.
@@ -58,6 +61,7 @@ const fn row(step: Step, requires: &'static [Step], looking: Looking, patience: 
 use Looking::{AtTheEffect, AtTheVotes, Nowhere};
 use Patience::{
     Background, DropsThePlan, ForEver, ThenGoesOn, ThenHalts, WaitsThenDrops, WaitsThenHalts, WaitsThenReturns,
+    WhileLent,
 };
 use Step::{
     AcceptRegistrations, ActionUrls, Claim, Confirm, Drain, Fence, HandOver, LowerTtl, Notify, Preflight,
@@ -70,7 +74,7 @@ const TAKEOVER: &[Row] = &[
     row(Confirm, &[], AtTheVotes, DropsThePlan, "Internet and votes asked once more, now"),
     // Only in a switchover. It ends by itself after a while, so that a plan that is dropped here has changed nothing.
     row(StopPrimary, &[Confirm], Nowhere, WaitsThenDrops, "its agent says that its PBX is stopped"),
-    row(Claim, &[StopPrimary], AtTheEffect, ForEver, "the record with our id, read back"),
+    row(Claim, &[StopPrimary], AtTheEffect, WhileLent, "the record with our id, read back"),
     row(Fence, &[Claim], AtTheEffect, ThenHalts(3), "the device reads off, or a person's word"),
     row(SecureData, &[Fence], Nowhere, ThenGoesOn(3), "inbound sync stopped, directory settled"),
     row(Reload, &[SecureData], AtTheEffect, ForEver, "the PBX runs this working directory"),
@@ -133,6 +137,10 @@ impl Patience {
         match self {
             DropsThePlan => "the plan is dropped".to_owned(),
             ForEver => "tried again for ever, a person is told".to_owned(),
+            WhileLent => {
+                "tried again for ever, a person is told; in a switchover, dropped once half of the primary's stop is over"
+                    .to_owned()
+            }
             ThenGoesOn(n) => format!("tried {n} times, then said and passed"),
             ThenHalts(n) => format!("tried {n} times, then halts for a person"),
             Background => "tried in the background for an hour, then reported".to_owned(),

@@ -3,6 +3,7 @@
 //! Primary, backup and observer use the same document. How it is signed and carried is not here.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -89,6 +90,18 @@ pub enum Condition {
     Failed,
     /// Not known: it runs and does not answer, or could not be asked.
     Unknown,
+}
+
+impl fmt::Display for Condition {
+    /// What follows on "its PBX": the one wording for people.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Serves => "serves",
+            Self::Stopped => "is stopped",
+            Self::Failed => "has failed",
+            Self::Unknown => "is not known to serve",
+        })
+    }
 }
 
 /// One trunk.
@@ -213,10 +226,21 @@ pub struct Heard {
 }
 
 impl Heard {
+    /// How its clock stands to that of the host that reads this, for people.
+    pub fn clock(&self) -> String {
+        clock(self.drift)
+    }
+
     /// The drift in milliseconds, as a snapshot tells it.
     pub fn drift_ms(&self) -> i64 {
         i64::try_from(self.drift.as_millis()).unwrap_or(i64::MAX)
     }
+}
+
+/// How another host's clock stands to that of the host that reads this; `drift`: its clock minus ours.
+pub fn clock(drift: SignedDuration) -> String {
+    let word = if drift.is_negative() { "behind" } else { "ahead of" };
+    format!("its clock is {} s {word} this host's", drift.as_secs().unsigned_abs())
 }
 
 /// What the backup asks of the primary's agent in a switchover.

@@ -2,16 +2,17 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 /// Longest node name: a DNS label, so that it fits into the epoch record with room to spare.
 pub const NODE_NAME_BYTES_MAX: usize = 63;
 
-/// A node's name: 1 to 63 of `a-z 0-9 - . _`, stored in lower case.
+/// A node's name: 1 to 63 of `a-z 0-9 - . _`, stored in lower case; a copy costs nothing.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct NodeName(String);
+pub struct NodeName(Arc<str>);
 
 /// Why a text is no node name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,7 +32,11 @@ impl FromStr for NodeName {
     fn from_str(text: &str) -> Result<Self, BadNodeName> {
         let good = (1..=NODE_NAME_BYTES_MAX).contains(&text.len())
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-        if good { Ok(Self(text.to_ascii_lowercase())) } else { Err(BadNodeName(text.chars().take(80).collect())) }
+        if good {
+            Ok(Self(text.to_ascii_lowercase().into()))
+        } else {
+            Err(BadNodeName(text.chars().take(80).collect()))
+        }
     }
 }
 
@@ -45,7 +50,7 @@ impl TryFrom<String> for NodeName {
 
 impl From<NodeName> for String {
     fn from(name: NodeName) -> Self {
-        name.0
+        name.as_str().to_owned()
     }
 }
 

@@ -201,7 +201,7 @@ fn settings(policies: Policies) -> Settings {
         confirm_within: seconds(4),
         primary_start: PrimaryStart::ByItself,
         configured: Configured { trunks: true, dns: true, ..Configured::default() },
-        limits: Limits { drain: seconds(60), wait_for_primary: seconds(30) },
+        limits: Limits { drain: seconds(60), wait_for_primary: seconds(30), stop_lasts: seconds(300) },
         config_text: String::new(),
     }
 }

@@ -20,7 +20,7 @@ use crate::config::Secret;
 use crate::decision::beats::{self, DRIFT_WARN, Expected, Freshness};
 use crate::host::{clock, secret};
 use crate::ports::{Answer, Probe};
-use crate::units::{Beat, Condition, Heard, NodeName, ProbeAnswer, ProbeResult};
+use crate::units::{Beat, Heard, NodeName, ProbeAnswer, ProbeResult};
 use crate::wire::sealed::{self, Purpose, SEALED_BYTES_MAX};
 
 /// Looks at the file.
@@ -78,21 +78,14 @@ fn told(heard: &Heard, now: Timestamp) -> ProbeAnswer {
     let age = now.duration_since(heard.beat.time).as_secs().max(0);
     ProbeAnswer::Up {
         seen: format!("{age} s old{}", pbx(&heard.beat)),
-        warning: (heard.drift > DRIFT_WARN)
-            .then(|| format!("{} s ahead of this host's clock; set both by NTP", heard.drift.as_secs())),
+        warning: (heard.drift > DRIFT_WARN).then(|| format!("{}: set both by NTP", heard.clock())),
     }
 }
 
 fn pbx(beat: &Beat) -> String {
     let Some(pbx) = &beat.pbx else { return String::new() };
-    let condition = match pbx.condition {
-        Condition::Serves => "serves",
-        Condition::Stopped => "is stopped",
-        Condition::Failed => "has failed",
-        Condition::Unknown => "is not known to serve",
-    };
     let count = |count: Option<u32>, of: &str| count.map_or(String::new(), |count| format!(", {count} {of}"));
-    format!(": its PBX {condition}{}{}", count(pbx.registrations, "phones"), count(pbx.calls, "calls"))
+    format!(": its PBX {}{}{}", pbx.condition, count(pbx.registrations, "phones"), count(pbx.calls, "calls"))
 }
 
 impl Probe for HeartbeatProbe {
@@ -147,7 +140,7 @@ fn by_its_time(time: SystemTime, now: SystemTime, max_age: Duration) -> ProbeAns
 mod tests {
     use super::*;
     use crate::config::PlainSecret;
-    use crate::units::beat::{PROTOCOL, PbxTold};
+    use crate::units::beat::{Condition, PROTOCOL, PbxTold};
 
     const MAX_AGE: Duration = Duration::from_secs(120);
     const TOKEN: &str = "a token of the tests";
@@ -229,7 +222,7 @@ mod tests {
         let cases = [
             (sealed_beat(&beat(8, 121)), "it is 121 s old"),
             (sealed_beat(&beat(6, 0)), "sent again"),
-            (sealed_beat(&beat(8, -3600)), "differ by 3600 s"),
+            (sealed_beat(&beat(8, -3600)), "its clock is 3600 s ahead of this host's"),
             (sealed_beat(&another), "told by pbx-x, not by pbx-a"),
             (sealed_beat(&Beat { protocol: PROTOCOL + 1, ..beat(8, 0) }), "protocol 2"),
             (sealed_beat(&beat(8, 0)).replace("primary", "observer"), "seal is not ours"),

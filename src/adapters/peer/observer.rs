@@ -37,8 +37,11 @@ impl Observer {
     async fn view(&self) -> ProbeAnswer {
         match self.host.beat(&self.host.bare()).await {
             Ok(PeerReading::Heard(heard)) => view(&heard),
-            Ok(PeerReading::Silent(why) | PeerReading::Refused(why)) => ProbeAnswer::Unknown(why),
-            Err(why) => ProbeAnswer::Unknown(why.to_string()),
+            Ok(PeerReading::Silent(why)) | Err(NoAnswer::Silent(why)) => ProbeAnswer::Unknown(format!("silent: {why}")),
+            Ok(PeerReading::Refused(why)) | Err(NoAnswer::Refused(why)) => {
+                ProbeAnswer::Unknown(format!("refused: {why}"))
+            }
+            Err(NoAnswer::NotSent(why)) => ProbeAnswer::Unknown(why),
         }
     }
 }
@@ -62,14 +65,13 @@ fn view(heard: &Heard) -> ProbeAnswer {
     let age = Duration::from_millis(view.age_ms);
     if age > VIEW_AGE_MAX {
         let (age, most) = (age.as_secs(), VIEW_AGE_MAX.as_secs());
-        return ProbeAnswer::Unknown(format!("the view of {node} is {age} s old, {most} s count: see its log"));
+        return ProbeAnswer::Unknown(format!("stale: the view of {node} is {age} s old, {most} s count: see its log"));
     }
     let seen = format!("{node}: {}", view.because);
     match view.sees {
         Sees::Alive => ProbeAnswer::Up {
             seen,
-            warning: (heard.drift.abs() > DRIFT_WARN)
-                .then(|| format!("its clock and ours differ by {} s: set both by NTP", heard.drift.as_secs())),
+            warning: (heard.drift.abs() > DRIFT_WARN).then(|| format!("{}: set both by NTP", heard.clock())),
         },
         Sees::Down => ProbeAnswer::Down(seen),
         Sees::Nothing => ProbeAnswer::Unknown(seen),
@@ -113,6 +115,6 @@ mod tests {
     #[test]
     fn a_clock_that_drifts_is_a_warning_and_not_a_missing_view() {
         let answer = view(&heard(Sees::Alive, 0, -9));
-        assert!(matches!(&answer, ProbeAnswer::Up { warning: Some(w), .. } if w.contains("-9 s")), "{answer:?}");
+        assert!(matches!(&answer, ProbeAnswer::Up { warning: Some(w), .. } if w.contains("9 s behind")), "{answer:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! The other host, witness and observers, and the primary's duty, as text.
 
 use super::{Lines, Page, Tone, counted, one_line};
-use crate::units::beat::{Beat, Condition, Duty};
+use crate::units::beat::{Beat, Duty};
 use crate::units::snapshot::{DutyStatus, PeerStatus, Target, Witness};
 
 /// What the primary's PBX may do.
@@ -42,7 +42,7 @@ fn one(what: &str, [up, down]: [&str; 2], target: &Target, page: &Page, lines: &
     let (tone, word) = match target.verdict.as_str() {
         "up" => (Tone::Good, up),
         "down" => (Tone::Warn, down),
-        _ => (Tone::Warn, "has no view"),
+        _ => (Tone::Warn, "gives no view"),
     };
     let last = target.last.as_ref();
     let why = last.and_then(|last| last.error.as_ref().or(last.seen.as_ref()));
@@ -75,12 +75,7 @@ pub fn peer(peer: &PeerStatus, page: &Page, lines: &mut Lines) {
 
 fn told(beat: &Beat, lines: &mut Lines) {
     if let Some(pbx) = &beat.pbx {
-        let condition = match pbx.condition {
-            Condition::Serves => "serves",
-            Condition::Stopped => "is stopped",
-            Condition::Failed => "has FAILED",
-            Condition::Unknown => "is in an unknown state",
-        };
+        let condition = pbx.condition;
         let count = |n: Option<u32>, what| n.map(|n| format!(", {}", counted(n as usize, what))).unwrap_or_default();
         let counts = count(pbx.registrations, "phone") + &count(pbx.calls, "call");
         lines.text(2, &format!("its PBX ({}) {condition}{counts}", one_line(&pbx.driver)));

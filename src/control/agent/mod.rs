@@ -208,7 +208,9 @@ fn refused(refusal: &Refusal) -> Response {
     let (status, error) = match refusal {
         Refusal::Body(status, why) => (*status, why.clone()),
         Refusal::Seal(why) => (StatusCode::FORBIDDEN, format!("what was sent is not believed: {why}")),
-        Refusal::Disbelief(why) => (StatusCode::CONFLICT, format!("what was sent is not believed: {why}")),
+        Refusal::Disbelief(why) => {
+            (StatusCode::CONFLICT, format!("what was sent is not believed: {}", why.as_the_teller_reads_it()))
+        }
     };
     problem(status, &error, "nothing was done")
 }

@@ -8,8 +8,9 @@ use crate::decision::beats::{DRIFT_ALERT, DRIFT_WARN};
 use crate::host::clock;
 use crate::host::sequence::Sequence;
 use crate::ports::{Peer as _, Probe as _};
+use crate::units::beat::PbxTold;
 use crate::units::finding::Finding;
-use crate::units::{Beat, Condition, Heard, PeerReading, ProbeAnswer};
+use crate::units::{Beat, Heard, PeerReading, ProbeAnswer};
 
 /// Asks each once, and looks at what it proves itself with; gives what the primary's agent told.
 pub async fn ask(config: &Config, findings: &mut Vec<Finding>) -> Option<Heard> {
@@ -57,15 +58,11 @@ pub async fn ask(config: &Config, findings: &mut Vec<Finding>) -> Option<Heard> 
 
 fn agent(about: &str, heard: &Heard) -> Finding {
     let beat = &heard.beat;
-    let pbx = beat.pbx.as_ref().map_or("it tells nothing of its PBX", |pbx| match pbx.condition {
-        Condition::Serves => "its PBX serves",
-        Condition::Stopped => "its PBX is stopped",
-        Condition::Failed => "its PBX has failed",
-        Condition::Unknown => "its PBX is not known to serve",
-    });
+    let told = |pbx: &PbxTold| format!("its PBX {}", pbx.condition);
+    let pbx = beat.pbx.as_ref().map_or_else(|| "it tells nothing of its PBX".to_owned(), told);
     let text = format!("{} tells (version {}): {pbx}", beat.node, beat.version);
     let drift = heard.drift.abs();
-    let apart = format!("{text}, but its clock and ours differ by {} s", heard.drift.as_secs());
+    let apart = format!("{text}, but {}", heard.clock());
     let hint = "set both clocks by NTP: beyond 300 s neither this host nor a name server believes what is signed";
     if drift > DRIFT_ALERT {
         Finding::problem(about, apart, hint)

@@ -1,5 +1,7 @@
 //! What an event's output carries to the disk and to people: memory, history, journal, happenings, ids.
 
+use std::sync::Arc;
+
 use ulid::Ulid;
 
 use crate::engine::event::{Channels, Happening};
@@ -22,8 +24,8 @@ impl Engine {
     }
 
     pub(in crate::engine) fn remember(&mut self) {
-        if self.written_memory.as_ref() != Some(&self.memory) {
-            self.written_memory = Some(self.memory.clone());
+        if self.written_memory.as_deref() != Some(&self.memory) {
+            self.written_memory = Some(Arc::new(self.memory.clone()));
             self.out.batch.memory = serde_json::to_value(&self.memory).ok();
         }
     }

@@ -132,7 +132,7 @@ pub fn settings() -> Settings {
             return_data: true,
             ..Configured::default()
         },
-        limits: Limits { drain: seconds(60), wait_for_primary: seconds(30) },
+        limits: Limits { drain: seconds(60), wait_for_primary: seconds(30), stop_lasts: seconds(300) },
         config_text: "the frozen text".into(),
     }
 }

@@ -46,7 +46,10 @@ impl Run {
             });
             let counts = u64::from(step.tries.min(TRIES_MAX)) << 8 | u64::from(step.refusals.min(3));
             let begun = u64::from(step.attempt > 0) << 1 | u64::from(step.done_before);
-            out.extend([step.state as u64, flight << 8 | begun, waited, next, counts]);
+            // Only a stop on loan is counted from its proof.
+            let lent = step.proved.filter(|_| step.row.step == Step::StopPrimary);
+            let lent = lent.map_or(99, |at| now.since(at).min(WAITED_MAX).as_secs());
+            out.extend([step.state as u64, flight << 8 | begun, waited, next, counts, lent]);
         }
     }
 

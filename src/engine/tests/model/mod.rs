@@ -63,12 +63,12 @@ impl Model for Histories {
             HandedAstray,
             AsksWithoutEnd
         );
-        properties
-            .push(Property::always(REPLACED, |_, w: &World| !w.is_sampled() || w.a_dead_primary_is_replaced().is_ok()));
-        properties
-            .push(Property::always(GIVES_WAY, |_, w: &World| !w.is_sampled() || w.a_dead_backup_gives_way().is_ok()));
-        properties.push(Property::always(ONE, |_, w: &World| !w.is_sampled() || w.one_serves().is_ok()));
-        properties.push(Property::always(RESTS, |_, w: &World| !w.is_sampled() || w.all_comes_to_rest().is_ok()));
+        properties.extend([
+            Property::always(REPLACED, |_, w: &World| w.is_free_of(REPLACED) || w.a_dead_primary_is_replaced().is_ok()),
+            Property::always(GIVES_WAY, |_, w: &World| w.is_free_of(GIVES_WAY) || w.a_dead_backup_gives_way().is_ok()),
+            Property::always(ONE, |_, w: &World| w.is_free_of(ONE) || w.one_serves().is_ok()),
+            Property::always(RESTS, |_, w: &World| w.is_free_of(RESTS) || w.all_comes_to_rest().is_ok()),
+        ]);
         properties
     }
 }
@@ -77,10 +77,13 @@ const REPLACED: &str = "a dead primary is replaced in the end";
 const GIVES_WAY: &str = "a dead backup gives way to a living primary in the end";
 const ONE: &str = "a primary with an agent does not serve beside the backup for long";
 const RESTS: &str = "every state can be left for the one of rest";
+/// The rules about the end.
+const ENDS: [&str; 4] = [REPLACED, GIVES_WAY, ONE, RESTS];
 
 impl World {
-    fn is_sampled(&self) -> bool {
-        self.broken.is_none() && self.shape.is_multiple_of(self.scene.sample)
+    /// Whether this rule about the end is not looked at from here.
+    fn is_free_of(&self, end: &str) -> bool {
+        self.broken.is_some() || !self.shape.is_multiple_of(self.scene.sample) || !self.scene.ends.contains(&end)
     }
 }
 

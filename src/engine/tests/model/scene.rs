@@ -152,6 +152,8 @@ pub struct Scene {
     pub agent: Option<Policy>,
     /// What must come about in the end is looked at from every so many-th state.
     pub sample: u64,
+    /// Which of the rules about the end are looked at: each runs the world on for minutes.
+    pub ends: &'static [&'static str],
     pub fired: Fired,
 }
 
@@ -168,6 +170,7 @@ impl Scene {
             lens: Lens::Clear,
             agent: None,
             sample: 256,
+            ends: &super::ENDS,
             fired: Fired::none(),
         }
     }
@@ -221,7 +224,7 @@ fn settings() -> Settings {
         confirm_within: seconds(2),
         primary_start: PrimaryStart::ByItself,
         configured: Configured { dns: true, fencing: Fencing::NotConfigured, ..Configured::default() },
-        limits: Limits { drain: seconds(4), wait_for_primary: seconds(6) },
+        limits: Limits { drain: seconds(4), wait_for_primary: seconds(6), stop_lasts: seconds(8) },
         config_text: String::new(),
     }
 }

@@ -52,16 +52,12 @@ pub fn scenes() -> Vec<Scene> {
         Scene::new("a master that dies", &[(PrimaryDies, 2), (MasterDies, 2), (Crash, 1)]),
         Scene::new("the primary's agent", &[(PrimaryDies, 1), (SiteCut, 1), (Crash, 1), (Person, 1)])
             .with(|s| (s.says, s.agent) = (&[Says::Failback], Some(agent(StepDown::Stop, Unreadable::Keep))))
-            .set(|s| (s.primary_start, s.hold_down) = (PrimaryStart::ByCommand, HOLD_DOWN_WITH_AGENT)),
+            .set(|s| s.primary_start = PrimaryStart::ByCommand),
         Scene::new("an agent that stops when it is cut", &[(PrimaryDies, 1), (SiteCut, 1), (PbxDies, 1), (Loss, 1)])
             .with(|s| s.agent = Some(agent(StepDown::Stop, Unreadable::Stop)))
-            .set(|s| (s.primary_start, s.hold_down) = (PrimaryStart::ByCommand, HOLD_DOWN_WITH_AGENT)),
+            .set(|s| s.primary_start = PrimaryStart::ByCommand),
     ]
 }
-
-/// Longer than an agent needs to read the record and to start its PBX: one that is shorter takes the service away again from
-/// a primary that has just been given it.
-const HOLD_DOWN_WITH_AGENT: std::time::Duration = seconds(12);
 
 /// An agent's policy; it waits as long as a scene can.
 pub fn agent(step_down: StepDown, unreadable: Unreadable) -> Policy {

@@ -4,6 +4,8 @@
 //! order in which they are met, texts for people are left out. Where this merges states that differ, some histories
 //! are not explored; where it keeps equal ones apart, they are explored twice.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
@@ -157,8 +159,8 @@ impl Canon<'_> {
         self.flags(&[memory.absent_accepted, memory.served_in_turn, memory.written.is_some()]);
         self.put(u64::from(memory.claim.is_some()));
         memory.claim.iter().chain(&memory.claims_before).for_each(|record| self.record(record));
-        if let Some(record) = memory.written.as_deref().and_then(|text| text.parse().ok()) {
-            self.record(&record);
+        if let Some(written) = &memory.written {
+            self.text(written);
         }
         self.wall(memory.paused_until);
         self.wall(memory.hold_off_until);
@@ -242,8 +244,8 @@ impl Canon<'_> {
                     }
                     Order::Names { to, epoch_raw } => {
                         self.put(*to as u64);
-                        if let Some(record) = epoch_raw.as_deref().and_then(|text| text.parse().ok()) {
-                            self.record(&record);
+                        if let Some(raw) = epoch_raw {
+                            self.text(raw);
                         }
                     }
                     Order::ServedBefore => self.put(1),
@@ -287,6 +289,20 @@ impl Canon<'_> {
         self.id(record.id);
         let stood = self.world.zone.stood.contains(record);
         self.flags(&[stood]);
+    }
+
+    /// A record as text. Reading it is slow and there are few, so that each is read once.
+    fn text(&mut self, text: &str) {
+        thread_local! {
+            static READ: RefCell<HashMap<String, Option<EpochRecord>>> = RefCell::default();
+        }
+        let record = READ.with_borrow_mut(|read| match read.get(text) {
+            Some(record) => record.clone(),
+            None => read.entry(text.to_owned()).or_insert(text.parse().ok()).clone(),
+        });
+        if let Some(record) = record {
+            self.record(&record);
+        }
     }
 
     fn number(&mut self, number: u64) {

@@ -40,7 +40,7 @@ pub enum Pbx {
 /// What survives a crash.
 #[derive(Debug, Clone, Default)]
 pub struct Disk {
-    pub memory: Option<Memory>,
+    pub memory: Option<Arc<Memory>>,
     pub plan: Option<PlanId>,
     pub journal: Vec<JournalEntry>,
     /// Records that a full disk refused; the daemon writes them with the next batch.
@@ -162,7 +162,7 @@ impl World {
         node.starts += 1;
         node.waiting.clear();
         node.witnessed.restarted();
-        let memory = node.disk.memory.as_ref().map(|m| serde_json::to_value(m).expect("a memory can be written"));
+        let memory = node.disk.memory.as_deref().map(|m| serde_json::to_value(m).expect("a memory can be written"));
         let recovered = Recovered { memory, journal: node.disk.journal.clone(), plan_settings: None };
         let seed = n as u64 * 1_000_000 + node.starts;
         let scene = &self.scene;
@@ -223,7 +223,12 @@ impl World {
         }
         let disk = Arc::make_mut(&mut node.disk);
         if batch.memory.is_some() && self.scene.lens != Lens::MemoryNotWritten {
-            disk.memory = node.engine.as_ref().map(|engine| engine.memory.clone());
+            // Just written, so what the engine holds as written is what it remembers; a lens may have changed it since.
+            let engine = node.engine.as_deref();
+            disk.memory = match self.scene.lens {
+                Lens::ForgetsTheHighest => engine.map(|engine| Arc::new(engine.memory.clone())),
+                _ => engine.and_then(|engine| engine.written_memory.clone()),
+            };
         }
         for entry in std::mem::take(&mut disk.late).into_iter().chain(batch.journal) {
             if matches!(entry.record, JournalRecord::Opened { .. }) {
