@@ -14,7 +14,7 @@ use crate::decision::beats::{DRIFT_ALERT, DRIFT_WARN};
 use crate::decision::quorum::PERIODS_FRESH;
 use crate::units::operator::PAUSE_MAX;
 use crate::units::snapshot::PeerStatus;
-use crate::units::{Beat, Condition, Duty, EventName, Heard, Now, PeerReading, Verdict};
+use crate::units::{Beat, Condition, Duty, EventName, Heard, Now, PeerReading, Sighting, Verdict};
 
 use super::core::{Engine, signed};
 use super::event::Channels;
@@ -238,6 +238,12 @@ impl Engine {
                 let answer = last.map(|last| super::explain::told(&last.result.answer)).unwrap_or_default();
                 lines.push(format!("{what} {name}: {}{answer}", view.name()));
             }
+        }
+        if self.site.sighting(self.now) == Sighting::NotAsked {
+            lines.push(
+                "no witness at the primary's site could be asked: it has no word, as if none were configured"
+                    .to_owned(),
+            );
         }
         if self.settings.agent != AgentAsked::No {
             let pbx = self.heard().and_then(|heard| heard.beat.pbx.as_ref());
