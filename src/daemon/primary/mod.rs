@@ -49,6 +49,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), Stopped> {
     let file = PrimaryFile::of(&config.state_dir);
     let known = file.read().map_err(Stopped::Cannot)?;
     let mut memory = known.clone();
+    memory.read_in(clock::boot_id());
     if matches!(config.pbx.driver, Driver::Builtin(_)) && memory.held_back.is_none() {
         // It lives in this process, and ended with the last one.
         let because = "the built-in PBX ends with the agent".to_owned();
