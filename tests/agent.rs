@@ -13,11 +13,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use pbx_failover::adapters::peer::Observer;
+use pbx_failover::adapters::peer::{Host, Observer};
 use pbx_failover::control::agent::{AGENT_CONNECTIONS_MAX, HANDSHAKE_MAX, Orders};
 use pbx_failover::host::sequence::Sequence;
 use pbx_failover::ports::{Peer as _, Probe as _};
-use pbx_failover::units::beat::{Ordered, PROTOCOL, ViewTold};
+use pbx_failover::units::beat::{Ordered, PROTOCOL, Speaker, ViewTold};
 use pbx_failover::units::{Beat, Heard, PeerReading, PlanId, ProbeAnswer, Sees, StepOutcome, StopOrder};
 use pbx_failover::wire::sealed::{self, Purpose, SEALED_BYTES_MAX};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -201,6 +201,50 @@ async fn an_order_that_is_replayed_or_overtaken_by_its_end_is_harmless() {
     // Orders and beats are numbered apart: a beat that left earlier is still heard.
     let (status, told) = rig.speaks(at, "/v1/beat", &Rig::sealed(&beat)).await;
     assert_eq!(status, 200, "{told}");
+}
+
+#[tokio::test]
+async fn an_order_that_was_heard_before_a_restart_is_refused_after_it_and_a_new_one_is_taken() {
+    let rig = Rig::new();
+    let at = rig.open(Orders::Taken).await;
+    let sealed_stop = || {
+        let beat = Beat { sequence: u64::MAX / 2, ..Rig::question() };
+        sealed::seal(&serde_json::to_string(&Ordered { beat, order: order() }).unwrap(), Purpose::Stop, TOKEN)
+    };
+    let captured = sealed_stop();
+    let (status, told) = rig.speaks(at, "/v1/stop", &captured).await;
+    assert_eq!(status, 200, "{told}");
+    let again = rig.open(Orders::Taken).await;
+    let (status, told) = rig.speaks(again, "/v1/stop", &captured).await;
+    assert!(status == 503 && told.contains("before this agent's start") && told.contains("sent again"), "{told}");
+    assert_eq!(rig.clerk.stops.load(Ordering::Relaxed), 1);
+    let (status, told) = rig.speaks(again, "/v1/stop", &sealed_stop()).await;
+    assert_eq!((status, rig.clerk.stops.load(Ordering::Relaxed)), (200, 2), "{told}");
+}
+
+#[tokio::test]
+async fn a_check_that_asks_while_the_daemon_does_disturbs_neither() {
+    let rig = Rig::new();
+    let at = rig.open(Orders::Taken).await;
+    // A clock that was set back: both go on from what was told before, and would from one file give the same numbers.
+    let ahead = (jiff::Timestamp::now() + SignedDuration::from_hours(1)).as_microsecond();
+    for file in ["beat-sequence", "beat-sequence-check"] {
+        rig.write(file, &ahead.to_string());
+    }
+    let speaks = |speaker| {
+        let sequence = Arc::new(Sequence::of(speaker, rig.dir.path()));
+        Host::agent(&rig.config(), &rig.peer(at), sequence)
+    };
+    let daemon = speaks(Speaker::Daemon);
+    for _ in 0..10 {
+        // Each check is a process of its own.
+        let check = speaks(Speaker::Check);
+        let ours = Rig::ours();
+        let (one, other) = tokio::join!(daemon.exchange(&ours), check.exchange(&ours));
+        heard(one);
+        heard(other);
+        heard(daemon.exchange(&ours).await);
+    }
 }
 
 #[tokio::test]

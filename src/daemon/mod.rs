@@ -17,6 +17,7 @@ mod service;
 pub mod settings;
 mod start;
 mod steps;
+mod tasks;
 mod turn;
 mod under_way;
 mod watch;

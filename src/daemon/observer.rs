@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sd_notify::NotifyState;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::probers::{Pace, Probers};
 use super::start::{Signals, Stopped, Wish, open_store};
+use super::tasks::Tasks;
 use super::turn::Input;
 use super::{service, settings};
 use crate::adapters::checks;
@@ -71,44 +71,49 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<(), Stopped> {
     let mut observer = Observer::new(settings::of(&config).checks, clock::now());
     let view = Arc::new(Mutex::new(look(&observer)));
     let desk = Arc::new(ObserverDesk { config: config.clone(), view: Arc::clone(&view), store: store.clone() });
-    let mut tasks = JoinSet::new();
-    tasks.spawn(control.serve(desk.clone()));
+    let mut tasks = Tasks::default();
+    tasks.spawn("control", control.serve(desk.clone()));
     if let Some(page) = page_door {
-        tasks.spawn(page.serve(desk.clone()));
+        tasks.spawn("page", page.serve(desk.clone()));
     }
-    tasks.spawn(door.serve(desk));
+    tasks.spawn("door", door.serve(desk));
     let pace = watch::Sender::new(Pace::default());
     let probers = Probers::of_checks(&config, &asked, &pace, &inputs, &store);
     let (stop, mut stopped) = watch::channel(false);
-    tasks.spawn(async move {
+    tasks.spawn("signals", async move {
         while signals.next().await == Wish::Reload {
             tracing::warn!("an observer takes new settings at its restart only");
         }
         stop.send_replace(true);
+        std::future::pending::<()>().await;
     });
     service::tell(&[NotifyState::Ready, NotifyState::Status("observing")]);
     tracing::info!(node = %config.node, version = env!("CARGO_PKG_VERSION"), role = "observer", checks = probers.count(), "started");
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while !*stopped.borrow_and_update() {
-        tokio::select! {
-            _ = stopped.changed() => {}
-            _ = tick.tick() => {
-                observer.tick(clock::now());
-                service::mention(&NotifyState::Watchdog);
-            }
-            Some(input) = hears.recv() => {
-                if let Input::Result(Event::Check { name, result, asked }, heard) = input {
-                    observer.check(&name, result, asked, clock::now());
-                    let _ = heard.send(());
+    let watching = async {
+        while !*stopped.borrow_and_update() {
+            tokio::select! {
+                _ = stopped.changed() => {}
+                _ = tick.tick() => {
+                    observer.tick(clock::now());
+                    service::mention(&NotifyState::Watchdog);
+                }
+                Some(input) = hears.recv() => {
+                    if let Input::Result(Event::Check { name, result, asked }, heard) = input {
+                        observer.check(&name, result, asked, clock::now());
+                        let _ = heard.send(());
+                    }
                 }
             }
+            *view.lock().unwrap_or_else(PoisonError::into_inner) = look(&observer);
         }
-        *view.lock().unwrap_or_else(PoisonError::into_inner) = look(&observer);
-    }
+    };
+    let ended = tasks.beside(watching).await;
     service::tell(&[NotifyState::Stopping]);
     tasks.shutdown().await;
-    store.close().await.map_err(|trouble| cannot(trouble.to_string()))
+    let closed = store.close().await.map_err(|trouble| cannot(trouble.to_string()));
+    ended.and(closed)
 }
 
 fn look(observer: &Observer) -> View {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::engine::Event;
-use crate::host::clock;
+use crate::host::{clock, guarded};
 use crate::ports::Probe;
 use crate::store::{CheckSample, Sampled, Store};
 use crate::units::{CheckName, ProbeAnswer, ProbeResult};
@@ -120,7 +120,12 @@ impl Prober {
             let nudged = self.pace.borrow_and_update().nudge;
             let started = Instant::now();
             let asked = clock::now().boot;
-            let result = self.probe.ask().await;
+            let result = guarded::unless_it_panics(self.probe.ask()).await.unwrap_or_else(|| ProbeResult {
+                answer: ProbeAnswer::Unknown(
+                    "its work ended without an answer, which is a fault of this program".into(),
+                ),
+                latency: started.elapsed(),
+            });
             if !self.tell(result, asked).await {
                 return;
             }

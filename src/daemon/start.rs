@@ -6,7 +6,6 @@ use std::sync::Arc;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 
 use crate::adapters::pbx::Resident;
 use crate::config::{self, Config, Files, Loading, Refused, Role, Surroundings};
@@ -18,6 +17,7 @@ use crate::units::journal::{JournalEntry, JournalRecord};
 use crate::units::{State, Verdict};
 
 use super::desk::DaemonDesk;
+use super::tasks::Tasks;
 use super::turn::{INPUTS_MAX, Input, Turn, Wires};
 use super::watch::{Shared, Standing};
 use super::world::World;
@@ -77,17 +77,17 @@ async fn robot(config: Config, signals: Signals) -> Result<(), Stopped> {
     let shared = Shared::default();
     let desk = Arc::new(DaemonDesk::new(inputs.clone(), worlds.subscribe(), store.clone(), Arc::clone(&shared)));
 
-    let mut tasks = JoinSet::new();
-    tasks.spawn(control.serve(desk.clone()));
+    let mut tasks = Tasks::default();
+    tasks.spawn("control", control.serve(desk.clone()));
     if let Some(page) = page {
-        tasks.spawn(page.serve(desk));
+        tasks.spawn("page", page.serve(desk));
     }
-    tasks.spawn(outbox::run(store.clone(), worlds.subscribe(), news.clone()));
-    tasks.spawn(watches::pbx(Arc::clone(&shared), inputs.clone(), worlds.subscribe(), standing.subscribe()));
-    tasks.spawn(watches::dns(shared, store.clone(), worlds.subscribe(), standing.subscribe()));
-    tasks.spawn(watches::gate(inputs.clone(), worlds.subscribe(), standing.subscribe()));
-    tasks.spawn(watches::heartbeat(worlds.subscribe(), standing.subscribe()));
-    tasks.spawn(watches::conformance(worlds.subscribe(), store.clone(), inputs.clone()));
+    tasks.spawn("outbox", outbox::run(store.clone(), worlds.subscribe(), news.clone()));
+    tasks.spawn("PBX", watches::pbx(Arc::clone(&shared), inputs.clone(), worlds.subscribe(), standing.subscribe()));
+    tasks.spawn("dns", watches::dns(shared, store.clone(), worlds.subscribe(), standing.subscribe()));
+    tasks.spawn("gate", watches::gate(inputs.clone(), worlds.subscribe(), standing.subscribe()));
+    tasks.spawn("outbound heartbeat", watches::heartbeat(worlds.subscribe(), standing.subscribe()));
+    tasks.spawn("conformance", watches::conformance(worlds.subscribe(), store.clone(), inputs.clone()));
 
     let (stop, stopped) = watch::channel(false);
     let reload = Reload { path, worlds: worlds.subscribe(), resident: resident.clone() };
@@ -95,14 +95,14 @@ async fn robot(config: Config, signals: Signals) -> Result<(), Stopped> {
         Ok(world) => Input::Reconfigured(Box::new(world)),
         Err(why) => Input::ConfigRefused(why),
     };
-    tasks.spawn(signals.follow(reload, inputs.clone(), told_as, stop));
+    tasks.spawn("signals", signals.follow(reload, inputs.clone(), told_as, stop));
 
     let node = world.config.node.clone();
     let wires = Wires { inputs, worlds, standing, news };
     let mut turn = Turn::new(engine, world, plan_world, store.clone(), wires);
     service::tell(&[NotifyState::Ready, NotifyState::Status(&format!("watching, {}", Verdict::Unsure))]);
     tracing::info!(%node, version = env!("CARGO_PKG_VERSION"), "started");
-    turn.run(hears, stopped).await;
+    let ended = tasks.beside(turn.run(hears, stopped)).await;
     let farewell = turn.last_words();
     service::tell(&[NotifyState::Stopping, NotifyState::Status(&farewell)]);
     tracing::info!(farewell, "stopped");
@@ -110,7 +110,8 @@ async fn robot(config: Config, signals: Signals) -> Result<(), Stopped> {
     tasks.shutdown().await;
     drop(turn);
     resident.end().await;
-    store.close().await.map_err(|trouble| Stopped::Cannot(trouble.to_string()))
+    let closed = store.close().await.map_err(|trouble| Stopped::Cannot(trouble.to_string()));
+    ended.and(closed)
 }
 
 /// The store, or one that is not there when the robot can still watch without.
@@ -188,6 +189,8 @@ impl Signals {
             service::tell(&[NotifyState::Ready]);
         }
         stop.send_replace(true);
+        // Whoever watches over this task knows the end from the loop's.
+        std::future::pending::<()>().await;
     }
 
     /// The next one.

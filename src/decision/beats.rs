@@ -139,10 +139,10 @@ fn parsed<T: DeserializeOwned>(text: &str) -> Result<T, Disbelief> {
 }
 
 /// Longest foreign text in a line of ours.
-const TOLD_CHARS_MAX: usize = 120;
+const TOLD_CHARS_MAX: usize = 300;
 
 /// A foreign text that can stand in a line of ours.
-fn told(text: &str) -> String {
+pub fn told(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(TOLD_CHARS_MAX).collect()
 }
 

@@ -101,6 +101,7 @@ pub fn judge(inputs: &Inputs) -> Judgement {
 
 fn all_down(inputs: &Inputs) -> Judgement {
     let path_cut = |because| Judgement { verdict: Verdict::PathCut, may: May::Not, because };
+    let primary_dead = |because| Judgement { verdict: Verdict::PrimaryDead, may: May::Act, because };
     // Where somebody chose that any check decides, a PBX that serves beside a dead web server is down to him.
     let deciding = matches!(inputs.votes, Votes::AllDown | Votes::SomeDown { deciding: true });
     match (inputs.observers, inputs.site) {
@@ -121,11 +122,13 @@ fn all_down(inputs: &Inputs) -> Judgement {
             },
             because: "the votes are down, and the primary's whole site is silent",
         },
-        (_, Sighting::NotConfigured | Sighting::Alive) => Judgement {
-            verdict: Verdict::PrimaryDead,
-            may: May::Act,
-            because: "the votes are down, and nothing says that it lives",
-        },
+        (_, Sighting::NotConfigured | Sighting::Alive) => {
+            primary_dead("the votes are down, and nothing says that it lives")
+        }
+        // A witness that this host cannot ask must not keep a dead primary for ever, whatever `site_cut` says.
+        (_, Sighting::NotAsked) => primary_dead(
+            "the votes are down, and nothing says that it lives; no witness at its site could be asked, as if none were configured",
+        ),
     }
 }
 
@@ -173,6 +176,7 @@ mod tests {
             (Inputs { site: Sighting::NoView, ..dead }, Verdict::Unsure, May::Not),
             (Inputs { site: Sighting::Silent, ..dead }, Verdict::SiteCut, May::Act),
             (Inputs { site: Sighting::Silent, site_cut: SiteCut::Wait, ..dead }, Verdict::SiteCut, May::Not),
+            (Inputs { site: Sighting::NotAsked, site_cut: SiteCut::Wait, ..dead }, Verdict::PrimaryDead, May::Act),
             (Inputs { site: Sighting::Alive, ..dead }, Verdict::PrimaryDead, May::Act),
             (dead, Verdict::PrimaryDead, May::Act),
         ];

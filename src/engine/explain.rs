@@ -57,7 +57,8 @@ impl Engine {
         lines.push(format!("Internet: {up} targets answer, {} are needed", self.targets.need()));
         for (name, view, last) in self.targets.each(self.now) {
             let view = match view {
-                TargetView::None => "no view",
+                TargetView::None | TargetView::Old => "no view",
+                TargetView::Unknown => "could not be asked",
                 TargetView::Up => "answers",
                 TargetView::Down => "does not answer",
             };

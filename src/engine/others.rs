@@ -14,7 +14,7 @@ use crate::decision::beats::{DRIFT_ALERT, DRIFT_WARN};
 use crate::decision::quorum::{PERIODS_FRESH, TargetView};
 use crate::units::operator::PAUSE_MAX;
 use crate::units::snapshot::PeerStatus;
-use crate::units::{Beat, Condition, Duty, EventName, Heard, Now, PeerReading, Verdict};
+use crate::units::{Beat, Condition, Duty, EventName, Heard, Now, PeerReading, Sighting, Verdict};
 
 use super::core::{Engine, signed};
 use super::event::Channels;
@@ -235,19 +235,26 @@ impl Engine {
     /// What the others say, for `explain`.
     pub(super) fn others_text(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        for (what, [up, down], targets) in [
-            ("witness at the primary's site", ["answers", "is silent"], &self.site),
-            ("observer", ["sees it alive", "does not see it alive"], &self.observers),
+        for (what, [up, down, unknown], targets) in [
+            ("witness at the primary's site", ["answers", "is silent", "could not be asked"], &self.site),
+            ("observer", ["sees it alive", "does not see it alive", "gives no view"], &self.observers),
         ] {
             for (name, view, last) in targets.each(self.now) {
                 let answer = last.map(|last| super::explain::told(&last.result.answer)).unwrap_or_default();
                 let view = match view {
                     TargetView::Up => up,
                     TargetView::Down => down,
-                    TargetView::None => "gives no view",
+                    TargetView::Unknown => unknown,
+                    TargetView::None | TargetView::Old => "gives no view",
                 };
                 lines.push(format!("{what} {name}: {view}{answer}"));
             }
+        }
+        if self.site.sighting(self.now) == Sighting::NotAsked {
+            lines.push(
+                "no witness at the primary's site could be asked: it has no word, as if none were configured"
+                    .to_owned(),
+            );
         }
         if self.settings.agent != AgentAsked::No {
             let pbx = self.heard().and_then(|heard| heard.beat.pbx.as_ref());

@@ -12,5 +12,6 @@ pub mod pinned;
 pub mod reach;
 pub mod secret;
 pub mod sequence;
+pub mod shown;
 pub mod tls;
 pub mod tolerant;

@@ -9,15 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, Error, OtherError, RootCertStore};
 
+use super::shown::{self, Judge, Papers};
 use super::{tls, tolerant};
 
 /// The one certificate.
@@ -40,17 +38,7 @@ impl Pinned {
     /// # Errors
     /// One line, when the TLS library cannot be set up.
     pub fn client(&self) -> Result<ClientConfig, String> {
-        let algorithms = tls::provider().signature_verification_algorithms;
-        let only = Only { expected: self.0.clone(), algorithms };
-        let mut config = ClientConfig::builder_with_provider(tls::provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|e| format!("TLS cannot be set up: {e}"))?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(only))
-            .with_no_client_auth();
-        // A resumed session would show no certificate.
-        config.resumption = Resumption::disabled();
-        Ok(config)
+        shown::client(Only { expected: self.0.clone() })
     }
 
     /// Its SHA-256 fingerprint, as `openssl x509 -fingerprint -sha256` prints it.
@@ -99,45 +87,15 @@ impl StdError for OtherCertificate {}
 #[derive(Debug)]
 struct Only {
     expected: CertificateDer<'static>,
-    algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for Only {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if *end_entity == self.expected {
-            return Ok(ServerCertVerified::assertion());
+impl Judge for Only {
+    fn judge(&self, papers: &Papers<'_>) -> Result<(), Error> {
+        if *papers.own == self.expected {
+            return Ok(());
         }
-        let other = OtherCertificate { seen: fingerprint(end_entity), expected: fingerprint(&self.expected) };
+        let other = OtherCertificate { seen: fingerprint(papers.own), expected: fingerprint(&self.expected) };
         Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(other)))))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
     }
 }
 

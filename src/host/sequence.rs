@@ -10,9 +10,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::clock;
+use crate::units::beat::Speaker;
 
 /// The file in the state directory.
 const FILE: &str = "beat-sequence";
+/// That of `check`, so that two programs never count on from one file.
+const FILE_OF_CHECK: &str = "beat-sequence-check";
 
 /// The file is written at most this often, in microseconds; numbers in between are stepped over after a restart.
 const SAVED_EVERY: u64 = 1_000_000;
@@ -20,6 +23,7 @@ const SAVED_EVERY: u64 = 1_000_000;
 /// Gives out the numbers.
 #[derive(Debug)]
 pub struct Sequence {
+    speaker: Speaker,
     file: PathBuf,
     last: Mutex<Last>,
 }
@@ -31,14 +35,27 @@ struct Last {
 }
 
 impl Sequence {
-    /// Goes on where the file of this state directory ends; none, or none that can be read, is a beginning.
+    /// The numbers of this host's daemon.
     pub fn open(state_dir: &Path) -> Self {
-        let file = state_dir.join(FILE);
+        Self::of(Speaker::Daemon, state_dir)
+    }
+
+    /// Goes on where the speaker's file in this state directory ends; none, or none that can be read, is a beginning.
+    pub fn of(speaker: Speaker, state_dir: &Path) -> Self {
+        let file = state_dir.join(match speaker {
+            Speaker::Daemon => FILE,
+            Speaker::Check => FILE_OF_CHECK,
+        });
         let saved = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0_u64);
         // Above whatever was told after the last write, where the clock alone is not.
         let told = saved.saturating_add(if saved == 0 { 0 } else { SAVED_EVERY });
         let told = if told > now() { told } else { saved };
-        Self { file, last: Mutex::new(Last { told, saved }) }
+        Self { speaker, file, last: Mutex::new(Last { told, saved }) }
+    }
+
+    /// Whose numbers they are.
+    pub fn speaker(&self) -> Speaker {
+        self.speaker
     }
 
     /// The next number.

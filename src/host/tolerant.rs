@@ -11,13 +11,12 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use rustls::client::Resumption;
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, Error, RootCertStore};
 
+use super::shown::{self, Judge, Papers};
 use super::tls;
 
 /// A TLS client that passes any certificate and remembers what is wrong with it.
@@ -38,20 +37,13 @@ impl Tolerant {
     pub fn new(host: &str, roots: Arc<RootCertStore>) -> Result<Self, String> {
         let name = server_name(host)?;
         let note = Arc::new(Mutex::new(None));
-        let builder = ClientConfig::builder_with_provider(tls::provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|e| format!("TLS cannot be set up: {e}"))?;
         let papers = if roots.is_empty() {
             None // the builder refuses an empty store; then nobody is known
         } else {
             let built = WebPkiServerVerifier::builder_with_provider(roots, tls::provider()).build();
             Some(built.map_err(|e| format!("TLS cannot be set up: {e}"))?)
         };
-        let algorithms = tls::provider().signature_verification_algorithms;
-        let verifier = Notes { papers, expected: name.clone(), note: Arc::clone(&note), algorithms };
-        let mut config = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
-        // A resumed session shows no certificate, so its trouble would be seen only once.
-        config.resumption = Resumption::disabled();
+        let config = shown::client(Notes { papers, expected: name.clone(), note: Arc::clone(&note) })?;
         Ok(Self { config: Arc::new(config), name, note })
     }
 
@@ -83,52 +75,24 @@ pub fn server_name(host: &str) -> Result<ServerName<'static>, String> {
     ServerName::try_from(bare.to_owned()).map_err(|_| format!("{host:?} is no host name that TLS can ask for"))
 }
 
-/// Checks like everybody, then writes down instead of refusing.
+/// Checks like everybody, then writes down instead of refusing. What is remembered is of the last handshake, so each must show
+/// its certificate: a resumed session would hide its trouble.
 #[derive(Debug)]
 struct Notes {
     papers: Option<Arc<WebPkiServerVerifier>>,
     expected: ServerName<'static>,
     note: Arc<Mutex<Option<String>>>,
-    algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for Notes {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _connected_as: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+impl Judge for Notes {
+    fn judge(&self, shown: &Papers<'_>) -> Result<(), Error> {
+        let Papers { own, intermediates, ocsp, now } = *shown;
         let found = match &self.papers {
-            Some(papers) => papers.verify_server_cert(end_entity, intermediates, &self.expected, ocsp, now).err(),
+            Some(papers) => papers.verify_server_cert(own, intermediates, &self.expected, ocsp, now).err(),
             None => Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
         };
         *self.note.lock().unwrap_or_else(PoisonError::into_inner) = found.as_ref().map(trouble);
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        Ok(())
     }
 }
 

@@ -112,8 +112,8 @@ pub struct Agent {
     policy: Policy,
     memory: Memory,
     read: Option<EpochRead>,
-    /// Since when no reading has meant anything.
-    unread_since: Duration,
+    /// When a reading last meant something; before the first one, the start.
+    read_well_at: Duration,
     asked: Option<Duration>,
     reading: bool,
     last_event: Duration,
@@ -154,7 +154,7 @@ impl Agent {
             policy,
             memory,
             read: None,
-            unread_since: now.boot,
+            read_well_at: now.boot,
             asked: None,
             reading: false,
             last_event: now.boot,
@@ -227,10 +227,15 @@ impl Agent {
         self.frozen = false;
         let standing = stand(&read, &self.memory, &self.node);
         if !matches!(standing, Standing::Unknown(_)) {
-            self.unread_since = self.now.boot;
+            self.read_well_at = self.now.boot;
+            self.memory.unread_since = None;
             if let Some(record) = read.as_ref().ok().and_then(|seen| seen.record()) {
                 self.memory.seen = Some(record.clone());
             }
+        } else {
+            // A clock that reads less than what is remembered is another one than that was read on.
+            let since = self.memory.unread_since.filter(|since| *since <= self.now.boot);
+            self.memory.unread_since = since.or(Some(self.read_well_at));
         }
         self.read = Some(read);
     }
@@ -369,9 +374,11 @@ impl Agent {
         }
     }
 
-    /// For how long no reading has meant anything.
+    /// For how long no reading has meant anything, over restarts too. What is remembered counts once a reading of ours
+    /// has failed: the record may be well again.
     pub fn unread_for(&self) -> Duration {
-        self.now.since(self.unread_since)
+        let remembered = self.read.as_ref().and(self.memory.unread_since);
+        self.now.since(remembered.unwrap_or(self.read_well_at))
     }
 
     fn say(&mut self, ruling: &Ruling) {

@@ -1,5 +1,7 @@
 //! What the primary must remember over a restart; guard and agent read and write the same.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +23,11 @@ pub struct Memory {
     pub planned_stop_until: Option<Timestamp>,
     /// What the agent allows; the guard goes by it where the record cannot be read.
     pub duty: Option<Duty>,
+    /// Since when the record cannot be read, on the clock of `boot`: a step of the wall clock must not end a time, nor
+    /// an agent's restart begin it anew.
+    pub unread_since: Option<Duration>,
+    /// The boot whose clock that is.
+    pub boot: String,
 }
 
 /// The PBX was kept from serving.
@@ -57,6 +64,15 @@ pub struct StopAsked {
 }
 
 impl Memory {
+    /// Reads it in the boot `id`. A reboot stopped the PBX, so what counts of an unreadable record is the time since
+    /// then, all of it.
+    pub fn read_in(&mut self, id: String) {
+        if self.boot != id {
+            self.unread_since = self.unread_since.map(|_| Duration::ZERO);
+            self.boot = id;
+        }
+    }
+
     /// The highest turn that was seen; 0: none.
     pub fn turn(&self) -> u64 {
         self.seen.as_ref().map_or(0, |seen| seen.number)

@@ -217,6 +217,48 @@ fn nothing_is_started_or_stopped_on_memory_alone() {
 }
 
 #[test]
+fn an_agent_that_is_restarted_every_half_minute_still_acts_in_time() {
+    let mut world = World::serving(policy(StepDown::Stop, Unreadable::Stop));
+    world.store = unreadable();
+    world.run(30);
+    world.restart();
+    world.run(28);
+    assert_eq!(world.pbx, Condition::Serves, "before its time");
+    world.restart();
+    world.run(6);
+    assert_eq!(world.pbx, Condition::Stopped, "a minute has passed since the record was last read");
+    world.store = held(8, "pbx-a");
+    world.run(10);
+    assert_eq!((world.pbx, world.agent.memory().unread_since), (Condition::Serves, None));
+}
+
+#[test]
+fn an_old_outage_of_the_record_says_nothing_before_it_was_asked_again() {
+    let mut world = World::serving(policy(StepDown::Stop, Unreadable::Stop));
+    world.store = unreadable();
+    world.run(20);
+    // The agent is away for an hour, and the record is well when it comes back.
+    world.now.boot += seconds(3_600);
+    world.store = held(8, "pbx-a");
+    world.restart();
+    world.run(20);
+    assert!(world.acts.is_empty() && world.told.is_empty(), "{:?} {:?}", world.acts, world.told);
+}
+
+#[test]
+fn over_a_reboot_the_time_counts_from_the_boot() {
+    let unread = Memory { unread_since: Some(seconds(5_000)), boot: "one".into(), ..remembers(8, "pbx-a") };
+    for (id, since) in [("one", 5_000), ("two", 0)] {
+        let mut memory = unread.clone();
+        memory.read_in(id.into());
+        assert_eq!((memory.unread_since, memory.boot.as_str()), (Some(seconds(since)), id));
+    }
+    let mut memory = remembers(8, "pbx-a");
+    memory.read_in("two".into());
+    assert_eq!(memory.unread_since, None);
+}
+
+#[test]
 fn while_the_record_cannot_be_read_each_policy_does_what_it_says() {
     for (unreadable_policy, before, after, trunks) in [
         (Unreadable::Keep, Condition::Serves, Condition::Serves, true),

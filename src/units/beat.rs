@@ -4,11 +4,19 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{NodeName, PlanId, State, StepOutcome, TrunkKind, TrunkState, Verdict};
+
+/// How long the host that an order is for may work on it before it answers that it goes on.
+pub const ORDER_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long whoever gave an order waits for that answer: longer than it is worked on, by a handshake and the way there
+/// and back, so that "it goes on" is heard and not taken for silence.
+pub const ORDER_ANSWER_MAX: Duration = Duration::from_secs(ORDER_TIME_MAX.as_secs() + 5);
 
 /// The protocol that this program speaks; another one is refused, with both named.
 pub const PROTOCOL: u32 = 1;
@@ -28,6 +36,9 @@ pub struct Beat {
     pub time: Timestamp,
     /// Rises with each beat, also over a restart: an old one is known by it.
     pub sequence: u64,
+    /// Which of the teller's programs speaks: each has numbers of its own.
+    #[serde(default, skip_serializing_if = "Speaker::is_daemon")]
+    pub speaker: Speaker,
     /// The question's nonce, where the beat answers one: such an answer cannot be an old one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
@@ -49,6 +60,24 @@ pub struct Beat {
     /// Of an observer: what it sees of the primary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub view: Option<ViewTold>,
+}
+
+/// A program that speaks for its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Speaker {
+    /// The robot, the agent, or the observer: one on each host.
+    #[default]
+    Daemon,
+    /// `check`, which may ask while the daemon does.
+    Check,
+}
+
+impl Speaker {
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde asks by reference
+    fn is_daemon(&self) -> bool {
+        *self == Self::Daemon
+    }
 }
 
 /// The highest turn that a host saw.
@@ -285,6 +314,7 @@ impl Beat {
             role: role.to_owned(),
             time,
             sequence: 0,
+            speaker: Speaker::Daemon,
             nonce: None,
             epoch: None,
             settings: BTreeMap::new(),

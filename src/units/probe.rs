@@ -80,8 +80,10 @@ pub enum Sighting {
     /// Nobody is configured to say.
     #[default]
     NotConfigured,
-    /// Asked, and nothing fresh came back.
+    /// Not asked yet.
     NoView,
+    /// This host could ask none of them: no word, as if nobody were configured.
+    NotAsked,
     /// Seen alive.
     Alive,
     /// Seen silent.

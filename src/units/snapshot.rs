@@ -210,7 +210,7 @@ pub struct Internet {
 pub struct Target {
     /// As configured.
     pub name: String,
-    /// `up`, `down`, `no-view`.
+    /// `up`, `down`, `unknown` (this host could not ask it), `no-view`.
     pub verdict: String,
     /// The last result.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -45,7 +45,7 @@ pub struct Questions {
     web: Way,
     /// Shut too where the PBX is dead; where its agent stopped it, it is as good as shut.
     sip: Way,
-    site: Option<Way>,
+    site: Option<Question>,
     /// Whether the observer answers, and then whether it sees life; the agent's stop counts as above.
     observer: Option<(Way, Way)>,
     targets: u8,
@@ -60,13 +60,18 @@ enum Way {
     Shut,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Question {
+    Asked(Way),
+    NotAllowed,
+}
+
 impl Questions {
     /// Under these cuts.
     pub fn of(place: Place, policies: Policies) -> Self {
         let cuts = place.cuts;
         let way = |from, to| if cuts.reaches(from, to) { Way::Open } else { Way::Shut };
         let to = |from, program| if program == Process::Dead { Way::Shut } else { way(from, Host::Primary) };
-        let asked = |used| (used == Used::Yes).then_some(());
         let observed = || match way(Host::Backup, Host::Observer) {
             Way::Open => (Way::Open, to(Host::Observer, place.pbx)),
             Way::Shut => (Way::Shut, Way::Shut),
@@ -74,8 +79,12 @@ impl Questions {
         Self {
             web: to(Host::Backup, place.web),
             sip: to(Host::Backup, place.pbx),
-            site: asked(policies.witness).map(|()| way(Host::Backup, Host::Router)),
-            observer: asked(policies.observer).map(|()| observed()),
+            site: match policies.witness {
+                Used::Yes => Some(Question::Asked(way(Host::Backup, Host::Router))),
+                Used::InVain => Some(Question::NotAllowed),
+                Used::No => None,
+            },
+            observer: (policies.observer == Used::Yes).then(observed),
             targets: cuts.targets_seen_by(Host::Backup),
             master: way(Host::Backup, Host::Master),
             primary_to_master: policies.agent.map(|_| way(Host::Primary, Host::Master)),
@@ -178,7 +187,7 @@ fn settings(policies: Policies) -> Settings {
             targets: (0..TARGETS).map(|n| n.to_string()).collect(),
             period: seconds(INTERVAL_S),
         },
-        site: if policies.witness == Used::Yes { vec!["router".into()] } else { Vec::new() },
+        site: if policies.witness != Used::No { vec!["router".into()] } else { Vec::new() },
         observers: if policies.observer == Used::Yes { vec!["observer".into()] } else { Vec::new() },
         agent: AgentAsked::No,
         others_period: seconds(INTERVAL_S),
@@ -227,6 +236,10 @@ fn agent_of(agent: Agent, held: &EpochRecord, now: Now) -> primary::Agent {
     };
     let memory = primary::Memory { seen: Some(held.clone()), ..primary::Memory::default() };
     primary::Agent::new(node("pbx-a"), policy, seconds(900), memory, now)
+}
+
+fn unknown(why: &str) -> ProbeResult {
+    ProbeResult { answer: ProbeAnswer::Unknown(why.to_owned()), latency: Duration::from_millis(1) }
 }
 
 fn answered(up: bool) -> ProbeResult {
@@ -363,15 +376,17 @@ impl World {
             let result = answered(target < usize::from(self.questions.targets));
             self.hear(Event::Internet { target, result, asked });
         }
-        if let Some(way) = self.questions.site {
-            self.hear(Event::Site { target: 0, result: answered(way == Way::Open), asked });
+        if let Some(question) = self.questions.site {
+            let result = match question {
+                Question::Asked(way) => answered(way == Way::Open),
+                Question::NotAllowed => unknown("no right to ask"),
+            };
+            self.hear(Event::Site { target: 0, result, asked });
         }
         if let Some((told, sees)) = self.questions.observer {
             let result = match told {
                 Way::Open => answered(sees == Way::Open && !stopped),
-                Way::Shut => {
-                    ProbeResult { answer: ProbeAnswer::Unknown("no view".into()), latency: Duration::from_millis(1) }
-                }
+                Way::Shut => unknown("no view"),
             };
             self.hear(Event::Observer { target: 0, result, asked });
         }

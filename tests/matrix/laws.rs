@@ -11,7 +11,7 @@ pub fn policies(agent: Option<Agent>) -> Vec<Policies> {
     let mut all = Vec::new();
     for site_cut in [SiteCut::Takeover, SiteCut::Wait] {
         for half_dead in [HalfDead::Takeover, HalfDead::Alert] {
-            for witness in [Used::Yes, Used::No] {
+            for witness in [Used::Yes, Used::InVain, Used::No] {
                 for observer in [Used::Yes, Used::No] {
                     all.push(Policies { site_cut, half_dead, witness, observer, agent });
                 }

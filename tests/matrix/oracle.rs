@@ -62,6 +62,8 @@ pub enum HalfDead {
 pub enum Used {
     /// It is.
     Yes,
+    /// It is, and its host may not ask it (an ICMP echo without the right to one): never asked, so it has no word.
+    InVain,
     /// It is not.
     No,
 }
@@ -93,7 +95,7 @@ pub struct Policies {
     pub site_cut: SiteCut,
     /// On the backup.
     pub half_dead: HalfDead,
-    /// Whether the router at the primary's site is asked.
+    /// Whether the router at the primary's site is asked. Only a router that was asked can be silent.
     pub witness: Used,
     /// Whether an observer is asked.
     pub observer: Used,
@@ -180,7 +182,7 @@ impl Sight {
     pub fn of(place: Place, pbx: Process, policies: Policies) -> Self {
         let Place { cuts, web, .. } = place;
         let answers = |from, to| seen(cuts, from, to, Process::Runs);
-        let observer = if policies.observer == Used::No {
+        let observer = if policies.observer != Used::Yes {
             View::Nobody
         } else if !cuts.reaches(Host::Backup, Host::Observer) {
             View::Unheard

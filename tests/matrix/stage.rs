@@ -317,12 +317,14 @@ fn lines(cuts: Cuts) -> Vec<Line> {
 fn yaml(pbx: &Kamailio, policies: Policies, hold_down: HoldDown) -> String {
     let site = match policies.witness {
         Used::Yes => format!("primary_site: [\"tcp://{}:80\"], ", Host::Router.address()),
+        // A new namespace lets nobody ask for an echo.
+        Used::InVain => format!("primary_site: [\"icmp://{}\"], ", Host::Router.address()),
         Used::No => String::new(),
     };
     let asked = "token: { file: \"@DIR@/token\" }, certificate: { file: \"@DIR@/door.crt\" }";
     let observers = match policies.observer {
         Used::Yes => format!("observers: [{{ url: \"https://{}:8471\", {asked} }}]", Host::Observer.address()),
-        Used::No => String::new(),
+        Used::InVain | Used::No => String::new(),
     };
     let peer = match policies.agent {
         Some(_) => format!("peer: {{ url: \"https://{}:8471\", {asked} }}", Host::Primary.address()),

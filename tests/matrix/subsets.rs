@@ -135,6 +135,7 @@ fn every_set_of_cuts_ends_as_the_oracle_says_when_the_backup_only_waits_or_alert
 fn every_set_of_cuts_ends_as_the_oracle_says_without_witness_observer_or_agent() {
     let all = [
         Policies { witness: Used::No, ..by_default() },
+        Policies { witness: Used::InVain, site_cut: SiteCut::Wait, ..by_default() },
         Policies { observer: Used::No, ..by_default() },
         Policies { witness: Used::No, observer: Used::No, ..by_default() },
         Policies { agent: None, ..by_default() },

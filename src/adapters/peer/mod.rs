@@ -24,16 +24,13 @@ use crate::host::pinned::Pinned;
 use crate::host::sequence::Sequence;
 use crate::host::{clock, secret};
 use crate::ports::{self, Answer};
-use crate::units::beat::{OrderAnswer, Ordered};
+use crate::units::beat::{ORDER_ANSWER_MAX, OrderAnswer, Ordered};
 use crate::units::finding::Finding;
 use crate::units::{Beat, NodeName, PeerReading, PlanId, StepOutcome, StopOrder};
 use crate::wire::sealed::{self, Purpose};
 
 /// A beat must be answered within.
 pub const BEAT_TIME_MAX: Duration = Duration::from_secs(5);
-
-/// An order must be answered within: longer than the agent's door waits for its agent.
-pub const ORDER_TIME_MAX: Duration = Duration::from_secs(15);
 
 /// Another host of ours.
 pub struct Host {
@@ -89,7 +86,8 @@ impl Host {
     }
 
     fn bare(&self) -> Beat {
-        Beat::bare(self.node.clone(), self.role, clock::now().wall)
+        let speaker = self.sequence.speaker();
+        Beat { speaker, ..Beat::bare(self.node.clone(), self.role, clock::now().wall) }
     }
 
     async fn beat(&self, ours: &Beat) -> Result<PeerReading, NoAnswer> {
@@ -98,7 +96,13 @@ impl Host {
         let nonce = nonce()?;
         let asked = clock::now().wall;
         let sequence = self.sequence.next();
-        let question = Beat { nonce: Some(nonce.clone()), sequence, time: asked, ..ours.clone() };
+        let question = Beat {
+            nonce: Some(nonce.clone()),
+            sequence,
+            speaker: self.sequence.speaker(),
+            time: asked,
+            ..ours.clone()
+        };
         let sent = sealed::seal(&json(&question)?, Purpose::BeatQuestion, token.expose_secret());
         let answer = self.post("/v1/beat", &token, sent, BEAT_TIME_MAX).await?;
         let came = clock::now().wall;
@@ -120,7 +124,7 @@ impl Host {
         let nonce = nonce()?;
         let beat = Beat { nonce: Some(nonce.clone()), sequence: self.sequence.next(), ..self.bare() };
         let sent = sealed::seal(&json(&Ordered { beat, order })?, purpose, token.expose_secret());
-        let answer = self.post(path, &token, sent, ORDER_TIME_MAX).await?;
+        let answer = self.post(path, &token, sent, ORDER_ANSWER_MAX).await?;
         // From here on it may have been obeyed.
         let unsure = |why: NoAnswer| NoAnswer::Silent(format!("{why}; the order may have been obeyed"));
         let text = opened(&answer, Purpose::OrderAnswer, &token).map_err(unsure)?;

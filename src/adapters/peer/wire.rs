@@ -12,6 +12,7 @@ use rustls::CertificateError;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use crate::decision::beats;
 use crate::host::pinned::{OtherCertificate, Pinned};
 use crate::host::{reach, tls, tolerant};
 use crate::wire::sealed::SEALED_BYTES_MAX;
@@ -40,9 +41,6 @@ impl fmt::Display for NoAnswer {
 struct Problem {
     error: String,
 }
-
-/// Longest foreign text in a line of ours.
-const TOLD_CHARS_MAX: usize = 300;
 
 /// Asks once, over a connection of its own; the answer's body when its status is 200, as far as it may be opened.
 pub async fn post(
@@ -97,8 +95,7 @@ fn problem(status: StatusCode, body: &str) -> NoAnswer {
         return NoAnswer::Refused(format!("HTTP 401: {advice}"));
     }
     let told = serde_json::from_str(body).map_or_else(|_| "see the url, and its log".to_owned(), |p: Problem| p.error);
-    let told: String = told.chars().filter(|c| !c.is_control()).take(TOLD_CHARS_MAX).collect();
-    let text = format!("HTTP {}: {told}", status.as_u16());
+    let text = format!("HTTP {}: {}", status.as_u16(), beats::told(&told));
     if status.is_server_error() { NoAnswer::Silent(text) } else { NoAnswer::Refused(text) }
 }
 

@@ -29,8 +29,8 @@ pub fn witness(witness: &Witness, page: &Page, lines: &mut Lines) {
     lines.line("");
     lines.line(&page.paint.word(Tone::Head, "seen by others"));
     for (what, words, targets) in [
-        ("primary's site", ["answers", "is silent"], &witness.primary_site),
-        ("observer", ["sees it alive", "does not see it alive"], &witness.observers),
+        ("primary's site", ["answers", "is silent", "could not be asked"], &witness.primary_site),
+        ("observer", ["sees it alive", "does not see it alive", "gives no view"], &witness.observers),
     ] {
         for target in targets {
             one(what, words, target, page, lines);
@@ -38,10 +38,11 @@ pub fn witness(witness: &Witness, page: &Page, lines: &mut Lines) {
     }
 }
 
-fn one(what: &str, [up, down]: [&str; 2], target: &Target, page: &Page, lines: &mut Lines) {
+fn one(what: &str, [up, down, unknown]: [&str; 3], target: &Target, page: &Page, lines: &mut Lines) {
     let (tone, word) = match target.verdict.as_str() {
         "up" => (Tone::Good, up),
         "down" => (Tone::Warn, down),
+        "unknown" => (Tone::Bad, unknown),
         _ => (Tone::Warn, "gives no view"),
     };
     let last = target.last.as_ref();

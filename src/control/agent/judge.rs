@@ -5,13 +5,14 @@ use std::sync::{Mutex, PoisonError};
 
 use aws_lc_rs::{constant_time, digest};
 use axum::http::StatusCode;
+use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 
 use crate::config::Secret;
 use crate::decision::beats::{self, Disbelief, Expected, Freshness};
 use crate::host::{clock, secret};
-use crate::units::beat::Ordered;
+use crate::units::beat::{Ordered, Speaker};
 use crate::units::{Beat, Heard, NodeName};
 use crate::wire::sealed::{self, BadSeal, Purpose};
 
@@ -24,6 +25,8 @@ pub enum Refusal {
     Seal(BadSeal),
     /// It was well sealed.
     Disbelief(Disbelief),
+    /// An order from before the door's start, by its own stamp: which numbers were heard then is not known any more.
+    BeforeTheStart,
 }
 
 /// What is numbered together. Beats and orders leave the asker side by side, and one must not make the other look old.
@@ -40,35 +43,38 @@ pub struct Judge {
     secret: Secret,
     last: Mutex<SecretString>,
     asked_by: NodeName,
-    heard: Mutex<BTreeMap<Space, u64>>,
+    heard: Mutex<BTreeMap<(Space, Speaker), u64>>,
+    opened: Timestamp,
 }
 
 impl Judge {
     /// Reads the token once, so that a door without one never opens.
     pub fn new(secret: Secret, asked_by: NodeName) -> Result<Self, String> {
         let last = secret::read(&secret).map_err(|why| format!("agent.token: {why}; `pbx-failover keys` makes one"))?;
-        Ok(Self { secret, last: Mutex::new(last), asked_by, heard: Mutex::default() })
+        let opened = clock::now().wall;
+        Ok(Self { secret, last: Mutex::new(last), asked_by, heard: Mutex::default(), opened })
     }
 
     /// The token as it stands now; when it cannot be read, the last one that could.
-    pub fn token(&self) -> String {
+    pub fn token(&self) -> SecretString {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(token) = secret::read(&self.secret) {
             *last = token;
         }
-        last.expose_secret().to_owned()
+        last.clone()
     }
 
     /// Compares in constant time; digests, so that the length is not told either.
     pub fn knows_the_token(&self, told: &str) -> bool {
-        let [told, ours] = [told, &self.token()].map(|text| digest::digest(&digest::SHA256, text.as_bytes()));
+        let ours = self.token();
+        let [told, ours] = [told, ours.expose_secret()].map(|text| digest::digest(&digest::SHA256, text.as_bytes()));
         constant_time::verify_slices_are_equal(told.as_ref(), ours.as_ref()).is_ok()
     }
 
     /// A beat that asks for ours.
     pub fn beat(&self, sealed: &str) -> Result<Heard, Refusal> {
         let token = self.token();
-        let text = sealed::open(sealed, Purpose::BeatQuestion, &token).map_err(Refusal::Seal)?;
+        let text = sealed::open(sealed, Purpose::BeatQuestion, token.expose_secret()).map_err(Refusal::Seal)?;
         let beat = beats::read(text).map_err(Refusal::Disbelief)?;
         self.believe(beat, Space::Beats)
     }
@@ -76,7 +82,7 @@ impl Judge {
     /// An order.
     pub fn order<T: DeserializeOwned>(&self, sealed: &str, purpose: Purpose) -> Result<Ordered<T>, Refusal> {
         let token = self.token();
-        let text = sealed::open(sealed, purpose, &token).map_err(Refusal::Seal)?;
+        let text = sealed::open(sealed, purpose, token.expose_secret()).map_err(Refusal::Seal)?;
         let Ordered { beat, order } = beats::read_order(text).map_err(Refusal::Disbelief)?;
         let heard = self.believe(beat, Space::Orders)?;
         Ok(Ordered { beat: heard.beat, order })
@@ -85,10 +91,15 @@ impl Judge {
     fn believe(&self, beat: Beat, space: Space) -> Result<Heard, Refusal> {
         let now = clock::now().wall;
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let freshness = Freshness::Rising { heard: heard.get(&space).copied() };
+        let freshness = Freshness::Rising { heard: heard.get(&(space, beat.speaker)).copied() };
         let expected = Expected { node: &self.asked_by, freshness, asked: now, came: now };
         let believed = beats::believe(beat, &expected).map_err(Refusal::Disbelief)?;
-        heard.insert(space, believed.beat.sequence);
+        // The highest number ends with the process, so an order that was heard before could be said once more. An old
+        // beat does no harm: it is shown until the next one comes, a moment later.
+        if space == Space::Orders && believed.beat.time < self.opened {
+            return Err(Refusal::BeforeTheStart);
+        }
+        heard.insert((space, believed.beat.speaker), believed.beat.sequence);
         Ok(believed)
     }
 }

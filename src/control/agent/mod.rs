@@ -11,7 +11,6 @@ mod listener;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -21,6 +20,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -34,12 +34,9 @@ use super::socket::DoorError;
 use crate::config;
 use crate::host::sequence::Sequence;
 use crate::host::tls;
-use crate::units::beat::{OrderAnswer, Ordered};
+use crate::units::beat::{ORDER_TIME_MAX, OrderAnswer, Ordered};
 use crate::units::{NodeName, StepOutcome};
 use crate::wire::sealed::{self, Purpose, SEALED_BYTES_MAX};
-
-/// How long the agent may take over an order before the asker is told that it goes on.
-pub const ORDER_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Where the door is told of in the configuration.
 const KEY: &str = "agent.tls";
@@ -194,7 +191,7 @@ async fn obeyed(inside: &Inside, nonce: Option<String>, work: crate::ports::Answ
 
 fn told(inside: &Inside, value: &impl serde::Serialize, purpose: Purpose) -> Response {
     match serde_json::to_string(value) {
-        Ok(text) => sealed::seal(&text, purpose, &inside.judge.token()).into_response(),
+        Ok(text) => sealed::seal(&text, purpose, inside.judge.token().expose_secret()).into_response(),
         Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("no answer: {error}"), "report this"),
     }
 }
@@ -211,6 +208,13 @@ fn refused(refusal: &Refusal) -> Response {
         Refusal::Disbelief(why) => {
             (StatusCode::CONFLICT, format!("what was sent is not believed: {}", why.as_the_teller_reads_it()))
         }
+        // The asker takes a 503 for "not now", not for "never".
+        Refusal::BeforeTheStart => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the order was written before this agent's start, by the two clocks, so it may be an old one; it is sent \
+             again by itself; if that goes on, set both clocks by NTP"
+                .to_owned(),
+        ),
     };
     problem(status, &error, "nothing was done")
 }

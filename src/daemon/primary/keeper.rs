@@ -1,5 +1,6 @@
 //! Keeps the agent's memory on disk, and sees what the guard has changed there. A disk that hangs holds up this thread only.
 
+use std::convert::Infallible;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -16,9 +17,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub type Job = (Memory, oneshot::Sender<()>);
 
 /// Starts its thread, which ends when the returned sender is dropped. `known`: what the file held at the start.
-pub fn start(file: PrimaryFile, known: Memory, inputs: mpsc::Sender<Input>) -> Sender<Job> {
+/// The future is over when the thread is, however it ended.
+pub fn start(
+    file: PrimaryFile,
+    known: Memory,
+    inputs: mpsc::Sender<Input>,
+) -> (Sender<Job>, impl Future<Output = ()> + Send + 'static) {
     let (jobs, waiting) = channel::<Job>();
+    let (alive, ends) = oneshot::channel::<Infallible>();
     std::thread::spawn(move || {
+        let _alive = alive;
         let mut base = known;
         let mut said = None;
         loop {
@@ -60,5 +68,5 @@ pub fn start(file: PrimaryFile, known: Memory, inputs: mpsc::Sender<Input>) -> S
             }
         }
     });
-    jobs
+    (jobs, async { drop(ends.await) })
 }

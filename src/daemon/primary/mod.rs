@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 
 pub use self::hands::{READ_MAX, start as start_pbx};
 pub use self::turn::MEMORY_WAIT;
@@ -23,6 +22,7 @@ use self::desk::PrimaryDesk;
 use self::seen::Seen;
 use self::turn::{Input, Turn};
 use super::start::{Reload, Signals, Stopped, open_store};
+use super::tasks::Tasks;
 use super::world::World;
 use super::{outbox, service};
 use crate::adapters::beat_file::BeatFile;
@@ -49,6 +49,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), Stopped> {
     let file = PrimaryFile::of(&config.state_dir);
     let known = file.read().map_err(Stopped::Cannot)?;
     let mut memory = known.clone();
+    memory.read_in(clock::boot_id());
     if matches!(config.pbx.driver, Driver::Builtin(_)) && memory.held_back.is_none() {
         // It lives in this process, and ended with the last one.
         let because = "the built-in PBX ends with the agent".to_owned();
@@ -80,23 +81,24 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), Stopped> {
     let seen = Seen::default();
     let news = watch::Sender::new(0_u64);
     let desk = Arc::new(PrimaryDesk::new(inputs.clone(), worlds.subscribe(), store.clone(), seen.clone()));
-    let mut tasks = JoinSet::new();
-    tasks.spawn(control.serve(desk.clone()));
+    let mut tasks = Tasks::default();
+    tasks.spawn("control", control.serve(desk.clone()));
     if let Some(page) = page {
-        tasks.spawn(page.serve(desk.clone()));
+        tasks.spawn("page", page.serve(desk.clone()));
     }
     if let Some(door) = door {
-        tasks.spawn(door.serve(desk));
+        tasks.spawn("door", door.serve(desk));
     }
-    tasks.spawn(outbox::run(store.clone(), worlds.subscribe(), news.clone()));
+    tasks.spawn("outbox", outbox::run(store.clone(), worlds.subscribe(), news.clone()));
     if let Some(door) = &config.agent.door
         && let Some(file) = BeatFile::new(config, door.token.clone(), Arc::clone(&sequence))
     {
-        tasks.spawn(hands::write_beats(file, inputs.clone(), BEAT_FILE_EVERY));
+        tasks.spawn("heartbeat file", hands::write_beats(file, inputs.clone(), BEAT_FILE_EVERY));
     }
-    tasks.spawn(hands::look_at_pbx(seen.clone(), inputs.clone(), worlds.subscribe()));
-    tasks.spawn(hands::look_for_guard(seen.clone(), worlds.subscribe()));
-    let keeper = keeper::start(file, known, inputs.clone());
+    tasks.spawn("PBX", hands::look_at_pbx(seen.clone(), inputs.clone(), worlds.subscribe()));
+    tasks.spawn("guard", hands::look_for_guard(seen.clone(), worlds.subscribe()));
+    let (keeper, keeper_ends) = keeper::start(file, known, inputs.clone());
+    tasks.spawn("keeper", keeper_ends);
 
     let (stop, stopped) = watch::channel(false);
     let reload = Reload { path, worlds: worlds.subscribe(), resident: resident.clone() };
@@ -104,7 +106,7 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), Stopped> {
         Ok(world) => Input::Reconfigured(Box::new(world)),
         Err(why) => Input::ConfigRefused(why),
     };
-    tasks.spawn(signals.follow(reload, inputs.clone(), told_as, stop));
+    tasks.spawn("signals", signals.follow(reload, inputs.clone(), told_as, stop));
 
     let mut turn = Turn {
         state: (seen::state(&agent), clock::now().wall),
@@ -120,13 +122,14 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), Stopped> {
     };
     service::tell(&[NotifyState::Ready, NotifyState::Status("watching the epoch")]);
     tracing::info!(%node, version = env!("CARGO_PKG_VERSION"), role = "primary", "started");
-    turn.run(hears, stopped).await;
+    let ended = tasks.beside(turn.run(hears, stopped)).await;
     service::tell(&[NotifyState::Stopping, NotifyState::Status("the PBX is left as it is")]);
     tracing::info!("stopped; the PBX is left as it is, and nothing makes it step down until the agent runs again");
     tasks.shutdown().await;
     drop(turn);
     resident.end().await;
-    store.close().await.map_err(|trouble| Stopped::Cannot(trouble.to_string()))
+    let closed = store.close().await.map_err(|trouble| Stopped::Cannot(trouble.to_string()));
+    ended.and(closed)
 }
 
 fn policy(config: &Config) -> Policy {

@@ -8,13 +8,13 @@ use crate::decision::beats::{DRIFT_ALERT, DRIFT_WARN};
 use crate::host::clock;
 use crate::host::sequence::Sequence;
 use crate::ports::{Peer as _, Probe as _};
-use crate::units::beat::PbxTold;
+use crate::units::beat::{PbxTold, Speaker};
 use crate::units::finding::Finding;
 use crate::units::{Beat, Heard, PeerReading, ProbeAnswer};
 
 /// Asks each once, and looks at what it proves itself with; gives what the primary's agent told.
 pub async fn ask(config: &Config, findings: &mut Vec<Finding>) -> Option<Heard> {
-    let sequence = Arc::new(Sequence::open(&config.state_dir));
+    let sequence = Arc::new(Sequence::of(Speaker::Check, &config.state_dir));
     let mut told = None;
     if let Some(at) = &config.peer {
         const ABOUT: &str = "peer";

@@ -21,7 +21,7 @@ pub async fn site(world: &World, findings: &mut Vec<Finding>) {
                 "while all of them are silent, a dead primary looks like a dead site (see monitor.site_cut)",
             ),
             ProbeAnswer::Unknown(why) => {
-                Finding::problem(about, why, "the question did not leave this host, so it witnesses nothing")
+                Finding::problem(about, why, "this host could not ask, so it witnesses nothing; while none can be asked it is as if no witness were configured (monitor.site_cut has no say)")
             }
         });
     }

@@ -79,6 +79,7 @@ impl Canon<'_> {
         if let Some(site) = &world.site {
             // How long ago the agent read is left out: the next reading is at most five seconds away.
             self.flags(&[site.cut, site.pbx, site.agent.is_some(), site.memory.held_back.is_some()]);
+            self.flags(&[site.memory.unread_since.is_some()]);
             if let Some(record) = &site.memory.seen {
                 self.record(record);
             }

@@ -58,6 +58,8 @@ impl World {
         self.starts_through_guard(&AgentRuns::No("it starts just now".into()));
         let (node, now) = (self.scene.settings.peer.clone(), self.now);
         let Some(site) = &mut self.site else { return };
+        // The model's clock goes on over a reboot.
+        site.memory.unread_since = site.memory.unread_since.map(|_| now.boot);
         if !site.pbx {
             site.memory.held_back = Some(HeldBack { since: now.wall, because: "the guard".into() });
         }
