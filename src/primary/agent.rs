@@ -226,16 +226,16 @@ impl Agent {
         self.reading = false;
         self.frozen = false;
         let standing = stand(&read, &self.memory, &self.node);
-        if !matches!(standing, Standing::Unknown(_)) {
+        if matches!(standing, Standing::Unknown(_)) {
+            // A clock that reads less than what is remembered is another one than that was read on.
+            let since = self.memory.unread_since.filter(|since| *since <= self.now.boot);
+            self.memory.unread_since = since.or(Some(self.read_well_at));
+        } else {
             self.read_well_at = self.now.boot;
             self.memory.unread_since = None;
             if let Some(record) = read.as_ref().ok().and_then(|seen| seen.record()) {
                 self.memory.seen = Some(record.clone());
             }
-        } else {
-            // A clock that reads less than what is remembered is another one than that was read on.
-            let since = self.memory.unread_since.filter(|since| *since <= self.now.boot);
-            self.memory.unread_since = since.or(Some(self.read_well_at));
         }
         self.read = Some(read);
     }

@@ -187,7 +187,7 @@ fn settings(policies: Policies) -> Settings {
             targets: (0..TARGETS).map(|n| n.to_string()).collect(),
             period: seconds(INTERVAL_S),
         },
-        site: if policies.witness != Used::No { vec!["router".into()] } else { Vec::new() },
+        site: if policies.witness == Used::No { Vec::new() } else { vec!["router".into()] },
         observers: if policies.observer == Used::Yes { vec!["observer".into()] } else { Vec::new() },
         agent: AgentAsked::No,
         others_period: seconds(INTERVAL_S),
