@@ -52,6 +52,7 @@ pub struct State {
     load: String,
     active: String,
     result: String,
+    exit_status: String,
 }
 
 impl State {
@@ -106,13 +107,18 @@ impl Unit {
     /// # Errors
     /// The outcome of a step that cannot go on, with advice.
     pub async fn state(&self) -> Result<State, StepOutcome> {
-        let end = self.call(&["show", "--property=LoadState,ActiveState,Result"], SHOW_LIMIT).await;
+        let end = self.call(&["show", "--property=LoadState,ActiveState,Result,ExecMainStatus"], SHOW_LIMIT).await;
         let CommandEnd::Exited { code: Some(0), stdout, .. } = &end else { return Err(self.advise("ask for", &end)) };
         let value = |name: &str| {
             let found = stdout.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             found.unwrap_or_default().to_owned()
         };
-        let state = State { load: value("LoadState"), active: value("ActiveState"), result: value("Result") };
+        let state = State {
+            load: value("LoadState"),
+            active: value("ActiveState"),
+            result: value("Result"),
+            exit_status: value("ExecMainStatus"),
+        };
         match state.load.as_str() {
             "loaded" | "masked" => Ok(state),
             "not-found" => Err(StepOutcome::Failed(format!(
@@ -137,6 +143,7 @@ impl Unit {
             CommandEnd::NotStarted(why) => return StepOutcome::Failed(format!("cannot {verb} {name}: {why}")),
         };
         let install = format!("correct {key}.unit, or install the PBX's unit");
+        let journal = format!("see `journalctl -u {name}`");
         let advice = if said.contains("Access denied") || said.contains("authentication required") {
             "the robot may not; let polkit allow org.freedesktop.systemd1.manage-units for its user and this unit"
         } else if said.contains("not been booted with systemd") || said.contains("Failed to connect to bus") {
@@ -146,7 +153,7 @@ impl Unit {
         } else if said.contains("not found") || said.contains("not loaded") {
             &install
         } else {
-            "see its `journalctl -u`"
+            &journal
         };
         let first = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("nothing said");
         let first = first.trim().trim_end_matches('.');
@@ -223,6 +230,11 @@ impl Unit {
             self.halt().await?;
             site.prepare(load).await?;
         }
+        if state.failed() {
+            // systemd refuses a unit that was started too often, also when its trouble is over by now. An older polkit
+            // rule may forbid this: then the start says what there is to say.
+            self.call(&["reset-failed"], SHOW_LIMIT).await;
+        }
         let deadline = Instant::now() + self.start_timeout;
         let end = self.call(&["start"], self.start_timeout).await;
         if end == CommandEnd::TimedOut {
@@ -232,7 +244,11 @@ impl Unit {
             )));
         }
         if !end.succeeded() {
-            return Err(self.advise("start", &end));
+            return Err(match self.state().await {
+                // Its own end says more than systemctl, which only says that there was one.
+                Ok(state) if state.failed() => StepOutcome::Failed(self.idle(&state)),
+                _ => self.advise("start", &end),
+            });
         }
         loop {
             let state = self.state().await?;
@@ -270,10 +286,13 @@ impl Unit {
 
     /// Why a unit that should run does not, and where to look.
     pub fn idle(&self, state: &State) -> String {
-        let (name, State { load, active, result }) = (&self.name, state);
+        let (name, State { load, active, result, exit_status }) = (&self.name, state);
         match (load.as_str(), active.as_str()) {
             ("masked", _) => format!("{name} is masked; unmask it with `systemctl unmask {name}`"),
-            (_, "failed") => format!("{name} is failed ({result}); see `journalctl -u {name}`"),
+            (_, "failed") => {
+                let status = if result == "exit-code" { format!(" {exit_status}") } else { String::new() };
+                format!("{name} is failed ({result}{status}); see `journalctl -u {name}`")
+            }
             _ => format!("{name} is {active}"),
         }
     }
