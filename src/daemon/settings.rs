@@ -58,6 +58,8 @@ fn configured(config: &Config) -> Configured {
     let trunk_verb = match &config.pbx.driver {
         Driver::Command(verbs) => !verbs.register_trunks.is_empty(),
         Driver::Systemd { .. } => false,
+        // Its gateways are its own, whether pbx.trunks names them or not.
+        Driver::Freeswitch(_) => true,
         // The file of accounts says whether there are any.
         Driver::Builtin(_) => true,
     };
