@@ -190,6 +190,7 @@ fn skeleton(driver: &str) -> Value {
         "systemd" => json!({"unit": "pbx.service"}),
         // Without it this driver is refused.
         "builtin" => json!({"lab": true}),
+        "freeswitch" => json!({"password": secret}),
         _ => json!({"passive": ["/bin/p"], "reload": ["/bin/r"]}),
     };
     json!({
@@ -226,7 +227,8 @@ fn debug(json: &Value) -> String {
 #[test]
 fn a_default_means_the_same_written_or_left_out() {
     for (path, text) in DEFAULTS {
-        let driver = ["command", "builtin"].into_iter().find(|driver| path.contains(&format!(".{driver}.")));
+        let driver =
+            ["command", "builtin", "freeswitch"].into_iter().find(|driver| path.contains(&format!(".{driver}.")));
         let driver = driver.unwrap_or("systemd");
         let check = match path.rsplit('.').next() {
             Some("alive") => "sip",
