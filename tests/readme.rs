@@ -23,12 +23,14 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("cannot read {path}: {e}"))
 }
 
-/// README and every page of `docs`, with their text.
+/// README and every page of `docs` and of its recipes, with their text.
 fn pages() -> Vec<(String, String)> {
-    let docs = fs::read_dir(root().join("docs")).expect("the folder docs").map(|e| e.expect("an entry").file_name());
-    let docs = docs
-        .map(|name| format!("docs/{}", name.to_string_lossy()))
-        .filter(|path| Path::new(path).extension().is_some_and(|end| end == "md"));
+    let folder = |folder: &'static str| {
+        let names = fs::read_dir(root().join(folder)).expect(folder).map(|e| e.expect("an entry").file_name());
+        names.map(move |name| format!("{folder}/{}", name.to_string_lossy()))
+    };
+    let docs = folder("docs").chain(folder("docs/recipes"));
+    let docs = docs.filter(|path| Path::new(path).extension().is_some_and(|end| end == "md"));
     let pages: Vec<_> =
         ["README.md".to_owned()].into_iter().chain(docs).map(|path| (path.clone(), read(&path))).collect();
     assert!(pages.len() > 5, "only {} pages found", pages.len());
@@ -202,6 +204,77 @@ fn every_yaml_in_the_pages_loads() {
 fn a_yaml_that_does_not_load_is_seen() {
     assert_eq!(config_refusal(&whole("")), None);
     assert!(config_refusal(&whole("takeover: { hold_dwon: 10s }\n")).is_some_and(|said| said.contains("hold_down")));
+}
+
+/// Runs a script of a page; whether it succeeded, and all that it said.
+fn run(command: &mut Command) -> (bool, String) {
+    let output = command.output().expect("the program runs");
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).trim_end().to_owned())
+}
+
+#[test]
+fn every_script_in_the_pages_is_one() {
+    let dir = tempfile::tempdir().expect("directory");
+    let mut seen = 0;
+    for (path, text) in pages() {
+        for script in blocks(&text, "bash") {
+            seen += 1;
+            let file = dir.path().join("script");
+            fs::write(&file, &script).expect("written");
+            let (good, said) = run(Command::new("sh").arg("-n").arg(&file));
+            assert!(good && script.starts_with("#!/bin/sh\n"), "{path}: {said}\n{script}");
+        }
+    }
+    assert!(seen >= 3, "only {seen} scripts found");
+}
+
+/// The recipe's script, with a stand-in for the database's client: what counts here is which dump gets through.
+#[test]
+fn the_freepbx_recipe_restores_a_whole_dump_and_keeps_the_last_one_otherwise() {
+    let dir = tempfile::tempdir().expect("directory");
+    let path = |name: &str| dir.path().join(name);
+    let scripts = blocks(&read("docs/recipes/freepbx.md"), "bash");
+    let script = scripts.iter().find(|s| s.contains("/usr/local/sbin/freepbx-restore:")).expect("the script");
+    fs::write(path("restore"), script).expect("written");
+    fs::create_dir(path("bin")).expect("a folder");
+    fs::write(path("bin/mysql"), "#!/bin/sh\ncat >\"$DATABASE.$1\"\n").expect("written");
+    run(Command::new("chmod").arg("755").arg(path("bin/mysql")));
+    let restore = || {
+        let mut command = Command::new("sh");
+        let programs = format!("{}:{}", path("bin").display(), std::env::var("PATH").unwrap_or_default());
+        command.arg(path("restore")).env("PATH", programs).env("DATABASE", path("database"));
+        command.env("FREEPBX_DUMP", dir.path()).env("FREEPBX_STAMP", path("stamp"));
+        run(command.env("FREEPBX_ASTDB", path("astdb")))
+    };
+    let database = || fs::read_to_string(path("database.asterisk")).ok();
+    let dump = |end: &str| fs::write(path("asterisk.sql"), format!("INSERT 100;\n{end}")).expect("written");
+
+    dump("INSE");
+    let (good, said) = restore();
+    assert!(!good && said.ends_with("is not whole, and there is no older one here; see the sync"), "{said}");
+    assert_eq!(database(), None, "half a dump is not begun");
+
+    dump("-- Dump completed on 2026-11-20 10:00:00\n");
+    fs::write(path("astdb.sqlite3"), "SQLite").expect("written");
+    let (good, said) = restore();
+    assert!(good && said.starts_with("restored the dump of 2"), "{said}");
+    assert!(database().is_some_and(|text| text.contains("Dump completed")));
+    assert_eq!(fs::read_to_string(path("astdb")).expect("restored"), "SQLite");
+
+    dump("INSERT 200;\nINSE");
+    let (good, said) = restore();
+    assert!(good && said.starts_with("the dump is not whole; kept the database of 2"), "{said}");
+    assert!(database().is_some_and(|text| text.contains("Dump completed")), "the last whole one stays");
+}
+
+#[test]
+fn the_index_of_the_recipes_leads_to_each() {
+    let index = read("docs/recipes/README.md");
+    for (path, _) in pages() {
+        let Some(name) = path.strip_prefix("docs/recipes/").filter(|name| *name != "README.md") else { continue };
+        assert!(index.contains(&format!("]({name})")), "docs/recipes/README.md does not lead to {name}");
+    }
 }
 
 const BEGIN: &str = "<!-- generated from the loader's own table; see tests/readme.rs -->\n";

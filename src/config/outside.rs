@@ -129,7 +129,7 @@ impl Look<'_> {
     fn secret_file(&mut self, at: &Cursor<'_>, path: &Path, usage: Use) {
         let fix = match usage {
             Use::Token => "make it with `pbx-failover keys` on the host that answers, and copy it to the one that asks",
-            Use::Tsig | Use::Password => "create it with the secret in it, mode 600",
+            Use::Tsig | Use::EventSocket | Use::Password => "create it with the secret in it, mode 600",
         };
         let Some(meta) = self.private(at, path, fix) else { return };
         if meta.len() == 0 || meta.len() > SECRET_BYTES_MAX {
@@ -147,13 +147,19 @@ impl Look<'_> {
 
     /// Whether the text can be what it is for.
     fn content(&mut self, at: &Cursor<'_>, text: &str, usage: Use) {
+        /// As `wire::esl` has it: everybody who has read FreeSWITCH's documentation knows it.
+        const STOCK_PASSWORD: &str = "ClueCon";
         match usage {
             Use::Tsig => self.base64(at, text),
             Use::Token if text.len() < TOKEN_BYTES_MIN => {
                 let what = format!("is shorter than {TOKEN_BYTES_MIN} bytes: it could be guessed");
                 at.error(self.notes, what, "make one with `pbx-failover keys`");
             }
-            Use::Token | Use::Password => {}
+            Use::EventSocket if text == STOCK_PASSWORD => {
+                let fix = "write another one into event_socket.conf.xml and here";
+                at.error(self.notes, "is FreeSWITCH's stock password, which everybody knows", fix);
+            }
+            Use::Token | Use::EventSocket | Use::Password => {}
         }
     }
 

@@ -129,12 +129,19 @@ impl Machine {
         wait_until("the machine is dark", PATIENCE, || !leader.exists());
     }
 
+    /// What runs the rest of a command line in it as root, with an environment of its own.
+    pub fn entrance(&self) -> Vec<String> {
+        let leader = self.leader().expect("the machine is on");
+        let enter = ["nsenter", "--target", &leader, "--all", "--wd=/", "--", "env", "--ignore-environment"];
+        let env = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "SYSTEMD_PAGER="];
+        enter.into_iter().chain(env).map(str::to_owned).collect()
+    }
+
     /// Runs a program in it as root to its end.
     pub fn output(&self, argv: &[&str]) -> Output {
-        let leader = self.leader().expect("the machine is on");
-        Command::new("nsenter")
-            .args(["--target", &leader, "--all", "--wd=/", "--", "env", "--ignore-environment"])
-            .args(["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", "SYSTEMD_PAGER="])
+        let entrance = self.entrance();
+        Command::new(&entrance[0])
+            .args(&entrance[1..])
             .args(argv)
             .stdin(Stdio::null())
             .output()

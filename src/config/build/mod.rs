@@ -4,6 +4,7 @@
 //! remark, and give `None` where a value could not be had, which `walk` or they themselves have remarked upon.
 
 mod dns;
+mod freeswitch;
 mod hosts;
 mod monitor;
 mod notify;
@@ -57,6 +58,8 @@ pub enum Use {
     Token,
     /// Anything else.
     Password,
+    /// The password of FreeSWITCH's event socket: not the stock one.
+    EventSocket,
 }
 
 /// Builds the configuration; `None` when something was remarked upon, here or before.

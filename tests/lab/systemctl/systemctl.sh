@@ -17,7 +17,7 @@ case $verb:$unit in
 show:missing.service) show success not-found inactive ;;
 show:masked.service) show success masked inactive ;;
 show:bad.service) show success bad-setting inactive ;;
-show:crash.service) show exit-code loaded failed ;;
+show:crash.service) show exit-code loaded failed; echo ExecMainStatus=7 ;;
 show:slow.service) if [ -e "$STATE.slow" ]; then show success loaded activating; else show success loaded inactive; fi ;;
 show:stuck.service) show success loaded active ;;
 show:hang.service) exec sleep 60 ;;
@@ -47,6 +47,7 @@ start:crash.service)
   printf 'Job for crash.service failed because the control process exited with error code.\nSee "systemctl status crash.service" and "journalctl -xeu crash.service" for details.\n' >&2
   exit 1
   ;;
+reset-failed:*) ;;
 start:cond.service) ;; # systemd 252 exits 0 when a condition did not hold
 start:slow.service) : >"$STATE.slow"; exec sleep 60 ;;
 stop:stuck.service) ;;

@@ -59,7 +59,7 @@ async fn each_trouble_with_a_unit_is_one_line_of_advice() {
         assert_eq!(failed(unit(name).reload(Mode::Act, Load::First).await), advice);
     }
     let why = failed(unit("crash").reload(Mode::Act, Load::First).await);
-    assert!(why.ends_with("error code; see its `journalctl -u`"), "{why}");
+    assert_eq!(why, "crash.service is failed (exit-code 7); see `journalctl -u crash.service`");
     let start = Instant::now();
     let why = unknown(unit("slow").reload(Mode::Act, Load::First).await);
     assert!(why.starts_with("slow.service is still starting after 300ms; "), "{why}");
