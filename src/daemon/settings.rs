@@ -57,7 +57,8 @@ fn configured(config: &Config) -> Configured {
     let notify = &config.notify;
     let trunk_verb = match &config.pbx.driver {
         Driver::Command(verbs) => !verbs.register_trunks.is_empty(),
-        Driver::Systemd { .. } => false,
+        // It registers what pbx.trunks names.
+        Driver::Systemd { .. } | Driver::Asterisk(_) => false,
         // The file of accounts says whether there are any.
         Driver::Builtin(_) => true,
     };

@@ -2,5 +2,6 @@
 //!
 //! Adapters and control read through it. What a value means to us is decided by whoever asks.
 
+pub mod ami;
 pub mod asterisk_conf;
 pub mod sealed;

@@ -3,6 +3,7 @@
 //! [`marker`] remembers what this node means, [`registrar`] asks our own SIP port, `report` reads a status command's
 //! JSON. What a step's failure leads to is decided above.
 
+mod asterisk;
 pub mod builtin;
 mod command;
 pub mod marker;
@@ -11,6 +12,7 @@ mod report;
 mod systemd;
 mod unit;
 
+pub use asterisk::AsteriskPbx;
 pub use builtin::{BuiltinPbx, Resident};
 pub use command::CommandPbx;
 pub use systemd::SystemdPbx;
@@ -47,6 +49,9 @@ pub fn driver(config: &Config, resident: &Resident) -> Result<Box<dyn Pbx>, Stri
             Box::new(SystemdPbx::new(site, unit::systemctl(systemd::KEY)?, unit.clone(), *start_timeout))
         }
         Driver::Command(verbs) => Box::new(CommandPbx::new(site, (**verbs).clone())),
+        Driver::Asterisk(asterisk) => {
+            Box::new(AsteriskPbx::new(site, unit::systemctl(asterisk::KEY)?, config, asterisk))
+        }
         Driver::Builtin(builtin) => Box::new(BuiltinPbx::new(site, config, builtin, resident.clone())),
     })
 }
@@ -108,6 +113,11 @@ impl Site {
     /// Not asked again while the marker stands, nor when this node has served before (a reboot takes the marker away):
     /// restoring the synced dump would then wipe out what changed here while we served.
     async fn prepare(&self, load: Load) -> Result<(), StepOutcome> {
+        self.before_reload(load).await?;
+        self.enter(Phase::Starting).map_err(StepOutcome::Failed)
+    }
+
+    async fn before_reload(&self, load: Load) -> Result<(), StepOutcome> {
         if load == Load::First && !self.before_reload.is_empty() {
             let end = program::run(&self.before_reload, &self.env, BEFORE_RELOAD_LIMIT).await;
             match verdict("pbx.before_reload", &end) {
@@ -115,7 +125,7 @@ impl Site {
                 other => return Err(other),
             }
         }
-        self.enter(Phase::Starting).map_err(StepOutcome::Failed)
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::asterisk::asterisk;
 use super::hosts::Pair;
 use super::{Build, Outside, one_given};
 use crate::config::cursor::Cursor;
@@ -93,9 +94,14 @@ fn driver<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Driver> {
         return None;
     }
     // None or several are remarked upon by `walk`.
-    match one_given(at, &["systemd", "command", "builtin"])? {
+    match one_given(at, &["systemd", "command", "builtin", "asterisk"])? {
         "systemd" => systemd(&at.key("systemd"), build),
         "builtin" => Some(Driver::Builtin(Box::new(builtin(&at.key("builtin"), build)?))),
+        "asterisk" => {
+            let at = at.key("asterisk");
+            let unit = at.is_map().then(|| unit(&at.key("unit"), build)).flatten();
+            Some(Driver::Asterisk(Box::new(asterisk(&at, unit, build)?)))
+        }
         _ => Some(Driver::Command(Box::new(command_driver(&at.key("command"), build)?))),
     }
 }
@@ -176,17 +182,21 @@ fn certificate<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Certificate
 }
 
 fn systemd<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Driver> {
-    let unit_at = at.key("unit");
-    let unit = unit_at.text()?;
+    let unit = unit(&at.key("unit"), build)?;
+    Some(Driver::Systemd { unit, start_timeout: at.key("start_timeout").duration()? })
+}
+
+fn unit<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<String> {
+    let unit = at.text()?;
     let good = unit.len() <= UNIT_BYTES_MAX
         && unit.bytes().all(|b| b.is_ascii_alphanumeric() || b":_.\\@-".contains(&b))
         && [".service", ".target"].iter().any(|end| unit.len() > end.len() && unit.ends_with(end))
         && !unit.starts_with('-');
     if !good {
         let what = format!("{} is no unit that can serve", quote(unit));
-        unit_at.error(&mut build.notes, what, "write its full name, such as pbx.service");
+        at.error(&mut build.notes, what, "write its full name, such as pbx.service");
     }
-    Some(Driver::Systemd { unit: unit.to_owned(), start_timeout: at.key("start_timeout").duration()? })
+    Some(unit.to_owned())
 }
 
 fn command_driver<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<CommandDriver> {
