@@ -73,6 +73,20 @@ impl Rig {
     }
 }
 
+/// Waits for what only asking tells.
+async fn until(condition: impl AsyncFn() -> bool) {
+    let start = Instant::now();
+    while !condition().await {
+        assert!(start.elapsed() < Duration::from_secs(20), "waited in vain");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A text up to this place, and its line end.
+fn before<'a>(text: &'a str, place: &str) -> &'a str {
+    &text[..=text.find(place).expect("the place is there")]
+}
+
 /// The suites that are there: 22 always, where tests may run at all.
 fn suites() -> Vec<Suite> {
     if !have(&kamailio::PROGRAMS) || !have(&sipp::PROGRAMS) {
@@ -104,6 +118,21 @@ async fn its_status_tells_phones_calls_and_trunks_and_drain_waits_for_a_call_whi
         rig.phone.register(rig.pbx.address()).expect("the phone registers");
         assert_eq!(pbx.status().await.registrations, Some(1));
         done(pbx.drain().await);
+
+        let (server, dir) = (rig.pbx.address(), rig.dir.path());
+        let length = Duration::from_secs(4);
+        let mut first = Phone::new("101", "pw101").call_with_login(server, "600", length, dir);
+        until(async || pbx.drain().await == StepOutcome::failed("1 call is up")).await;
+        // Nothing keeps a new call, such as 112, from going through meanwhile; of two channels it makes one call.
+        let _ringing = rig.phone.answers_calls(dir);
+        let mut second = Phone::new("102", "pw102").call_with_login(server, "100", length, dir);
+        until(async || pbx.drain().await == StepOutcome::failed("2 calls are up")).await;
+        assert_eq!(pbx.status().await.calls, Some(2));
+        for call in [&mut first, &mut second] {
+            wait_until("the call ends", Duration::from_secs(20), || call.exited().is_some());
+            assert!(call.exited().is_some_and(|end| end.success()), "{}", call.said());
+        }
+        until(async || pbx.drain().await == StepOutcome::done("no call is up")).await;
     }
 }
 
@@ -114,12 +143,20 @@ async fn a_file_that_was_cut_holds_the_takeover_and_a_whole_one_lets_it_go_on() 
         let pbx = rig.driver();
         done(pbx.passive().await);
         assert_eq!(fs::read_to_string(rig.keep()).expect("kept").trim(), "3");
-        let whole = fs::read(rig.pbx.pjsip_conf()).expect("pjsip.conf");
-        fs::write(rig.pbx.pjsip_conf(), &whole[..whole.len() / 2]).expect("cut");
-        let trouble = pbx.status().await.trouble.expect("told while passive");
-        assert!(trouble.contains("and held 3: it looks cut"), "{trouble}");
-        for _ in 0..2 {
-            assert_eq!(failed(pbx.reload(Mode::Act, Load::First).await), trouble);
+        let whole = fs::read_to_string(rig.pbx.pjsip_conf()).expect("pjsip.conf");
+        for (left, words) in [
+            (before(&whole, "\n[101]"), "holds 1 endpoints, and held 3: it looks cut; let the sync end"),
+            (
+                &whole[..whole.len() / 2],
+                ": the file ends here, and neither a section nor a key with its value; copy it",
+            ),
+        ] {
+            fs::write(rig.pbx.pjsip_conf(), left).expect("cut");
+            let trouble = pbx.status().await.trouble.expect("told while passive");
+            assert!(trouble.contains(words), "{trouble}");
+            for _ in 0..2 {
+                assert_eq!(failed(pbx.reload(Mode::Act, Load::First).await), trouble);
+            }
         }
         assert_eq!(rig.phone.knock(rig.pbx.address()), None, "it was not started");
         fs::write(rig.pbx.pjsip_conf(), &whole).expect("the sync ends");
@@ -150,7 +187,7 @@ async fn a_running_asterisk_is_reloaded_where_that_is_asked_for_and_started_anew
         // Nothing is remembered, so that only the count before the reload can tell.
         fs::remove_file(rig.keep()).expect("removed");
         rig.started_by_hand();
-        fs::write(rig.pbx.pjsip_conf(), &whole[..whole.len() / 2]).expect("cut");
+        fs::write(rig.pbx.pjsip_conf(), before(&whole, "\n[101]")).expect("cut");
         let why = failed(pbx.reload(Mode::Act, Load::First).await);
         assert!(why.starts_with("asterisk had 4 endpoints before its reload, and has 1 after it; "), "{why}");
         fs::write(rig.pbx.pjsip_conf(), &whole).expect("the sync ends");

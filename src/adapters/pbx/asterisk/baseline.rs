@@ -111,32 +111,48 @@ impl Baseline {
     /// One line: what is wrong with them, and what to do.
     pub fn whole(&self) -> Result<Option<u32>, String> {
         let Some(held) = self.held() else { return Ok(None) };
-        if let Some(broken) = held.broken {
-            return Err(broken);
-        }
-        let has = held.endpoints;
-        match self.kept() {
-            Some(had) if shrunk(had, has) && !is_settled(held.youngest) => Err(format!(
-                "{} holds {has} endpoints, and held {had}: it looks cut; let the sync end or copy it again, or if that is \
-                 meant, remove {}",
-                self.place(),
-                self.keep.display()
-            )),
-            _ => Ok(Some(has)),
+        match self.doubt(&held) {
+            Some((why, Doubt::New)) => Err(why),
+            Some((_, Doubt::Settled)) | None => Ok(Some(held.endpoints)),
         }
     }
 
-    /// Follows what the sync brings while nobody serves from it: keeps a count that is meant, and tells one that is not.
+    /// Follows what the sync brings while nobody serves from it: keeps a count that is meant, and tells what looks wrong.
     pub fn follow(&self) -> Option<String> {
-        match self.whole() {
-            Ok(Some(has)) => {
-                self.keep(has);
-                None
-            }
-            Ok(None) => None,
-            Err(why) => Some(why),
+        let held = self.held()?;
+        let doubt = self.doubt(&held);
+        if !matches!(doubt, Some((_, Doubt::New))) {
+            self.keep(held.endpoints);
         }
+        doubt.map(|(why, _)| why)
     }
+
+    /// What is wrong with the files. What has stood for an hour no longer holds a takeover, unless nothing is left.
+    fn doubt(&self, held: &Held) -> Option<(String, Doubt)> {
+        let (has, had) = (held.endpoints, self.kept());
+        let age =
+            if is_settled(held.youngest) && (has > 0 || had.unwrap_or(0) == 0) { Doubt::Settled } else { Doubt::New };
+        if let Some(broken) = &held.broken {
+            return Some((broken.clone(), age));
+        }
+        let had = had.filter(|had| age == Doubt::New && shrunk(*had, has))?;
+        let why = format!(
+            "{} holds {has} endpoints, and held {had}: it looks cut; let the sync end or copy it again, or if that is \
+             meant, remove {}",
+            self.place(),
+            self.keep.display()
+        );
+        Some((why, age))
+    }
+}
+
+/// How long files have stood that look wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    /// Not long: a sync may be under way, or have died.
+    New,
+    /// So long that it is no sync.
+    Settled,
 }
 
 fn is_settled(youngest: SystemTime) -> bool {
@@ -201,5 +217,21 @@ mod tests {
         assert!(!is_settled(SystemTime::now()));
         assert!(is_settled(SystemTime::now() - SETTLED));
         assert!(!is_settled(SystemTime::now() + SETTLED), "a clock that was set back proves nothing");
+        let dir = tempfile::tempdir().expect("directory");
+        let baseline = baseline(dir.path());
+        let held = |endpoints, broken: Option<&str>| Held {
+            conf: Conf::default(),
+            endpoints,
+            broken: broken.map(str::to_owned),
+            youngest: SystemTime::now() - SETTLED,
+        };
+        baseline.keep(3);
+        assert_eq!(baseline.doubt(&held(1, None)), None, "it is meant");
+        assert_eq!(
+            baseline.doubt(&held(3, Some("odd"))),
+            Some(("odd".to_owned(), Doubt::Settled)),
+            "told, and no more"
+        );
+        assert!(matches!(baseline.doubt(&held(0, None)), Some((_, Doubt::New))), "nothing left is never meant");
     }
 }
