@@ -154,7 +154,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When this can be no AMI; nothing that follows can be understood then.
-    pub fn next(&mut self) -> Option<Result<Packet, Malformed>> {
+    pub fn packet(&mut self) -> Option<Result<Packet, Malformed>> {
         loop {
             let line = match self.line()? {
                 Ok(line) => line,
@@ -235,7 +235,7 @@ mod tests {
         let mut packets = Vec::new();
         for chunk in bytes.chunks(at_once.max(1)) {
             decoder.push(chunk)?;
-            while let Some(packet) = decoder.next() {
+            while let Some(packet) = decoder.packet() {
                 packets.push(packet?);
             }
         }
@@ -316,7 +316,7 @@ mod tests {
             'all: for chunk in &chunks {
                 let _ = decoder.greeting();
                 if decoder.push(chunk).is_err() { break; }
-                while let Some(packet) = decoder.next() {
+                while let Some(packet) = decoder.packet() {
                     if packet.is_err() { break 'all; }
                 }
                 prop_assert!(decoder.buffer.len() <= BUFFER_BYTES_MAX);

@@ -76,6 +76,12 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("dns.updates", "[]"),
     ("dns.updates[].key.algorithm", r#""hmac-sha256""#),
     ("dns.updates[].ttl", "30"),
+    ("pbx.driver.asterisk.ami", r#""127.0.0.1:5038""#),
+    ("pbx.driver.asterisk.username", r#""robot""#),
+    ("pbx.driver.asterisk.unit", r#""asterisk.service""#),
+    ("pbx.driver.asterisk.start_timeout", r#""60s""#),
+    ("pbx.driver.asterisk.takeover", r#""start""#),
+    ("pbx.driver.asterisk.config", r#""pjsip.conf""#),
     ("pbx.driver.builtin.listen", r#"["udp://0.0.0.0:5060","tcp://0.0.0.0:5060"]"#),
     ("pbx.driver.builtin.accounts", r#""pjsip.conf""#),
     ("pbx.driver.builtin.realm", r#""""#),
@@ -183,6 +189,7 @@ fn skeleton(driver: &str) -> Value {
     let mut driver_map = json!({});
     driver_map[driver] = match driver {
         "systemd" => json!({"unit": "pbx.service"}),
+        "asterisk" => json!({"password": secret}),
         // Without it this driver is refused.
         "builtin" => json!({"lab": true}),
         _ => json!({"passive": ["/bin/p"], "reload": ["/bin/r"]}),
@@ -221,7 +228,8 @@ fn debug(json: &Value) -> String {
 #[test]
 fn a_default_means_the_same_written_or_left_out() {
     for (path, text) in DEFAULTS {
-        let driver = ["command", "builtin"].into_iter().find(|driver| path.contains(&format!(".{driver}.")));
+        let driver =
+            ["command", "builtin", "asterisk"].into_iter().find(|driver| path.contains(&format!(".{driver}.")));
         let driver = driver.unwrap_or("systemd");
         let check = match path.rsplit('.').next() {
             Some("alive") => "sip",

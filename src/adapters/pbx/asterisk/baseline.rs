@@ -66,9 +66,13 @@ impl Baseline {
         self.places.first().map(|place| place.display().to_string()).unwrap_or_default()
     }
 
-    /// Reads it and what it includes; `None` where there is none: Asterisk may hold its endpoints in a database.
+    /// Reads it and what it includes; `None` where there is none, as Asterisk may hold its endpoints in a database, or
+    /// where we may not read it: that says nothing of the file.
     pub fn held(&self) -> Option<Held> {
         let path = self.config()?;
+        if fs::File::open(path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) {
+            return None;
+        }
         let mut disk = Disk::new(path, &[]);
         let (text, trouble) = disk.root(path);
         let conf = asterisk_conf::read(text, &mut disk, KEYS);

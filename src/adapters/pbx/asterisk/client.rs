@@ -104,8 +104,14 @@ impl Manager {
             secret::read(&self.password).map_err(|why| Trouble::Settings(format!("{}: {why}", self.name())))?;
         let greeted_by = deadline.min(Instant::now() + GREETING_LIMIT);
         let stream = self.connect(greeted_by).await?;
-        let mut session =
-            Session { name: self.name(), stream, decoder: Decoder::default(), asked: 0, events: Vec::new() };
+        let mut session = Session {
+            name: self.name(),
+            stream,
+            decoder: Decoder::default(),
+            chunk: vec![0; READ_BYTES],
+            asked: 0,
+            events: Vec::new(),
+        };
         self.greeted(&mut session, greeted_by).await?;
         let login = [("Username", self.username.as_str()), ("Secret", password.expose_secret()), ("Events", "system")];
         // Asterisk waits for a second before it refuses a login.
@@ -213,6 +219,8 @@ pub struct Session {
     name: String,
     stream: Box<dyn Stream>,
     decoder: Decoder,
+    /// What is read into; the decoder keeps what it needs.
+    chunk: Vec<u8>,
     asked: u32,
     /// What came unasked, the oldest first.
     events: Vec<Packet>,
@@ -322,7 +330,7 @@ impl Session {
     /// The next packet; `None` when there is none before `deadline`.
     async fn packet(&mut self, deadline: Instant) -> Result<Option<Packet>, String> {
         loop {
-            match self.decoder.next() {
+            match self.decoder.packet() {
                 Some(Ok(packet)) => return Ok(Some(packet)),
                 Some(Err(malformed)) => return Err(malformed.to_string()),
                 None => {}
@@ -335,12 +343,11 @@ impl Session {
 
     /// Reads once; whether something came before `deadline`.
     async fn read(&mut self, deadline: Instant) -> Result<bool, String> {
-        let mut bytes = [0; READ_BYTES];
-        match timeout_at(deadline, self.stream.read(&mut bytes)).await {
+        match timeout_at(deadline, self.stream.read(&mut self.chunk)).await {
             Err(_) => Ok(false),
             Ok(Ok(0)) => Err("it closed the connection".to_owned()),
             Ok(Ok(length)) => {
-                self.decoder.push(&bytes[..length]).map_err(|malformed: Malformed| malformed.to_string())?;
+                self.decoder.push(&self.chunk[..length]).map_err(|malformed: Malformed| malformed.to_string())?;
                 Ok(true)
             }
             Ok(Err(error)) => Err(reach::phrase(&error)),

@@ -51,7 +51,7 @@ impl AsteriskPbx {
             .with_files(move |baseline| {
                 let mut findings = files(baseline, &names);
                 if let Some(config) = baseline.config() {
-                    let expected = password.as_ref().map(|secret| secret.expose_secret());
+                    let expected = password.as_ref().map(ExposeSecret::expose_secret);
                     findings.extend(manager(&config.with_file_name("manager.conf"), &username, expected));
                 }
                 findings
@@ -100,6 +100,11 @@ fn boot(unit: &str, word: &str) -> Finding {
 
 fn files(baseline: &Baseline, trunks: &[String]) -> Vec<Finding> {
     let Some(held) = baseline.held() else {
+        if let Some(path) = baseline.config() {
+            let text = format!("{} may not be read by this user: a copy that was cut is not seen", path.display());
+            let hint = "put the robot's user into the file's group (SupplementaryGroups=asterisk in its unit)";
+            return vec![Finding::warning(ABOUT, text, hint)];
+        }
         return vec![Finding::warning(
             ABOUT,
             format!(

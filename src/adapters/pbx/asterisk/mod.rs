@@ -80,7 +80,7 @@ impl AsteriskPbx {
         asterisk: &Asterisk,
         working_dirs: &[PathBuf],
         keep: PathBuf,
-        side: Side,
+        of: Side,
     ) -> Self {
         let places = working_dirs.iter().map(|dir| dir.join(&asterisk.config)).collect();
         let (place, username, password) = (&asterisk.ami, &asterisk.username, &asterisk.password);
@@ -90,7 +90,7 @@ impl AsteriskPbx {
             manager: Manager::new(place.clone(), username.clone(), password.clone()),
             when_running: asterisk.takeover,
             baseline: Baseline::new(places, keep),
-            side,
+            side: of,
         }
     }
 
@@ -143,23 +143,18 @@ impl AsteriskPbx {
             Counted::Endpoints(endpoints) => endpoints,
         };
         let held = match should_hold {
-            Some(held) => held,
-            None => {
-                // There is no file to compare with: only what was there before.
-                let kept = self.with_files(|baseline| (baseline.config().is_none(), baseline.kept())).await?;
-                let had = if let (true, Some(had)) = kept { had } else { endpoints };
-                if load == Load::First && baseline::shrunk(had, endpoints) {
-                    return Err(self.not_whole(format!("has {endpoints} endpoints, and had {had} when it last served")));
-                }
-                endpoints
+            Some(held) => {
+                self.with_files(move |baseline| baseline.keep(held)).await?;
+                held
             }
+            // Only what it had before can be compared with, where no file tells: its endpoints may be in a database.
+            None => self.without_file(endpoints, load).await?,
         };
         // Fewer may be the work of an administrator whose primary does not load them either; most must be there.
         if endpoints < held.div_ceil(2) {
             let file = self.baseline.place();
-            return Err(self.not_whole(format!("has loaded {endpoints} of {held} endpoints in {file}")));
+            return Err(self.not_whole(&format!("has loaded {endpoints} of {held} endpoints in {file}")));
         }
-        self.with_files(move |baseline| baseline.keep(held)).await?;
         Ok(format!(
             "{proof}; {}",
             if endpoints < held {
@@ -170,8 +165,29 @@ impl AsteriskPbx {
         ))
     }
 
+    async fn without_file(&self, endpoints: u32, load: Load) -> Result<u32, StepOutcome> {
+        let kept = self
+            .with_files(move |baseline| {
+                if baseline.held().is_some() {
+                    return None;
+                }
+                let kept = baseline.kept();
+                if kept.is_none_or(|had| !baseline::shrunk(had, endpoints)) {
+                    baseline.keep(endpoints);
+                }
+                kept
+            })
+            .await?;
+        match kept {
+            Some(had) if load == Load::First && baseline::shrunk(had, endpoints) => {
+                Err(self.not_whole(&format!("has {endpoints} endpoints, and had {had} when it last served")))
+            }
+            _ => Ok(endpoints),
+        }
+    }
+
     /// It runs, and not with all that it should: the next attempt starts it anew.
-    fn not_whole(&self, what: String) -> StepOutcome {
+    fn not_whole(&self, what: &str) -> StepOutcome {
         if let Err(why) = self.site.enter(Phase::Stopping) {
             return StepOutcome::Unknown(why);
         }
@@ -207,7 +223,7 @@ impl AsteriskPbx {
         }
         let name = self.unit.name();
         if let Trouble::Hangs(why) = &trouble {
-            return Err(self.not_whole(format!("hangs: {why}")));
+            return Err(self.not_whole(&format!("hangs: {why}")));
         }
         Err(StepOutcome::Failed(format!("{name} runs, and does not serve: {trouble}")))
     }
@@ -223,11 +239,11 @@ impl AsteriskPbx {
         let event = session.event(deadline, |packet| packet.is_event("Reload")).await.map_err(Trouble::outcome)?;
         let status = event.as_ref().map_or("", |event| event.text("Status"));
         if let Some(why) = said::reload_trouble(status) {
-            return Err(self.not_whole(format!("did not reload: {why}")));
+            return Err(self.not_whole(&format!("did not reload: {why}")));
         }
         let after = said::endpoints(&mut session).await.map_err(Trouble::outcome)?;
         if after < before {
-            return Err(self.not_whole(format!("had {before} endpoints before its reload, and has {after} after it")));
+            return Err(self.not_whole(&format!("had {before} endpoints before its reload, and has {after} after it")));
         }
         self.site.enter(Phase::Started).map_err(StepOutcome::Unknown)?;
         Ok(format!("{} was reloaded; {before} endpoints before, {after} after", self.unit.name()))
