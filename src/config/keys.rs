@@ -337,7 +337,7 @@ const DRIVER: Shape = Shape::OneOf(&[
         "One command for each verb; an empty one means that there is nothing to do.",
     ),
     key("builtin", May, BUILTIN, "The survival PBX inside the robot; it connects no calls yet."),
-    later("asterisk", "Asterisk over AMI."),
+    key("asterisk", May, ASTERISK, "Asterisk, over its manager interface (AMI)."),
     key("freeswitch", May, FREESWITCH, "FreeSWITCH, over its event socket (ESL); experimental."),
     later("kamailio", "Kamailio over JSON-RPC."),
 ]);
@@ -359,6 +359,32 @@ const FREESWITCH: Shape = Shape::Map(&[
         Shape::Choice(&["stopped", "standby"], &[]),
         "What it does while this node is passive.",
     ),
+]);
+
+const ASTERISK: Shape = Shape::Map(&[
+    key(
+        "ami",
+        Default(r#""127.0.0.1:5038""#),
+        Shape::Text("a place such as 127.0.0.1:5038 or tls://HOST:5039"),
+        "Where AMI listens; tls:// for TLS.",
+    ),
+    key(
+        "certificate",
+        May,
+        Shape::Map(&[key("file", Must, PATH, "The certificate (PEM), a copy of tlscertfile in manager.conf.")]),
+        "tls: its certificate, and no other; without it, one of the system's authorities must vouch for it.",
+    ),
+    key("username", Default("robot"), Shape::Text("a user of manager.conf"), "Its user in manager.conf."),
+    key("password", Must, Shape::Secret, "Its secret in manager.conf."),
+    key("unit", Default("asterisk.service"), Shape::Text("a unit such as asterisk.service"), "Its unit."),
+    key("start_timeout", Default("60s"), SOME_TIME, "How long its start may take, until it has fully booted."),
+    key(
+        "takeover",
+        Default("start"),
+        Shape::Choice(&["start", "reload"], &[]),
+        "An Asterisk that runs already at a takeover is started anew, or reloaded.",
+    ),
+    key("config", Default("pjsip.conf"), PATH, "Its pjsip.conf; relative to the working directory that holds it."),
 ]);
 
 const BUILTIN: Shape = Shape::Map(&[

@@ -5,6 +5,7 @@
 //! (what only the whole can tell) → [`model`]. Each stage collects remarks; nothing stops at the first.
 //! Nothing here talks to the network. Read `load` next.
 
+pub mod asterisk;
 mod build;
 mod compare;
 mod cursor;
@@ -23,6 +24,7 @@ mod texts;
 pub mod tree;
 mod walk;
 
+pub use asterisk::{AmiCover, AmiPlace, Asterisk, WhenRunning};
 pub use compare::{digest_of_check, digests, restart_needed};
 pub use load::{CONFIG_BYTES_MAX, Files, Loaded, Loading, Surroundings, load, parse};
 pub use model::*;

@@ -61,7 +61,8 @@ fn configured(config: &Config) -> Configured {
     let notify = &config.notify;
     let trunk_verb = match &config.pbx.driver {
         Driver::Command(verbs) => !verbs.register_trunks.is_empty(),
-        Driver::Systemd { .. } => false,
+        // It registers what pbx.trunks names.
+        Driver::Systemd { .. } | Driver::Asterisk(_) => false,
         // What is its own says whether there are any: the file of accounts, the gateways of its profiles.
         Driver::Builtin(_) | Driver::Freeswitch(_) => true,
     };

@@ -2,6 +2,7 @@
 //!
 //! Adapters and control read through it. What a value means to us is decided by whoever asks.
 
+pub mod ami;
 pub mod asterisk_conf;
 pub mod esl;
 pub mod sealed;

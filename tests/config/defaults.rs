@@ -76,6 +76,12 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("dns.updates", "[]"),
     ("dns.updates[].key.algorithm", r#""hmac-sha256""#),
     ("dns.updates[].ttl", "30"),
+    ("pbx.driver.asterisk.ami", r#""127.0.0.1:5038""#),
+    ("pbx.driver.asterisk.username", r#""robot""#),
+    ("pbx.driver.asterisk.unit", r#""asterisk.service""#),
+    ("pbx.driver.asterisk.start_timeout", r#""60s""#),
+    ("pbx.driver.asterisk.takeover", r#""start""#),
+    ("pbx.driver.asterisk.config", r#""pjsip.conf""#),
     ("pbx.driver.freeswitch.esl", r#""127.0.0.1:8021""#),
     ("pbx.driver.freeswitch.profiles", r#"["external","internal"]"#),
     ("pbx.driver.freeswitch.unit", r#""freeswitch.service""#),
@@ -188,6 +194,7 @@ fn skeleton(driver: &str) -> Value {
     let mut driver_map = json!({});
     driver_map[driver] = match driver {
         "systemd" => json!({"unit": "pbx.service"}),
+        "asterisk" => json!({"password": secret}),
         // Without it this driver is refused.
         "builtin" => json!({"lab": true}),
         "freeswitch" => json!({"password": secret}),
@@ -227,8 +234,9 @@ fn debug(json: &Value) -> String {
 #[test]
 fn a_default_means_the_same_written_or_left_out() {
     for (path, text) in DEFAULTS {
-        let driver =
-            ["command", "builtin", "freeswitch"].into_iter().find(|driver| path.contains(&format!(".{driver}.")));
+        let driver = ["command", "builtin", "asterisk", "freeswitch"]
+            .into_iter()
+            .find(|driver| path.contains(&format!(".{driver}.")));
         let driver = driver.unwrap_or("systemd");
         let check = match path.rsplit('.').next() {
             Some("alive") => "sip",

@@ -39,6 +39,35 @@ const MODULES: &[&str] = &[
     "res_pjsip_nat",
 ];
 
+/// A shell's look at the state of the process `$p`: a dead one whom nobody has asked after is `Z`.
+const STATE: &str = "[ -z \"$p\" ] || sed 's/.*) \\(.\\).*/\\1/' /proc/$p/stat 2>/dev/null";
+
+/// What calls need beside that.
+const CALL_MODULES: &[&str] = &[
+    "res_pjsip_pubsub",
+    "res_rtp_asterisk",
+    "res_pjsip_sdp_rtp",
+    "res_pjsip_caller_id",
+    "codec_ulaw",
+    "bridge_simple",
+    "bridge_holding",
+    "chan_pjsip",
+    "app_dial",
+    "pbx_config",
+];
+
+/// The user of its manager, who may do what the driver asks for and nothing more.
+pub const MANAGER: (&str, &str) = ("robot", "r0b0t pass");
+
+/// Whether an Asterisk connects calls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Calls {
+    /// It only registers.
+    None,
+    /// `600` answers, and what else is dialled is a phone of that name.
+    Connected,
+}
+
 /// What an Asterisk shall be.
 pub struct Setup {
     suite: Suite,
@@ -50,6 +79,10 @@ pub struct Setup {
     trunks: Vec<Trunk>,
     algorithm: Algorithm,
     pjsip: Option<PathBuf>,
+    manager: Option<SocketAddr>,
+    manager_tls: Option<(SocketAddr, Papers)>,
+    classes: &'static str,
+    calls: Calls,
 }
 
 impl Setup {
@@ -65,6 +98,10 @@ impl Setup {
             trunks: Vec::new(),
             algorithm: Algorithm::Md5,
             pjsip: None,
+            manager: None,
+            manager_tls: None,
+            classes: "system",
+            calls: Calls::None,
         }
     }
 
@@ -98,6 +135,30 @@ impl Setup {
         self
     }
 
+    /// With its manager interface, for [`MANAGER`].
+    pub fn manager(mut self, listen: SocketAddr) -> Self {
+        self.manager = Some(listen);
+        self
+    }
+
+    /// And over TLS.
+    pub fn manager_over_tls(mut self, listen: SocketAddr, papers: Papers) -> Self {
+        self.manager_tls = Some((listen, papers));
+        self
+    }
+
+    /// With other classes than `system` for [`MANAGER`], to read and to write.
+    pub fn classes(mut self, classes: &'static str) -> Self {
+        self.classes = classes;
+        self
+    }
+
+    /// Connecting calls: `600` answers, and what else is dialled is a phone.
+    pub fn calls(mut self) -> Self {
+        self.calls = Calls::Connected;
+        self
+    }
+
     /// Started inside a namespace.
     pub fn inside(mut self, prefix: Vec<String>) -> Self {
         self.prefix = prefix;
@@ -122,14 +183,50 @@ pub struct Asterisk {
 impl Asterisk {
     /// Writes its configuration, starts it, and waits until it has fully booted.
     pub fn started(setup: Setup) -> Self {
+        let mut asterisk = Self::prepared(setup);
+        asterisk.start();
+        asterisk
+    }
+
+    /// Writes its configuration, and leaves the start to [`Asterisk::start`] or to its commands.
+    pub fn prepared(setup: Setup) -> Self {
         let dir = tempfile::Builder::new().prefix("ast").tempdir().expect("temporary directory");
-        let mut asterisk = Self { setup, dir, running: None };
+        let asterisk = Self { setup, dir, running: None };
         for name in ["etc", "log", "spool", "run", "db", "keys"] {
             std::fs::create_dir(asterisk.path(name)).expect("directory");
         }
         asterisk.write_config();
-        asterisk.start();
         asterisk
+    }
+
+    /// The command that starts it as a unit does: it returns at once, and is well when it runs already.
+    pub fn start_command(&self) -> String {
+        let mut argv = vec!["setsid".to_owned()];
+        argv.extend(self.setup.prefix.clone());
+        argv.extend(self.program(&["-f", "-g", "-n"]));
+        let (pid, console) = (self.path("pid").display().to_string(), self.path("console").display().to_string());
+        let start = format!("{} >>{console} 2>&1 </dev/null & echo $! >{pid}", argv.join(" "));
+        format!("p=$(cat {pid} 2>/dev/null); case $({STATE}) in ''|Z|X) {start} ;; esac")
+    }
+
+    /// The command that stops it as a unit does: with SIGTERM, and after a while with SIGKILL.
+    pub fn stop_command(&self) -> String {
+        format!(
+            "p=$(cat {} 2>/dev/null); n=0; while case $({STATE}) in ''|Z|X) false ;; esac; do [ $n != 0 ] || kill $p; \
+             n=$((n+1)); [ $n -lt 60 ] || kill -9 $p; sleep 0.05; done",
+            self.path("pid").display()
+        )
+    }
+
+    /// Sends a signal to what its command has started.
+    pub fn signal_started(&self, name: &str) {
+        let Ok(pid) = std::fs::read_to_string(self.path("pid")) else { return };
+        let _ = Command::new("kill").args(["-s", name, pid.trim()]).stderr(Stdio::null()).status();
+    }
+
+    /// Its `pjsip.conf` anew, as an administrator or a sync writes it.
+    pub fn pjsip_conf(&self) -> PathBuf {
+        self.path("etc/pjsip.conf")
     }
 
     /// Where it listens over UDP and TCP.
@@ -253,8 +350,15 @@ impl Asterisk {
         ];
         let directories = directories.iter().fold(String::new(), |text, (key, dir)| format!("{text}{key} => {dir}\n"));
         write("asterisk.conf", &format!("[directories]\n{directories}"));
-        let load = MODULES.iter().fold(String::new(), |text, module| format!("{text}load = {module}.so\n"));
+        let calls: &[_] = if self.setup.calls == Calls::Connected { CALL_MODULES } else { &[] };
+        let load =
+            MODULES.iter().chain(calls).fold(String::new(), |text, module| format!("{text}load = {module}.so\n"));
         write("modules.conf", &format!("[modules]\nautoload=no\n{load}"));
+        self.write_manager();
+        write(
+            "extensions.conf",
+            "[phones]\nexten = 600,1,Answer()\n same = n,Wait(600)\nexten = _X.,1,Dial(PJSIP/${EXTEN})\n",
+        );
         write("logger.conf", "[general]\n[logfiles]\nconsole => notice,warning,error,security\n");
         match &self.setup.pjsip {
             None => write("pjsip.conf", &format!("{}{}", self.transports(), self.sections())),
@@ -266,6 +370,23 @@ impl Asterisk {
                 write("pjsip.conf", &format!("{}{text}", self.transports()));
             }
         }
+    }
+
+    fn write_manager(&self) {
+        let Some(at) = self.setup.manager else { return };
+        let tls = self.setup.manager_tls.as_ref().map(|(at, papers)| {
+            let path = self.path("manager.pem");
+            std::fs::write(&path, format!("{}{}", papers.certificate, papers.key)).expect("a file");
+            format!("tlsenable=yes\ntlsbindaddr={at}\ntlscertfile={0}\ntlsprivatekey={0}\n", path.display())
+        });
+        let ((user, secret), classes) = (MANAGER, self.setup.classes);
+        let text = format!(
+            "[general]\nenabled=yes\nport={}\nbindaddr={}\n{}[{user}]\nsecret={secret}\nread={classes}\nwrite={classes}\n",
+            at.port(),
+            at.ip(),
+            tls.unwrap_or_default()
+        );
+        std::fs::write(self.path("etc/manager.conf"), text).expect("config");
     }
 
     fn transports(&self) -> String {
@@ -307,7 +428,7 @@ impl Asterisk {
         for (user, password) in accounts {
             let _ = write!(
                 text,
-                "[{user}]\ntype=endpoint\ncontext=none\ndisallow=all\nallow=ulaw\nauth={user}\naors={user}\n\
+                "[{user}]\ntype=endpoint\ncontext=phones\ndisallow=all\nallow=ulaw\nauth={user}\naors={user}\n\
                  [{user}]\n{}\
                  [{user}]\ntype=aor\nmax_contacts={max_contacts}\nremove_existing=yes\nminimum_expiration=1\n",
                 auth(user, password, mine)
@@ -331,5 +452,6 @@ impl Asterisk {
 impl Drop for Asterisk {
     fn drop(&mut self) {
         self.kill();
+        self.signal_started("KILL");
     }
 }

@@ -171,6 +171,55 @@ impl Phone {
         start(&argv, &dir.join(format!("{}.call", self.user)))
     }
 
+    /// The same at a server that asks for the password and for a voice: it offers PCMU, and sends none.
+    pub fn call_with_login(&self, server: SocketAddr, callee: &str, length: Duration, dir: &Path) -> Running {
+        let user = &self.user;
+        let head = |method: &str, number: u32, to: &str, uri: &str| {
+            format!(
+                "{method} {uri} SIP/2.0\n\
+                 Via: SIP/2.0/[transport] [local_ip]:[local_port];rport;branch=[branch]\n\
+                 Max-Forwards: 70\n\
+                 From: <sip:{user}@[remote_ip]>;tag=[pid]T[call_number]\n\
+                 To: <sip:{callee}@[remote_ip]>{to}\n\
+                 Call-ID: [call_id]\n\
+                 CSeq: {number} {method}\n\
+                 Contact: <sip:{user}@[local_ip]:[local_port]>\n"
+            )
+        };
+        let empty =
+            |method, number, to, uri| format!("<![CDATA[\n{}Content-Length: 0\n\n]]>", head(method, number, to, uri));
+        let invite = |number, digest: &str| {
+            format!(
+                "<![CDATA[\n{}{digest}Content-Type: application/sdp\nContent-Length: [len]\n\n\
+                 v=0\no=- 1 1 IN IP4 [local_ip]\ns=-\nc=IN IP4 [local_ip]\nt=0 0\n\
+                 m=audio [media_port] RTP/AVP 0\na=rtpmap:0 PCMU/8000\n]]>",
+                head("INVITE", number, "", &format!("sip:{callee}@[remote_ip]:[remote_port]"))
+            )
+        };
+        let digest = format!("[authentication username={user} password={}]\n", self.password);
+        let (peer, first) = ("[peer_tag_param]", format!("sip:{callee}@[remote_ip]:[remote_port]"));
+        let ringing =
+            ["100", "180", "183"].map(|code| format!("<recv response=\"{code}\" optional=\"true\"/>")).concat();
+        let scenario = format!(
+            "<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?>\n<scenario name=\"call\">\
+             <send retrans=\"500\">{}</send><recv response=\"401\" auth=\"true\"/><send>{}</send>\
+             <send retrans=\"500\">{}</send>{ringing}<recv response=\"200\" rrs=\"true\"/><send>{}</send>\
+             <pause milliseconds=\"{}\"/><send retrans=\"500\">{}</send><recv response=\"200\"/></scenario>\n",
+            invite(1, ""),
+            empty("ACK", 1, peer, &first),
+            invite(2, &digest),
+            empty("ACK", 2, peer, "[next_url]"),
+            length.as_millis(),
+            empty("BYE", 3, peer, "[next_url]"),
+        );
+        let path = dir.join(format!("{user}.call.xml"));
+        std::fs::write(&path, scenario).expect("scenario");
+        let mut argv = self.argv(Some(server));
+        argv.extend(["-sf".to_owned(), path.display().to_string()]);
+        argv.extend(["-m", "1", "-p", &super::free_port().to_string()].map(str::to_owned));
+        start(&argv, &dir.join(format!("{user}.call")))
+    }
+
     fn argv(&self, target: Option<SocketAddr>) -> Vec<String> {
         let mut argv = self.prefix.clone();
         argv.extend(self.program.iter().cloned());

@@ -1,5 +1,6 @@
 //! PBX drivers against real servers: one contract for all of them; what is particular to each lies below.
 
+mod asterisk;
 mod builtin;
 mod command;
 mod freeswitch;
@@ -139,12 +140,17 @@ fn unknown(outcome: StepOutcome) -> String {
 
 /// What every driver must hold to, from passive over serving to passive, each verb twice.
 async fn contract(backup: &Backup, pbx: &dyn Pbx) {
-    let (phone, registrar) = (&backup.phone, backup.pbx.address());
+    let (registrar, marker) = (backup.pbx.address(), backup.marker());
+    contract_at(registrar, &backup.phone, &marker, &backup.provider, pbx).await;
+}
+
+/// The same with another server than Kamailio at `registrar`.
+async fn contract_at(registrar: SocketAddr, phone: &Phone, marker: &Path, provider: &Kamailio, pbx: &dyn Pbx) {
     for _ in 0..2 {
         done(pbx.passive().await);
     }
     assert_eq!(phone.knock(registrar), None, "passive means that nobody answers a REGISTER");
-    assert!(!backup.marker().exists());
+    assert!(!marker.exists());
     assert_eq!(pbx.status().await.serving, Serving::No);
     failed(pbx.reload(Mode::Look, Load::First).await);
     failed(pbx.accept_registrations(Mode::Look).await);
@@ -154,7 +160,7 @@ async fn contract(backup: &Backup, pbx: &dyn Pbx) {
     for _ in 0..2 {
         done(pbx.reload(Mode::Act, Load::First).await);
     }
-    assert!(backup.marker().exists());
+    assert!(marker.exists());
     done(pbx.reload(Mode::Look, Load::First).await);
     for mode in [Mode::Act, Mode::Act, Mode::Look] {
         let proof = done(pbx.accept_registrations(mode).await);
@@ -164,7 +170,7 @@ async fn contract(backup: &Backup, pbx: &dyn Pbx) {
     for mode in [Mode::Act, Mode::Act, Mode::Look] {
         done(pbx.register_trunks(mode).await);
     }
-    assert_eq!(backup.provider.contacts("trunk1").len(), 1);
+    assert_eq!(provider.contacts("trunk1").len(), 1);
     assert_eq!(pbx.status().await.serving, Serving::Yes);
 
     for _ in 0..2 {
@@ -176,6 +182,6 @@ async fn contract(backup: &Backup, pbx: &dyn Pbx) {
         done(pbx.stop_accepting().await);
     }
     assert_eq!(phone.knock(registrar), None);
-    assert!(!backup.marker().exists());
+    assert!(!marker.exists());
     failed(pbx.reload(Mode::Look, Load::First).await);
 }

@@ -3,6 +3,7 @@
 //! [`marker`] remembers what this node means, [`registrar`] asks our own SIP port, `report` reads a status command's
 //! JSON. What a step's failure leads to is decided above.
 
+mod asterisk;
 pub mod builtin;
 mod command;
 mod freeswitch;
@@ -12,6 +13,7 @@ mod report;
 mod systemd;
 mod unit;
 
+pub use asterisk::AsteriskPbx;
 pub use builtin::{BuiltinPbx, Resident};
 pub use command::CommandPbx;
 pub use freeswitch::FreeswitchPbx;
@@ -52,6 +54,9 @@ pub fn driver(config: &Config, resident: &Resident) -> Result<Box<dyn Pbx>, Stri
         Driver::Freeswitch(settings) => {
             let systemctl = unit::systemctl(freeswitch::KEY)?;
             Box::new(FreeswitchPbx::new(site, systemctl, settings, config.pbx.working_dirs.clone()))
+        }
+        Driver::Asterisk(asterisk) => {
+            Box::new(AsteriskPbx::new(site, unit::systemctl(asterisk::KEY)?, config, asterisk))
         }
         Driver::Builtin(builtin) => Box::new(BuiltinPbx::new(site, config, builtin, resident.clone())),
     })
@@ -114,6 +119,11 @@ impl Site {
     /// Not asked again while the marker stands, nor when this node has served before (a reboot takes the marker away):
     /// restoring the synced dump would then wipe out what changed here while we served.
     async fn prepare(&self, load: Load) -> Result<(), StepOutcome> {
+        self.before_reload(load).await?;
+        self.enter(Phase::Starting).map_err(StepOutcome::Failed)
+    }
+
+    async fn before_reload(&self, load: Load) -> Result<(), StepOutcome> {
         if load == Load::First && !self.before_reload.is_empty() {
             let end = program::run(&self.before_reload, &self.env, BEFORE_RELOAD_LIMIT).await;
             match verdict("pbx.before_reload", &end) {
@@ -121,7 +131,7 @@ impl Site {
                 other => return Err(other),
             }
         }
-        self.enter(Phase::Starting).map_err(StepOutcome::Failed)
+        Ok(())
     }
 }
 

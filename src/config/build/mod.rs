@@ -3,6 +3,7 @@
 //! One file for each part of failover.yaml. Builders never stop at the first mistake: they read all their keys,
 //! remark, and give `None` where a value could not be had, which `walk` or they themselves have remarked upon.
 
+mod asterisk;
 mod dns;
 mod freeswitch;
 mod hosts;

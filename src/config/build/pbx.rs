@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::asterisk::asterisk;
 use super::freeswitch::freeswitch;
 use super::hosts::Pair;
 use super::{Build, Outside, one_given};
@@ -97,9 +98,14 @@ fn driver<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Driver> {
         return None;
     }
     // None or several are remarked upon by `walk`.
-    match one_given(at, &["systemd", "command", "builtin", "freeswitch"])? {
+    match one_given(at, &["systemd", "command", "builtin", "asterisk", "freeswitch"])? {
         "systemd" => systemd(&at.key("systemd"), build),
         "builtin" => Some(Driver::Builtin(Box::new(builtin(&at.key("builtin"), build)?))),
+        "asterisk" => {
+            let at = at.key("asterisk");
+            let unit = at.is_map().then(|| unit(&at.key("unit"), build)).flatten();
+            Some(Driver::Asterisk(Box::new(asterisk(&at, unit, build)?)))
+        }
         "freeswitch" => {
             let at = at.key("freeswitch");
             let unit = at.is_map().then(|| unit(&at.key("unit"), build)).flatten();

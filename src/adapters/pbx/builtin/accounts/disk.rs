@@ -70,7 +70,7 @@ pub fn changed(files: &[Watched]) -> bool {
 }
 
 /// The files below one `pjsip.conf`.
-pub(super) struct Disk<'a> {
+pub struct Disk<'a> {
     /// Includes are relative to it, in whichever file they stand.
     dir: PathBuf,
     before: &'a [Watched],

@@ -6,7 +6,7 @@
 
 mod build;
 mod credentials;
-mod disk;
+pub(in crate::adapters::pbx) mod disk;
 mod network;
 #[cfg(test)]
 mod tests;
