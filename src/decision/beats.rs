@@ -91,6 +91,7 @@ impl fmt::Display for Disbelief {
 
 impl Disbelief {
     /// The same, for the log of the host that told it: there, "its clock" is that of the host which did not believe it.
+    #[must_use]
     pub fn as_the_teller_reads_it(&self) -> Self {
         match self {
             Self::Skewed(seconds) => Self::Skewed(-seconds),

@@ -324,7 +324,7 @@ fn a_claim_that_cuts_nobody_is_tried_for_ever() {
 fn a_backup_that_gave_the_service_back_because_it_did_not_come_up_waits_before_it_tries_again() {
     for (hold_off, waits) in [(0, 30), (60, 60)] {
         let (hold_off, hold_down) = (Duration::from_secs(hold_off), Duration::from_secs(1));
-        let mut w = World::with(Settings { hold_off, hold_down, ..settings() });
+        let mut w = World::with(Settings { hold_down, hold_off, ..settings() });
         w.run_for(30);
         w.faults.insert(Step::Reload, StepOutcome::failed("it does not start"));
         w.primary = Host::WebOnly;
