@@ -22,6 +22,9 @@ const SHOW_LIMIT: Duration = Duration::from_secs(10);
 /// How long a stop may take: systemd itself kills after `DefaultTimeoutStopSec` (90 s), and then answers.
 const STOP_LIMIT: Duration = Duration::from_secs(100);
 
+/// How long a stop waits for the unit's `ExecCondition=` to answer: the guard takes less than half of it.
+const CONDITION_LIMIT: Duration = Duration::from_secs(10);
+
 /// Where `systemctl` lies on any distribution, when `PATH` does not say.
 const PROGRAM_DIRS: &str = "/usr/bin:/bin:/usr/local/bin";
 
@@ -51,6 +54,7 @@ pub struct Unit {
 pub struct State {
     load: String,
     active: String,
+    sub: String,
     result: String,
     exit_status: String,
 }
@@ -64,6 +68,11 @@ impl State {
     /// It is stopped, or has failed.
     pub fn stopped(&self) -> bool {
         matches!(self.active.as_str(), "inactive" | "failed")
+    }
+
+    /// Its `ExecCondition=` is being asked whether it may start.
+    fn is_asked(&self) -> bool {
+        self.sub == "condition"
     }
 
     /// It has failed.
@@ -107,7 +116,7 @@ impl Unit {
     /// # Errors
     /// The outcome of a step that cannot go on, with advice.
     pub async fn state(&self) -> Result<State, StepOutcome> {
-        let end = self.call(&["show", "--property=LoadState,ActiveState,Result,ExecMainStatus"], SHOW_LIMIT).await;
+        let end = self.call(&["show", "--property=LoadState,ActiveState,SubState,Result,ExecMainStatus"], SHOW_LIMIT).await;
         let CommandEnd::Exited { code: Some(0), stdout, .. } = &end else { return Err(self.advise("ask for", &end)) };
         let value = |name: &str| {
             let found = stdout.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
@@ -116,6 +125,7 @@ impl Unit {
         let state = State {
             load: value("LoadState"),
             active: value("ActiveState"),
+            sub: value("SubState"),
             result: value("Result"),
             exit_status: value("ExecMainStatus"),
         };
@@ -165,6 +175,11 @@ impl Unit {
     /// # Errors
     /// The outcome of a step that cannot go on, with advice.
     pub async fn halt(&self) -> Result<State, StepOutcome> {
+        // A condition that is ended by the stop leaves a failed unit, and its journal without the reason.
+        let deadline = Instant::now() + CONDITION_LIMIT;
+        while self.state().await?.is_asked() && Instant::now() < deadline {
+            sleep(PAUSE).await;
+        }
         if !self.state().await?.stopped() {
             let end = self.call(&["stop"], STOP_LIMIT).await;
             if !end.succeeded() {
