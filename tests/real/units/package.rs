@@ -54,10 +54,10 @@ fn package(dir: &Path, version: &str, postinst: &str) -> String {
         assert!(Command::new("chmod").arg(mode).arg(&file).status().expect("chmod runs").success());
     }
     let name = format!("pbx_{version}.deb");
-    let mut build = Command::new("dpkg-deb");
-    let built = build.args(["--root-owner-group", "--build"]).arg(&tree).arg(dir.join(&name)).output();
-    let built = built.expect("dpkg-deb runs");
-    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let mut dpkg_deb = Command::new("dpkg-deb");
+    let output = dpkg_deb.args(["--root-owner-group", "--build"]).arg(&tree).arg(dir.join(&name)).output();
+    let output = output.expect("dpkg-deb runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     format!("/packages/{name}")
 }
 
