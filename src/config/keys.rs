@@ -338,8 +338,27 @@ const DRIVER: Shape = Shape::OneOf(&[
     ),
     key("builtin", May, BUILTIN, "The survival PBX inside the robot; it connects no calls yet."),
     later("asterisk", "Asterisk over AMI."),
-    later("freeswitch", "FreeSWITCH over ESL."),
+    key("freeswitch", May, FREESWITCH, "FreeSWITCH, over its event socket (ESL); experimental."),
     later("kamailio", "Kamailio over JSON-RPC."),
+]);
+
+const FREESWITCH: Shape = Shape::Map(&[
+    key("esl", Default(r#""127.0.0.1:8021""#), Shape::Text("a place such as 127.0.0.1:8021"), "Its event socket."),
+    key("password", Must, Shape::Secret, "The event socket's password; the stock one is refused."),
+    key(
+        "profiles",
+        Default("[external, internal]"),
+        Shape::List("profiles", &Shape::Text("a profile such as internal")),
+        "Its SIP profiles: those must run.",
+    ),
+    key("unit", Default("freeswitch.service"), Shape::Text("a unit such as freeswitch.service"), "Its unit."),
+    key("start_timeout", Default("60s"), SOME_TIME, "How long its start may take, until its profiles run."),
+    key(
+        "passive",
+        Default("stopped"),
+        Shape::Choice(&["stopped", "standby"], &[]),
+        "What it does while this node is passive.",
+    ),
 ]);
 
 const BUILTIN: Shape = Shape::Map(&[

@@ -58,11 +58,13 @@ impl Look<'_> {
     fn at(&mut self, at: &Cursor<'_>, thing: &Outside) {
         match thing {
             Outside::Secret(Secret::Plain(text), Use::Tsig) => self.base64(at, &text.0),
+            Outside::Secret(Secret::Plain(text), Use::EventSocket) => self.not_stock(at, &text.0),
             Outside::Secret(Secret::Plain(_), Use::Password) | Outside::PlainText => {}
             _ if self.files == Files::Ignored => {}
             Outside::Secret(Secret::File(path), usage) => self.secret_file(at, path, *usage),
             Outside::Secret(Secret::Env(name), usage) => match std::env::var(name) {
                 Ok(text) if *usage == Use::Tsig => self.base64(at, &text),
+                Ok(text) if *usage == Use::EventSocket => self.not_stock(at, &text),
                 Ok(_) => {}
                 Err(_) => self.absent(at, &format!("the environment variable {name} is not set"), "set it in the unit"),
             },
@@ -122,8 +124,19 @@ impl Look<'_> {
                 at.error(self.notes, format!("{} is empty", path.display()), "write the secret into it");
             }
             Ok(text) if usage == Use::Tsig => self.base64(at, text.trim_end_matches(['\n', '\r'])),
+            Ok(text) if usage == Use::EventSocket => self.not_stock(at, text.trim_end_matches(['\n', '\r'])),
             Ok(_) => {}
             Err(error) => self.absent(at, &said(path, &error), "let the robot's user read it"),
+        }
+    }
+
+    /// Everybody who has read FreeSWITCH's documentation knows the password that it is delivered with.
+    fn not_stock(&mut self, at: &Cursor<'_>, text: &str) {
+        /// As `wire::esl` has it.
+        const STOCK_PASSWORD: &str = "ClueCon";
+        if text == STOCK_PASSWORD {
+            let fix = "write another one into event_socket.conf.xml and here";
+            at.error(self.notes, "is FreeSWITCH's stock password, which everybody knows", fix);
         }
     }
 

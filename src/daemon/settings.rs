@@ -58,8 +58,8 @@ fn configured(config: &Config) -> Configured {
     let trunk_verb = match &config.pbx.driver {
         Driver::Command(verbs) => !verbs.register_trunks.is_empty(),
         Driver::Systemd { .. } => false,
-        // The file of accounts says whether there are any.
-        Driver::Builtin(_) => true,
+        // What is its own says whether there are any: the file of accounts, the gateways of its profiles.
+        Driver::Builtin(_) | Driver::Freeswitch(_) => true,
     };
     Configured {
         fencing: match config.fence.as_ref().map(|fence| fence.need) {

@@ -76,6 +76,11 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("dns.updates", "[]"),
     ("dns.updates[].key.algorithm", r#""hmac-sha256""#),
     ("dns.updates[].ttl", "30"),
+    ("pbx.driver.freeswitch.esl", r#""127.0.0.1:8021""#),
+    ("pbx.driver.freeswitch.profiles", r#"["external","internal"]"#),
+    ("pbx.driver.freeswitch.unit", r#""freeswitch.service""#),
+    ("pbx.driver.freeswitch.start_timeout", r#""60s""#),
+    ("pbx.driver.freeswitch.passive", r#""stopped""#),
     ("pbx.driver.builtin.listen", r#"["udp://0.0.0.0:5060","tcp://0.0.0.0:5060"]"#),
     ("pbx.driver.builtin.accounts", r#""pjsip.conf""#),
     ("pbx.driver.builtin.realm", r#""""#),
@@ -185,6 +190,7 @@ fn skeleton(driver: &str) -> Value {
         "systemd" => json!({"unit": "pbx.service"}),
         // Without it this driver is refused.
         "builtin" => json!({"lab": true}),
+        "freeswitch" => json!({"password": secret}),
         _ => json!({"passive": ["/bin/p"], "reload": ["/bin/r"]}),
     };
     json!({
@@ -221,7 +227,8 @@ fn debug(json: &Value) -> String {
 #[test]
 fn a_default_means_the_same_written_or_left_out() {
     for (path, text) in DEFAULTS {
-        let driver = ["command", "builtin"].into_iter().find(|driver| path.contains(&format!(".{driver}.")));
+        let driver =
+            ["command", "builtin", "freeswitch"].into_iter().find(|driver| path.contains(&format!(".{driver}.")));
         let driver = driver.unwrap_or("systemd");
         let check = match path.rsplit('.').next() {
             Some("alive") => "sip",

@@ -9,6 +9,7 @@ pub mod corpus;
 pub mod crowd;
 pub mod damage;
 pub mod dns;
+pub mod freeswitch;
 pub mod hosts;
 pub mod http;
 pub mod kamailio;

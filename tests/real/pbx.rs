@@ -2,6 +2,7 @@
 
 mod builtin;
 mod command;
+mod freeswitch;
 mod rigs;
 mod systemd;
 

@@ -5,6 +5,7 @@
 
 pub mod builtin;
 mod command;
+mod freeswitch;
 pub mod marker;
 pub mod registrar;
 mod report;
@@ -13,6 +14,7 @@ mod unit;
 
 pub use builtin::{BuiltinPbx, Resident};
 pub use command::CommandPbx;
+pub use freeswitch::FreeswitchPbx;
 pub use systemd::SystemdPbx;
 
 use std::path::PathBuf;
@@ -47,6 +49,10 @@ pub fn driver(config: &Config, resident: &Resident) -> Result<Box<dyn Pbx>, Stri
             Box::new(SystemdPbx::new(site, unit::systemctl(systemd::KEY)?, unit.clone(), *start_timeout))
         }
         Driver::Command(verbs) => Box::new(CommandPbx::new(site, (**verbs).clone())),
+        Driver::Freeswitch(settings) => {
+            let systemctl = unit::systemctl(freeswitch::KEY)?;
+            Box::new(FreeswitchPbx::new(site, systemctl, settings, config.pbx.working_dirs.clone()))
+        }
         Driver::Builtin(builtin) => Box::new(BuiltinPbx::new(site, config, builtin, resident.clone())),
     })
 }

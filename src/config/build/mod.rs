@@ -4,6 +4,7 @@
 //! remark, and give `None` where a value could not be had, which `walk` or they themselves have remarked upon.
 
 mod dns;
+mod freeswitch;
 mod hosts;
 mod monitor;
 mod notify;
@@ -53,6 +54,8 @@ pub enum Use {
     Tsig,
     /// Anything else.
     Password,
+    /// The password of FreeSWITCH's event socket: not the stock one.
+    EventSocket,
 }
 
 /// Builds the configuration; `None` when something was remarked upon, here or before.
@@ -166,7 +169,7 @@ impl<'a> Build<'a> {
     /// A secret that must not be empty.
     fn needed_secret(&mut self, at: &Cursor<'a>, usage: Use) -> Option<Secret> {
         let secret = self.secret(at, usage);
-        if secret.is_none() && at.text() == Some("") && usage == Use::Password {
+        if secret.is_none() && at.text() == Some("") && usage != Use::Tsig {
             at.error(&mut self.notes, "is empty", "write the secret, or better {file: PATH}");
         }
         secret

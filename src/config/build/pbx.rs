@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::freeswitch::freeswitch;
 use super::hosts::Pair;
 use super::{Build, Outside, one_given};
 use crate::config::cursor::Cursor;
@@ -46,6 +47,9 @@ pub fn pbx<'a>(
         trunks_at.named().into_iter().map(|(name, at)| trunk(name, &at, action_urls, build)).collect();
     let trunks = trunks?;
     let driver = driver?;
+    if matches!(driver, Driver::Freeswitch(_)) {
+        super::freeswitch::trunk_names(&trunks_at, build);
+    }
     if let Driver::Command(commands) = &driver
         && commands.register_trunks.is_empty()
         && trunks.iter().any(|trunk| trunk.kind == TrunkKind::Register)
@@ -93,9 +97,14 @@ fn driver<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Driver> {
         return None;
     }
     // None or several are remarked upon by `walk`.
-    match one_given(at, &["systemd", "command", "builtin"])? {
+    match one_given(at, &["systemd", "command", "builtin", "freeswitch"])? {
         "systemd" => systemd(&at.key("systemd"), build),
         "builtin" => Some(Driver::Builtin(Box::new(builtin(&at.key("builtin"), build)?))),
+        "freeswitch" => {
+            let at = at.key("freeswitch");
+            let unit = at.is_map().then(|| unit(&at.key("unit"), build)).flatten();
+            Some(Driver::Freeswitch(Box::new(freeswitch(&at, unit, build)?)))
+        }
         _ => Some(Driver::Command(Box::new(command_driver(&at.key("command"), build)?))),
     }
 }
@@ -176,17 +185,21 @@ fn certificate<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Certificate
 }
 
 fn systemd<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Driver> {
-    let unit_at = at.key("unit");
-    let unit = unit_at.text()?;
+    let unit = unit(&at.key("unit"), build)?;
+    Some(Driver::Systemd { unit, start_timeout: at.key("start_timeout").duration()? })
+}
+
+fn unit<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<String> {
+    let unit = at.text()?;
     let good = unit.len() <= UNIT_BYTES_MAX
         && unit.bytes().all(|b| b.is_ascii_alphanumeric() || b":_.\\@-".contains(&b))
         && [".service", ".target"].iter().any(|end| unit.len() > end.len() && unit.ends_with(end))
         && !unit.starts_with('-');
     if !good {
         let what = format!("{} is no unit that can serve", quote(unit));
-        unit_at.error(&mut build.notes, what, "write its full name, such as pbx.service");
+        at.error(&mut build.notes, what, "write its full name, such as pbx.service");
     }
-    Some(Driver::Systemd { unit: unit.to_owned(), start_timeout: at.key("start_timeout").duration()? })
+    Some(unit.to_owned())
 }
 
 fn command_driver<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<CommandDriver> {
