@@ -9,6 +9,7 @@ pub mod marker;
 pub mod registrar;
 mod report;
 mod systemd;
+mod unit;
 
 pub use builtin::{BuiltinPbx, Resident};
 pub use command::CommandPbx;
@@ -43,7 +44,7 @@ pub fn driver(config: &Config, resident: &Resident) -> Result<Box<dyn Pbx>, Stri
     let site = Site::new(&config.node, config.marker(), &config.pbx);
     Ok(match &config.pbx.driver {
         Driver::Systemd { unit, start_timeout } => {
-            Box::new(SystemdPbx::new(site, systemd::systemctl()?, unit.clone(), *start_timeout))
+            Box::new(SystemdPbx::new(site, unit::systemctl(systemd::KEY)?, unit.clone(), *start_timeout))
         }
         Driver::Command(verbs) => Box::new(CommandPbx::new(site, (**verbs).clone())),
         Driver::Builtin(builtin) => Box::new(BuiltinPbx::new(site, config, builtin, resident.clone())),
