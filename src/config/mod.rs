@@ -10,6 +10,7 @@ mod compare;
 mod cursor;
 mod duration;
 mod hints;
+mod kamailio;
 mod keys;
 mod load;
 pub mod model;
@@ -24,6 +25,7 @@ pub mod tree;
 mod walk;
 
 pub use compare::{digest_of_check, digests, restart_needed};
+pub use kamailio::*;
 pub use load::{CONFIG_BYTES_MAX, Files, Loaded, Loading, Surroundings, load, parse};
 pub use model::*;
 pub use partners::*;

@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::kamailio::Kamailio;
 use super::partners::{Agent, Fence, Peer, Witness};
 pub use crate::units::policy::{DownWhen, HalfDead, SiteCut};
 use crate::units::{CheckName, EventName, NodeName, Side, TrunkKind};
@@ -386,6 +387,8 @@ pub enum Driver {
     Command(Box<CommandDriver>),
     /// The survival PBX inside the robot.
     Builtin(Box<Builtin>),
+    /// Kamailio over JSON-RPC.
+    Kamailio(Box<Kamailio>),
 }
 
 /// The survival PBX inside the robot.

@@ -58,6 +58,8 @@ fn configured(config: &Config) -> Configured {
     let trunk_verb = match &config.pbx.driver {
         Driver::Command(verbs) => !verbs.register_trunks.is_empty(),
         Driver::Systemd { .. } => false,
+        // Behind its gate it registers no trunk at all until it is told to.
+        Driver::Kamailio(kamailio) => matches!(kamailio.passive, config::KamailioPassive::Gate { .. }),
         // The file of accounts says whether there are any.
         Driver::Builtin(_) => true,
     };

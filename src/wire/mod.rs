@@ -3,4 +3,5 @@
 //! Adapters and control read through it. What a value means to us is decided by whoever asks.
 
 pub mod asterisk_conf;
+pub mod json_rpc;
 pub mod sealed;

@@ -5,6 +5,7 @@
 
 pub mod builtin;
 mod command;
+mod kamailio;
 pub mod marker;
 pub mod registrar;
 mod report;
@@ -13,6 +14,7 @@ mod unit;
 
 pub use builtin::{BuiltinPbx, Resident};
 pub use command::CommandPbx;
+pub use kamailio::KamailioPbx;
 pub use systemd::SystemdPbx;
 
 use std::path::PathBuf;
@@ -45,6 +47,10 @@ pub fn driver(config: &Config, resident: &Resident) -> Result<Box<dyn Pbx>, Stri
     Ok(match &config.pbx.driver {
         Driver::Systemd { unit, start_timeout } => {
             Box::new(SystemdPbx::new(site, unit::systemctl(systemd::KEY)?, unit.clone(), *start_timeout))
+        }
+        Driver::Kamailio(kamailio) => {
+            let dirs = config.pbx.working_dirs.clone();
+            Box::new(KamailioPbx::new(site, unit::systemctl(kamailio::KEY)?, kamailio, dirs))
         }
         Driver::Command(verbs) => Box::new(CommandPbx::new(site, (**verbs).clone())),
         Driver::Builtin(builtin) => Box::new(BuiltinPbx::new(site, config, builtin, resident.clone())),

@@ -5,6 +5,7 @@
 
 mod dns;
 mod hosts;
+mod kamailio;
 mod monitor;
 mod notify;
 mod partners;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::hosts::Pair;
+use super::kamailio::kamailio;
 use super::{Build, Outside, one_given};
 use crate::config::cursor::Cursor;
 use crate::config::hints::{did_you_mean, quote};
@@ -93,8 +94,9 @@ fn driver<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Driver> {
         return None;
     }
     // None or several are remarked upon by `walk`.
-    match one_given(at, &["systemd", "command", "builtin"])? {
+    match one_given(at, &["systemd", "command", "builtin", "kamailio"])? {
         "systemd" => systemd(&at.key("systemd"), build),
+        "kamailio" => Some(Driver::Kamailio(Box::new(kamailio(&at.key("kamailio"), build)?))),
         "builtin" => Some(Driver::Builtin(Box::new(builtin(&at.key("builtin"), build)?))),
         _ => Some(Driver::Command(Box::new(command_driver(&at.key("command"), build)?))),
     }
@@ -176,17 +178,22 @@ fn certificate<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Certificate
 }
 
 fn systemd<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Driver> {
-    let unit_at = at.key("unit");
-    let unit = unit_at.text()?;
+    let unit = unit(&at.key("unit"), build)?;
+    Some(Driver::Systemd { unit, start_timeout: at.key("start_timeout").duration()? })
+}
+
+/// A unit's full name.
+pub(super) fn unit<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<String> {
+    let unit = at.text()?;
     let good = unit.len() <= UNIT_BYTES_MAX
         && unit.bytes().all(|b| b.is_ascii_alphanumeric() || b":_.\\@-".contains(&b))
         && [".service", ".target"].iter().any(|end| unit.len() > end.len() && unit.ends_with(end))
         && !unit.starts_with('-');
     if !good {
         let what = format!("{} is no unit that can serve", quote(unit));
-        unit_at.error(&mut build.notes, what, "write its full name, such as pbx.service");
+        at.error(&mut build.notes, what, "write its full name, such as pbx.service");
     }
-    Some(Driver::Systemd { unit: unit.to_owned(), start_timeout: at.key("start_timeout").duration()? })
+    Some(unit.to_owned())
 }
 
 fn command_driver<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<CommandDriver> {
