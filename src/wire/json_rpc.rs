@@ -116,7 +116,9 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_told_from_one() {
-        for document in [&b""[..], b"{", b"[]", b"7", br#"{"result":1,"id":7}"#, br#"{"jsonrpc":"2.0","result":1}"#, b"\xff\xfe"] {
+        for document in
+            [&b""[..], b"{", b"[]", b"7", br#"{"result":1,"id":7}"#, br#"{"jsonrpc":"2.0","result":1}"#, b"\xff\xfe"]
+        {
             assert_eq!(reply(7, document), Err(NoReply::Strange), "{document:?}");
         }
         assert_eq!(reply(7, &vec![b' '; DOCUMENT_BYTES_MAX + 1]), Err(NoReply::TooLong));

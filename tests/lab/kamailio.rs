@@ -389,6 +389,7 @@ impl Kamailio {
         text.replace("@GATE_PARAMS@", params)
             .replace("@GATE_CALL@", call)
             .replace("@GATE_ROUTE@", route)
+            .replace("@TRANSPORT@", if self.setup.http { "5" } else { "4" })
             .replace("@HTTP_MODULE@", http_module)
             .replace("@HTTP_ROUTE@", http_route)
             .replace("@RETRY@", &self.setup.trunk_retry_s.to_string())
@@ -424,7 +425,8 @@ const HTTP_ROUTE: &str = "event_route[xhttp:request] {\n  if ($hu =~ \"^/RPC\") 
 /// The parameters, the call and the route of the gate, word for word as the recipe has them.
 fn gate_of_the_recipe() -> [String; 3] {
     let recipe = include_str!("../../docs/recipes/kamailio.md");
-    let blocks: Vec<_> = recipe.split("```kamailio-gate\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let blocks: Vec<_> =
+        recipe.split("```kamailio-gate\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     let [params, call, route] = blocks.as_slice() else { panic!("the recipe has {} blocks of the gate", blocks.len()) };
     [params, call, route].map(|block| (*block).to_owned())
 }

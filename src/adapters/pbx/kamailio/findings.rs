@@ -35,7 +35,8 @@ impl KamailioPbx {
         if let KamailioPassive::Gate { htable, key } = &self.passive {
             found.push(self.find_gate(htable, key).await);
             if self.rereads().await == Rereads::No {
-                let text = "kamailio's module db_text keeps its tables: a takeover restarts it instead of reloading them";
+                let text =
+                    "kamailio's module db_text keeps its tables: a takeover restarts it instead of reloading them";
                 found.push(Finding::warning(ABOUT, text, r#"write modparam("db_text", "db_mode", 1)"#));
             }
         }
@@ -68,9 +69,7 @@ impl KamailioPbx {
                     let text = format!("it holds {} open while passive", path.display());
                     Finding::problem(ABOUT, text, "keep that file outside pbx.working_dir, or write passive: stopped")
                 }
-                Err(line) => {
-                    Finding::warning(ABOUT, line, "until then it is stopped instead of kept behind its gate")
-                }
+                Err(line) => Finding::warning(ABOUT, line, "until then it is stopped instead of kept behind its gate"),
             },
             (false, Heard::Nobody(why) | Heard::NotAsked(why)) => {
                 Finding::warning(ABOUT, format!("the gate cannot be seen: {why}"), "correct pbx.probe")
@@ -97,7 +96,8 @@ impl KamailioPbx {
         // No command tells it.
         let retry = self.config_text().await.map(|text| param(&text, "uac", "reg_retry_interval"));
         if matches!(retry, Some(Param::Absent | Param::Number(0))) {
-            let text = "reg_retry_interval of kamailio's module uac is 0: one failed REGISTER disables a trunk for good";
+            let text =
+                "reg_retry_interval of kamailio's module uac is 0: one failed REGISTER disables a trunk for good";
             found.push(Finding::warning(ABOUT, text, r#"write modparam("uac", "reg_retry_interval", 60)"#));
         }
     }

@@ -43,7 +43,8 @@ impl KamailioPbx {
         let wanted = u8::from(turn == Turn::Open);
         let advise = |trouble| match trouble {
             Trouble::Refused { code, line } => {
-                let hint = "give kamailio.cfg the gate of docs/recipes/kamailio.md, or correct pbx.driver.kamailio.gate";
+                let hint =
+                    "give kamailio.cfg the gate of docs/recipes/kamailio.md, or correct pbx.driver.kamailio.gate";
                 Trouble::Refused { code, line: format!("{line} ({htable}); {hint}") }
             }
             other => other,
@@ -53,7 +54,8 @@ impl KamailioPbx {
         if told["item"]["value"].as_u64() == Some(u64::from(wanted)) {
             return Ok(());
         }
-        let line = format!("the gate {htable}=>{key} does not keep what it is set to; use a table that nothing else writes");
+        let line =
+            format!("the gate {htable}=>{key} does not keep what it is set to; use a table that nothing else writes");
         Err(Trouble::Refused { code: 0, line })
     }
 
@@ -93,7 +95,8 @@ impl KamailioPbx {
         if let Some(path) = self.held().await? {
             return Err(format!("it holds {} of the working directory open", path.display()));
         }
-        let trunks = if given.is_empty() { "no trunk registers".to_owned() } else { format!("gave up {}", given.join(", ")) };
+        let trunks =
+            if given.is_empty() { "no trunk registers".to_owned() } else { format!("gave up {}", given.join(", ")) };
         Ok(format!("its gate is shut: {refusal}; {trunks}; it holds no file of the working directory"))
     }
 
@@ -153,7 +156,11 @@ impl KamailioPbx {
         let mut said = self.reload_tables(htable).await?;
         said.extend(self.reload_trunks(&mut reloaded).await?);
         self.site.enter(Phase::Started).map_err(StepOutcome::Unknown)?;
-        Ok(if said.is_empty() { "nothing to read again".to_owned() } else { format!("read again: {}", said.join(", ")) })
+        Ok(if said.is_empty() {
+            "nothing to read again".to_owned()
+        } else {
+            format!("read again: {}", said.join(", "))
+        })
     }
 
     /// Whether a reload would be one.
@@ -170,9 +177,9 @@ impl KamailioPbx {
     /// Asks the configured commands that this Kamailio has; the gate's own table is left alone.
     async fn reload_tables(&self, gate: &str) -> Result<Vec<String>, StepOutcome> {
         let fail = |trouble: Trouble| match trouble {
-            Trouble::Refused { line, .. } => {
-                StepOutcome::Failed(format!("{line}; see its log, or take the command out of pbx.driver.kamailio.reload"))
-            }
+            Trouble::Refused { line, .. } => StepOutcome::Failed(format!(
+                "{line}; see its log, or take the command out of pbx.driver.kamailio.reload"
+            )),
             other => other.outcome(),
         };
         let mut said = Vec::new();

@@ -117,7 +117,8 @@ impl Rpc {
         let socket = connected(path, id).map_err(|error| unreachable(path, &error))?;
         let silent = || {
             let (path, limit) = (path.display(), self.limit);
-            let hint = "it hangs: see `systemctl status` of its unit, and the answer's size if this command alone fails";
+            let hint =
+                "it hangs: see `systemctl status` of its unit, and the answer's size if this command alone fails";
             Trouble::Silent(format!("kamailio at {path} did not answer within {limit:?}; {hint}"))
         };
         let exchange = async {
@@ -153,12 +154,7 @@ impl Rpc {
                 Trouble::Silent(line)
             }
         })?;
-        let status = answer.status().as_u16();
-        if !answer.status().is_success() {
-            let hint = "let event_route[xhttp:request] call jsonrpc_dispatch() for this path and this host's address";
-            let line = format!("kamailio at {place} answers HTTP {status} to {KEY}.jsonrpc; {hint}");
-            return Err(Trouble::Refused { code: i64::from(status), line });
-        }
+        let status = answer.status();
         let mut document = Vec::new();
         while let Some(part) =
             answer.chunk().await.map_err(|_| Trouble::Silent(format!("the answer of {place} broke off")))?
@@ -168,7 +164,15 @@ impl Rpc {
                 break;
             }
         }
-        json_rpc::reply(id, &document).map_err(|why| strange(&place, &why))
+        // What it refuses has a status of its own too, and the reason in the document.
+        json_rpc::reply(id, &document).map_err(|why| {
+            if status.is_success() {
+                return strange(&place, &why);
+            }
+            let hint = "let event_route[xhttp:request] call jsonrpc_dispatch() for this path and this host's address";
+            let line = format!("kamailio at {place} answers HTTP {} to {KEY}.jsonrpc; {hint}", status.as_u16());
+            Trouble::Refused { code: i64::from(status.as_u16()), line }
+        })
     }
 }
 

@@ -53,7 +53,8 @@ pub fn param(text: &str, module: &str, name: &str) -> Param {
         let Some(rest) = line.strip_prefix("modparam") else { continue };
         // modparam("module", "name", value)
         let mut words = rest.trim_start_matches(['(', ' ', '\t']).split(',').map(|word| word.trim().trim_matches('"'));
-        if words.next().is_some_and(|modules| modules.split('|').any(|one| one == module)) && words.next() == Some(name) {
+        if words.next().is_some_and(|modules| modules.split('|').any(|one| one == module)) && words.next() == Some(name)
+        {
             let value = words.next().unwrap_or_default();
             let digits: String = value.chars().take_while(char::is_ascii_digit).collect();
             last = digits.parse().map_or(Param::Elsewhere, Param::Number);
@@ -73,7 +74,10 @@ mod tests {
             ("loadmodule \"uac.so\"\n", Param::Absent),
             ("modparam(\"uac\", \"reg_retry_interval\", 0)\n", Param::Number(0)),
             ("  modparam(\"uac\",\"reg_retry_interval\",60) # often\n", Param::Number(60)),
-            ("modparam(\"tm|uac\", \"reg_retry_interval\", 5)\nmodparam(\"uac\", \"reg_retry_interval\", 6)\n", Param::Number(6)),
+            (
+                "modparam(\"tm|uac\", \"reg_retry_interval\", 5)\nmodparam(\"uac\", \"reg_retry_interval\", 6)\n",
+                Param::Number(6),
+            ),
             ("# modparam(\"uac\", \"reg_retry_interval\", 60)\n", Param::Absent),
             ("modparam(\"uac\", \"reg_timer_interval\", 60)\n", Param::Absent),
             ("modparam(\"uac\", \"reg_retry_interval\", RETRY)\n", Param::Elsewhere),
