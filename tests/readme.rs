@@ -23,12 +23,14 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("cannot read {path}: {e}"))
 }
 
-/// README and every page of `docs`, with their text.
+/// README and every page of `docs` and `docs/recipes`, with their text.
 fn pages() -> Vec<(String, String)> {
-    let docs = fs::read_dir(root().join("docs")).expect("the folder docs").map(|e| e.expect("an entry").file_name());
-    let docs = docs
-        .map(|name| format!("docs/{}", name.to_string_lossy()))
-        .filter(|path| Path::new(path).extension().is_some_and(|end| end == "md"));
+    let folder = |folder: &str| {
+        let entries = fs::read_dir(root().join(folder)).expect("a folder of pages");
+        let names = entries.map(|e| format!("{folder}/{}", e.expect("an entry").file_name().to_string_lossy()));
+        names.filter(|path| Path::new(path).extension().is_some_and(|end| end == "md")).collect::<Vec<_>>()
+    };
+    let docs = ["docs", "docs/recipes"].map(folder).concat();
     let pages: Vec<_> =
         ["README.md".to_owned()].into_iter().chain(docs).map(|path| (path.clone(), read(&path))).collect();
     assert!(pages.len() > 5, "only {} pages found", pages.len());

@@ -140,6 +140,8 @@ async fn behind_the_gate_new_accounts_are_read_while_it_runs_and_a_second_takeov
     wait_until("another second", Duration::from_secs(3), || old.elapsed().is_ok_and(|age| age.as_millis() > 1100));
     backup.pbx.sync_accounts(&[("200", "pw200")]);
     let new_phone = Phone::new("200", "pw200");
+    let proof = done(pbx.reload(Mode::Act, Load::First).await);
+    assert_eq!(proof, "read again: htable accounts (1 entries, 1 before), trunks");
     take_over(&pbx).await;
     new_phone.register(backup.pbx.address()).expect("the synced account is served");
 

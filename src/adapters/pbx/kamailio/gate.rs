@@ -185,10 +185,19 @@ impl KamailioPbx {
         let mut said = Vec::new();
         for method in &self.reload {
             if method == "htable.reload" {
-                for table in self.tables(gate).await.map_err(fail)? {
+                let before = self.entries().await;
+                let tables = self.tables(gate).await.map_err(fail)?;
+                for table in &tables {
                     self.ask(method, &[Value::from(table.as_str())]).await.map_err(fail)?;
-                    said.push(format!("htable {table}"));
                 }
+                // It says "Ok" to half a table too: a person should see the numbers.
+                let after = self.entries().await;
+                let count =
+                    |counts: &Value, table: &str| counts[table].as_u64().map_or("?".to_owned(), |n| n.to_string());
+                let told = |table: &String| {
+                    format!("htable {table} ({} entries, {} before)", count(&after, table), count(&before, table))
+                };
+                said.extend(tables.iter().map(told));
                 continue;
             }
             match self.ask(method, &[]).await {
@@ -198,6 +207,13 @@ impl KamailioPbx {
             }
         }
         Ok(said)
+    }
+
+    /// How many entries each table has, by its name; `Null` where that is not told.
+    async fn entries(&self) -> Value {
+        let told = self.ask("htable.stats", &[]).await.unwrap_or_default();
+        let tables = told.as_array().into_iter().flatten();
+        tables.filter_map(|table| Some((table["name"].as_str()?.to_owned(), table["all"].clone()))).collect()
     }
 
     /// The tables that lie in a database, and can therefore be read again.

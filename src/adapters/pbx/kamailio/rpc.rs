@@ -41,7 +41,7 @@ pub enum Trouble {
     NoCommand(String),
     /// It answered that it did not.
     Refused {
-        /// Its code.
+        /// Its code; 0 where it gave none.
         code: i64,
         /// The command and its words.
         line: String,
@@ -171,7 +171,7 @@ impl Rpc {
             }
             let hint = "let event_route[xhttp:request] call jsonrpc_dispatch() for this path and this host's address";
             let line = format!("kamailio at {place} answers HTTP {} to {KEY}.jsonrpc; {hint}", status.as_u16());
-            Trouble::Refused { code: i64::from(status.as_u16()), line }
+            Trouble::Refused { code: 0, line }
         })
     }
 }
@@ -222,5 +222,77 @@ fn unreachable(path: &Path, error: &std::io::Error) -> Trouble {
             "{path} is no datagram socket; write in {KEY}.jsonrpc the dgram_socket of jsonrpcs, not the socket of ctl"
         )),
         _ => Trouble::NotAsked(format!("cannot ask kamailio at {path}: {error}; correct {KEY}.jsonrpc")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A server at a path of its own, which does this with the first question and the asker's address.
+    async fn asked(
+        limit: Duration,
+        serve: impl FnOnce(&StdUnixDatagram, Value, &SocketAddr) + Send + 'static,
+    ) -> Result<Value, Trouble> {
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("rpc.sock");
+        let server = StdUnixDatagram::bind(&path).expect("socket");
+        let serving = std::thread::spawn(move || {
+            let mut question = vec![0; 4096];
+            let (length, from) = server.recv_from(&mut question).expect("a question");
+            serve(&server, serde_json::from_slice(&question[..length]).expect("JSON"), &from);
+            server
+        });
+        let answer = Rpc::new(JsonRpc::Unix(path)).with_limit(limit).ask("core.uptime", &[]).await;
+        drop(serving.join().expect("the server"));
+        answer
+    }
+
+    fn answer(id: &Value, result: u32) -> Vec<u8> {
+        json!({"jsonrpc": "2.0", "result": result, "id": id}).to_string().into_bytes()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_late_answer_to_another_question_and_a_strangers_word_are_passed_over() {
+        let heard = asked(ANSWER_LIMIT, |server, question, from| {
+            let stranger = StdUnixDatagram::unbound().expect("socket");
+            stranger.send_to_addr(&answer(&question["id"], 666), from).expect_err("only its server is heard");
+            server.send_to_addr(&answer(&json!(1_u64 << 60), 1), from).expect("sent");
+            server.send_to_addr(&answer(&question["id"], 2), from).expect("sent");
+        });
+        assert_eq!(heard.await, Ok(json!(2)));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_server_that_does_not_answer_or_is_another_leaves_it_unknown_with_advice() {
+        let limit = Duration::from_millis(100);
+        let trouble = asked(limit, |_, _, _| {}).await.expect_err("silence");
+        assert!(matches!(trouble.outcome(), StepOutcome::Unknown(why) if why.contains("did not answer within 100ms")));
+        let trouble = asked(limit, |server, _, from| {
+            for _ in 0..=STRANGE_MAX {
+                let _ = server.send_to_addr(&answer(&json!(1_u64 << 60), 1), from);
+            }
+        });
+        assert!(matches!(trouble.await, Err(Trouble::Silent(_))), "not waited for without end");
+        let trouble = asked(ANSWER_LIMIT, |server, _, from| drop(server.send_to_addr(b"hello", from)));
+        let trouble = trouble.await.expect_err("no JSON");
+        assert!(trouble.line().contains("is not kamailio's module jsonrpcs"), "{}", trouble.line());
+    }
+
+    #[test]
+    fn each_way_of_not_reaching_it_says_what_to_do() {
+        let told = |kind: ErrorKind| unreachable(Path::new("/run/kamailio/kamailio_rpc.sock"), &kind.into());
+        for (kind, said) in [
+            (ErrorKind::NotFound, "write in pbx.driver.kamailio.jsonrpc what its jsonrpcs has as dgram_socket"),
+            (ErrorKind::ConnectionRefused, "nobody listens at /run/kamailio/kamailio_rpc.sock; start it"),
+            (ErrorKind::PermissionDenied, "put its user into kamailio's group"),
+            (ErrorKind::OutOfMemory, "correct pbx.driver.kamailio.jsonrpc"),
+        ] {
+            assert!(told(kind).line().contains(said), "{}", told(kind).line());
+        }
+        assert!(matches!(told(ErrorKind::NotFound).outcome(), StepOutcome::Failed(_)), "nothing was carried out");
+        assert!(no_command("dlg.stats_active").ends_with("load its module dialog, or use a version that has it"));
     }
 }
