@@ -424,11 +424,14 @@ const HTTP_ROUTE: &str = "event_route[xhttp:request] {\n  if ($hu =~ \"^/RPC\") 
 
 /// The parameters, the call and the route of the gate, word for word as the recipe has them.
 fn gate_of_the_recipe() -> [String; 3] {
+    // The word of the per-host file comes first, as it does where that is included.
     let recipe = include_str!("../../docs/recipes/kamailio.md");
     let blocks: Vec<_> =
         recipe.split("```kamailio-gate\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    let [params, call, route] = blocks.as_slice() else { panic!("the recipe has {} blocks of the gate", blocks.len()) };
-    [params, call, route].map(|block| (*block).to_owned())
+    let [word, params, call, route] = blocks.as_slice() else {
+        panic!("the recipe has {} blocks of the gate", blocks.len())
+    };
+    [format!("{word}{params}"), (*call).to_owned(), (*route).to_owned()]
 }
 
 /// The table `htable` of db_text: one line a row, `:` between columns.

@@ -358,3 +358,33 @@ async fn a_wrong_place_is_one_line_of_advice_and_keeps_no_phone_from_being_serve
         backup.boot();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_the_gate_a_provider_that_is_silent_keeps_nobody_from_being_passive() {
+    let Some(backup) = Backup::new() else { return };
+    let backup = backup.with(|setup| setup.gate(Gate::Asked));
+    backup.boot();
+    let pbx = backup.kamailio(gate());
+    done(pbx.passive().await);
+    assert_eq!(pbx.status().await.serving, Serving::No);
+    take_over(&pbx).await;
+    assert_eq!(pbx.status().await.serving, Serving::Yes);
+    backup.provider.behave(Manner::Silent);
+    let proof = done(pbx.stop_accepting().await);
+    assert!(proof.contains("the provider of trunk carrier does not answer"), "{proof}");
+    let serves = (backup.phone.knock(backup.pbx.address()), backup.unit_state());
+    assert_eq!(serves, (Some(503), "active".to_owned()), "it runs on behind its gate");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trunk_that_somebody_registers_behind_the_shut_gate_is_not_called_passive() {
+    let Some(backup) = Backup::new() else { return };
+    let backup = backup.with(|setup| setup.gate(Gate::Asked));
+    backup.boot();
+    let pbx = backup.kamailio(gate());
+    done(pbx.register_trunks(Mode::Act).await);
+    let Serving::Unknown(why) = pbx.status().await.serving else { panic!("it was called passive") };
+    assert_eq!(why, "its gate is shut, yet trunk carrier is registered");
+    done(pbx.passive().await);
+    assert_eq!((pbx.status().await.serving, backup.provider.contacts("trunk1").len()), (Serving::No, 0));
+}

@@ -8,6 +8,7 @@ use super::settings::{Param, param};
 use super::{KamailioPbx, WHERE_TO};
 use crate::adapters::pbx::registrar::Heard;
 use crate::config::KamailioPassive;
+use crate::units::Guarded;
 use crate::units::finding::Finding;
 
 /// What they are about.
@@ -16,22 +17,29 @@ const ABOUT: &str = "pbx";
 impl KamailioPbx {
     /// Looks at what can be seen of it now.
     pub(super) async fn find(&self) -> Vec<Finding> {
+        let mut found = Vec::new();
+        if let Some(finding) = self.find_boot().await {
+            found.push(finding);
+        }
         let is_idle = self.unit.gone().await;
         if let (Some(idle), KamailioPassive::Stopped) = (&is_idle, &self.passive) {
-            return vec![Finding::ok(ABOUT, format!("{idle}: passive; its settings are seen while it runs"))];
+            found.push(Finding::ok(ABOUT, format!("{idle}: passive; its settings are seen while it runs")));
+            return found;
         }
         if let Some(idle) = is_idle {
             let hint = format!("start it: `systemctl start {}`; until then a takeover has to", self.unit.name());
-            return vec![Finding::warning(ABOUT, format!("passive: gate, but {idle}"), hint)];
+            found.push(Finding::warning(ABOUT, format!("passive: gate, but {idle}"), hint));
+            return found;
         }
         let version = match self.ask("core.version", &[]).await {
             Ok(version) => version.as_str().unwrap_or("kamailio").trim().to_owned(),
             Err(trouble) => {
                 let hint = format!("see {KEY}.jsonrpc and the module jsonrpcs in kamailio.cfg");
-                return vec![Finding::problem(ABOUT, trouble.line(), hint)];
+                found.push(Finding::problem(ABOUT, trouble.line(), hint));
+                return found;
             }
         };
-        let mut found = vec![Finding::ok(ABOUT, format!("{version} answers over JSON-RPC"))];
+        found.push(Finding::ok(ABOUT, format!("{version} answers over JSON-RPC")));
         if let KamailioPassive::Gate { htable, key } = &self.passive {
             found.push(self.find_gate(htable, key).await);
             if self.rereads().await == Rereads::No {
@@ -48,6 +56,26 @@ impl KamailioPbx {
             self.find_trunks(&mut found).await;
         }
         found
+    }
+
+    /// Whether a boot does with its unit what passive needs.
+    async fn find_boot(&self) -> Option<Finding> {
+        let name = self.unit.name();
+        if self.unit.guarded().await == Guarded::Yes {
+            // The primary's starts at boot, and asks the guard.
+            return None;
+        }
+        match (self.unit.enabled_at_boot().await?.as_str(), &self.passive) {
+            ("enabled", KamailioPassive::Stopped) => {
+                let text = format!("{name} starts at boot, although passive means stopped");
+                Some(Finding::warning(ABOUT, text, format!("`systemctl disable {name}`")))
+            }
+            ("disabled", KamailioPassive::Gate { .. }) => {
+                let text = format!("{name} does not start at boot, although it should run behind its gate");
+                Some(Finding::warning(ABOUT, text, format!("`systemctl enable {name}`")))
+            }
+            _ => None,
+        }
     }
 
     async fn find_gate(&self, htable: &str, key: &str) -> Finding {

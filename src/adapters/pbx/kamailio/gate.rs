@@ -95,8 +95,7 @@ impl KamailioPbx {
         if let Some(path) = self.held().await? {
             return Err(format!("it holds {} of the working directory open", path.display()));
         }
-        let trunks =
-            if given.is_empty() { "no trunk registers".to_owned() } else { format!("gave up {}", given.join(", ")) };
+        let trunks = given.line();
         Ok(format!("its gate is shut: {refusal}; {trunks}; it holds no file of the working directory"))
     }
 

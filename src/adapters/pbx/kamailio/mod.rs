@@ -167,7 +167,7 @@ impl KamailioPbx {
         };
         match self.unit.state().await {
             Ok(state) if state.stopped() => {
-                status.trouble = (state.failed() || self.is_gate()).then(|| self.unit.idle(&state));
+                status.trouble = state.failed().then(|| self.unit.idle(&state));
                 return status;
             }
             Ok(_) => {}
@@ -188,17 +188,20 @@ impl KamailioPbx {
         let heard = self.site.registrar.ask().await;
         status.serving = match (heard, &records) {
             (Heard::Serves(_), _) => Serving::Yes,
-            (Heard::Refuses(_), Ok(_)) if self.is_gate() => Serving::No,
+            (Heard::Refuses(_), Ok(records)) if self.is_gate() => {
+                match records.iter().find(|record| record.state() == TrunkState::Up) {
+                    None => Serving::No,
+                    Some(up) => Serving::Unknown(format!("its gate is shut, yet trunk {} is registered", up.name)),
+                }
+            }
             (Heard::Refuses(why) | Heard::Nobody(why) | Heard::NotAsked(why), _) => {
                 Serving::Unknown(format!("{} runs, but {why}", self.unit.name()))
             }
         };
-        let up = |record: &&trunks::Record| record.state() == TrunkState::Up;
-        if status.serving == Serving::No
-            && let Some(record) = records.iter().flatten().find(up)
+        // Only of one that serves: beside "no" a trouble means that it has failed.
+        if status.serving == Serving::Yes
+            && let Some(record) = records.iter().flatten().find(|record| record.is_disabled())
         {
-            status.trouble = Some(format!("trunk {} is registered although the gate is shut", record.name));
-        } else if let Some(record) = records.iter().flatten().find(|record| record.is_disabled()) {
             let why = record.said().unwrap_or_default();
             status.trouble.get_or_insert_with(|| format!("trunk {}: {why}", record.name));
         }

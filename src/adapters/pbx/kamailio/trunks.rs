@@ -106,6 +106,25 @@ impl Record {
     }
 }
 
+/// What came of giving trunks up.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GivenUp {
+    names: Vec<String>,
+    /// One whose provider does not answer: Kamailio does not register it any more, and the provider may not know.
+    unanswered: Option<String>,
+}
+
+impl GivenUp {
+    /// For people.
+    pub fn line(&self) -> String {
+        match self {
+            Self { unanswered: Some(line), .. } => line.clone(),
+            Self { names, .. } if names.is_empty() => "no trunk is registered".to_owned(),
+            Self { names, .. } => format!("unregistered: {}", names.join(", ")),
+        }
+    }
+}
+
 impl KamailioPbx {
     /// The record of this name; `None` when it has none.
     async fn record(&self, name: &str) -> Result<Option<Record>, Trouble> {
@@ -198,18 +217,21 @@ impl KamailioPbx {
     /// Gives every registration up, and sees that the providers agreed.
     pub(super) async fn unregister(&self) -> StepOutcome {
         match self.give_up().await {
-            Ok(given) if given.is_empty() => StepOutcome::done("no trunk was registered"),
-            Ok(given) => StepOutcome::Done(format!("unregistered: {}", given.join(", "))),
+            Ok(GivenUp { unanswered: Some(line), .. }) => StepOutcome::Unknown(line),
+            Ok(given) => StepOutcome::Done(given.line()),
             Err(outcome) => outcome,
         }
     }
 
-    /// The names of the trunks that were given up.
-    pub(super) async fn give_up(&self) -> Result<Vec<String>, StepOutcome> {
+    /// Gives every registration up; from then on none is begun.
+    ///
+    /// # Errors
+    /// The outcome of a step that cannot go on.
+    pub(super) async fn give_up(&self) -> Result<GivenUp, StepOutcome> {
         // First, so that none is refreshed while others are given up.
         match self.activate(0).await {
             Ok(()) => {}
-            Err(Trouble::NoCommand(_)) => return Ok(Vec::new()),
+            Err(Trouble::NoCommand(_)) => return Ok(GivenUp::default()),
             Err(Trouble::Nobody(line)) => {
                 return match self.unit.gone().await {
                     Some(idle) => Err(StepOutcome::Done(format!("{idle}, so it registers nothing"))),
@@ -219,22 +241,23 @@ impl KamailioPbx {
             Err(trouble) => return Err(trouble.outcome()),
         }
         let deadline = Instant::now() + GIVE_UP_LIMIT;
-        let mut given = Vec::new();
+        let mut given = GivenUp::default();
         loop {
             let records = self.all_records().await.map_err(|trouble| trouble.outcome())?;
             let held = |record: &&Record| record.flags & (ONLINE | ONGOING | AUTH_SENT) != 0;
             let Some(still) = records.iter().find(held) else { return Ok(given) };
             if Instant::now() >= deadline {
-                return Err(StepOutcome::Unknown(format!(
-                    "the provider of trunk {} does not answer that it is given up; it ends by itself, at the latest \
-                     after its expiry",
+                given.unanswered = Some(format!(
+                    "the provider of trunk {} does not answer that it is given up; it ends there by itself, at the \
+                     latest after its expiry",
                     still.name
-                )));
+                ));
+                return Ok(given);
             }
             for record in records.iter().filter(|record| record.state() == TrunkState::Up) {
                 let params = [Value::from("l_uuid"), Value::from(record.name.as_str())];
                 self.ask("uac.reg_unregister", &params).await.map_err(|trouble| trouble.outcome())?;
-                given.push(record.name.clone());
+                given.names.push(record.name.clone());
             }
             sleep(PAUSE).await;
         }
