@@ -339,7 +339,39 @@ const DRIVER: Shape = Shape::OneOf(&[
     key("builtin", May, BUILTIN, "The survival PBX inside the robot; it connects no calls yet."),
     key("asterisk", May, ASTERISK, "Asterisk, over its manager interface (AMI)."),
     key("freeswitch", May, FREESWITCH, "FreeSWITCH, over its event socket (ESL); experimental."),
-    later("kamailio", "Kamailio over JSON-RPC."),
+    key("kamailio", May, KAMAILIO, "Kamailio over JSON-RPC."),
+]);
+
+const KAMAILIO: Shape = Shape::Map(&[
+    key(
+        "jsonrpc",
+        Default("unix:///run/kamailio/kamailio_rpc.sock"),
+        Shape::Text("unix:///PATH of a datagram socket, or http://ADDRESS:PORT/PATH on this host"),
+        "Where its module jsonrpcs listens: unix:///PATH, or http://… through xhttp.",
+    ),
+    key("unit", Default("kamailio.service"), Shape::Text("a unit such as kamailio.service"), "Its unit."),
+    key("start_timeout", Default("60s"), SOME_TIME, "How long its start may take."),
+    key(
+        "passive",
+        Default("stopped"),
+        Shape::Choice(&["stopped", "gate"], &[]),
+        "stopped: its unit; gate: it runs, and its script answers 503.",
+    ),
+    key(
+        "gate",
+        Default("{}"),
+        Shape::Map(&[
+            key("htable", Default("pbx_failover"), Shape::Text("the name of a table"), "The table, in memory only."),
+            key("key", Default("serve"), Shape::Text("the name of an entry"), "The entry that is 1 while it serves."),
+        ]),
+        "passive gate: what the script asks.",
+    ),
+    key(
+        "reload",
+        Default("[htable.reload, domain.reload, dispatcher.reload]"),
+        Shape::List("commands", &Shape::Text("a command of its RPC without parameters, such as domain.reload")),
+        "passive gate: how it reads its tables again; what it does not have is passed over. uac.reg_reload follows.",
+    ),
 ]);
 
 const FREESWITCH: Shape = Shape::Map(&[

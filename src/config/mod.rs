@@ -11,6 +11,7 @@ mod compare;
 mod cursor;
 mod duration;
 mod hints;
+mod kamailio;
 mod keys;
 mod load;
 pub mod model;
@@ -26,6 +27,7 @@ mod walk;
 
 pub use asterisk::{AmiCover, AmiPlace, Asterisk, WhenRunning};
 pub use compare::{digest_of_check, digests, restart_needed};
+pub use kamailio::*;
 pub use load::{CONFIG_BYTES_MAX, Files, Loaded, Loading, Surroundings, load, parse};
 pub use model::*;
 pub use partners::*;

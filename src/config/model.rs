@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::asterisk::Asterisk;
+use super::kamailio::Kamailio;
 use super::partners::{Agent, Fence, Peer, Witness};
 pub use crate::units::policy::{DownWhen, HalfDead, SiteCut};
 use crate::units::{CheckName, EventName, NodeName, Side, TrunkKind};
@@ -387,6 +388,8 @@ pub enum Driver {
     Command(Box<CommandDriver>),
     /// The survival PBX inside the robot.
     Builtin(Box<Builtin>),
+    /// Kamailio over JSON-RPC.
+    Kamailio(Box<Kamailio>),
     /// Asterisk over AMI.
     Asterisk(Box<Asterisk>),
     /// FreeSWITCH over ESL.

@@ -63,6 +63,8 @@ fn configured(config: &Config) -> Configured {
         Driver::Command(verbs) => !verbs.register_trunks.is_empty(),
         // It registers what pbx.trunks names.
         Driver::Systemd { .. } | Driver::Asterisk(_) => false,
+        // Behind its gate it registers no trunk at all until it is told to.
+        Driver::Kamailio(kamailio) => matches!(kamailio.passive, config::KamailioPassive::Gate { .. }),
         // What is its own says whether there are any: the file of accounts, the gateways of its profiles.
         Driver::Builtin(_) | Driver::Freeswitch(_) => true,
     };

@@ -5,4 +5,5 @@
 pub mod ami;
 pub mod asterisk_conf;
 pub mod esl;
+pub mod json_rpc;
 pub mod sealed;

@@ -93,6 +93,14 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("pbx.driver.builtin.min_expires", r#""60s""#),
     ("pbx.driver.builtin.max_expires", r#""5m""#),
     ("pbx.driver.builtin.lab", "false"),
+    ("pbx.driver.kamailio.jsonrpc", r#""unix:///run/kamailio/kamailio_rpc.sock""#),
+    ("pbx.driver.kamailio.unit", r#""kamailio.service""#),
+    ("pbx.driver.kamailio.start_timeout", r#""60s""#),
+    ("pbx.driver.kamailio.passive", r#""stopped""#),
+    ("pbx.driver.kamailio.gate", "{}"),
+    ("pbx.driver.kamailio.gate.htable", r#""pbx_failover""#),
+    ("pbx.driver.kamailio.gate.key", r#""serve""#),
+    ("pbx.driver.kamailio.reload", r#"["htable.reload","domain.reload","dispatcher.reload"]"#),
     ("dns.updates[].if_changed", r#""stop""#),
     ("dns.updates[].verify", "[]"),
     ("dns.updates[].records", "[]"),
@@ -198,6 +206,7 @@ fn skeleton(driver: &str) -> Value {
         // Without it this driver is refused.
         "builtin" => json!({"lab": true}),
         "freeswitch" => json!({"password": secret}),
+        "kamailio" => json!({"gate": {}}),
         _ => json!({"passive": ["/bin/p"], "reload": ["/bin/r"]}),
     };
     json!({
@@ -234,7 +243,7 @@ fn debug(json: &Value) -> String {
 #[test]
 fn a_default_means_the_same_written_or_left_out() {
     for (path, text) in DEFAULTS {
-        let driver = ["command", "builtin", "asterisk", "freeswitch"]
+        let driver = ["command", "builtin", "asterisk", "freeswitch", "kamailio"]
             .into_iter()
             .find(|driver| path.contains(&format!(".{driver}.")));
         let driver = driver.unwrap_or("systemd");

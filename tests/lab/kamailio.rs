@@ -39,8 +39,27 @@ pub struct Setup {
     pub algorithm: Algorithm,
     /// How long its nonces last.
     pub nonces: Nonces,
+    /// Seconds until a failed registration at a provider is tried again; 0: never.
+    pub trunk_retry_s: u32,
+    /// Behind the gate of docs/recipes/kamailio.md.
+    pub gate: Gate,
+    /// JSON-RPC over HTTP too, at `/RPC`.
+    pub http: bool,
+    /// What db_text does with a file that changed (`db_mode`): 1 reads it again.
+    pub db_mode: u8,
     /// How many processes serve UDP, and megabytes of shared memory.
     pub size: (u32, u32),
+}
+
+/// How the script stands to the gate of the recipe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gate {
+    /// It has none.
+    None,
+    /// As the recipe says.
+    Asked,
+    /// The table is there, and nobody asks it.
+    Forgotten,
 }
 
 /// How long a nonce is good for.
@@ -78,6 +97,10 @@ impl Setup {
             realm: REALM.to_owned(),
             algorithm: Algorithm::Md5,
             nonces: Nonces::For(300),
+            trunk_retry_s: 2,
+            gate: Gate::None,
+            http: false,
+            db_mode: 1,
             size: (1, 32),
         }
     }
@@ -97,6 +120,30 @@ impl Setup {
     /// With registrations that are refreshed within so many seconds.
     pub fn trunks_expire(mut self, seconds: u32) -> Self {
         self.trunk_expires_s = seconds;
+        self
+    }
+
+    /// With registrations that are disabled for good when one fails.
+    pub fn trunks_never_retry(mut self) -> Self {
+        self.trunk_retry_s = 0;
+        self
+    }
+
+    /// With the gate of the recipe.
+    pub fn gate(mut self, gate: Gate) -> Self {
+        self.gate = gate;
+        self
+    }
+
+    /// With JSON-RPC over HTTP at `/RPC`.
+    pub fn with_http(mut self) -> Self {
+        (self.http, self.tcp) = (true, true);
+        self
+    }
+
+    /// With a db_text that keeps what it read first.
+    pub fn keeps_tables(mut self) -> Self {
+        self.db_mode = 0;
         self
     }
 
@@ -332,7 +379,22 @@ impl Kamailio {
             Nonces::For(seconds) => (seconds, 0),
             Nonces::Once => (300, 1),
         };
-        text.replace("@DIR@", &self.dir.path().display().to_string())
+        let [params, call, route] = gate_of_the_recipe();
+        let (params, call, route) = match self.setup.gate {
+            Gate::None => ("", "", ""),
+            Gate::Asked => (params.as_str(), call.as_str(), route.as_str()),
+            Gate::Forgotten => (params.as_str(), "", ""),
+        };
+        let (http_module, http_route) = if self.setup.http { (HTTP_MODULE, HTTP_ROUTE) } else { ("", "") };
+        text.replace("@GATE_PARAMS@", params)
+            .replace("@GATE_CALL@", call)
+            .replace("@GATE_ROUTE@", route)
+            .replace("@TRANSPORT@", if self.setup.http { "5" } else { "4" })
+            .replace("@HTTP_MODULE@", http_module)
+            .replace("@HTTP_ROUTE@", http_route)
+            .replace("@RETRY@", &self.setup.trunk_retry_s.to_string())
+            .replace("@DB_MODE@", &self.setup.db_mode.to_string())
+            .replace("@DIR@", &self.dir.path().display().to_string())
             .replace("@WORK@", &self.work_dir().display().to_string())
             .replace("@LISTEN@", &sockets)
             .replace("@TCP@", if self.setup.tcp { "" } else { "disable_tcp=yes" })
@@ -353,6 +415,23 @@ impl Drop for Kamailio {
     fn drop(&mut self) {
         self.signal("KILL");
     }
+}
+
+const HTTP_MODULE: &str = "loadmodule \"xhttp.so\"";
+
+const HTTP_ROUTE: &str = "event_route[xhttp:request] {\n  if ($hu =~ \"^/RPC\") { jsonrpc_dispatch(); exit; }\n  \
+                          xhttp_reply(\"404\", \"Not Found\", \"text/plain\", \"not here\");\n}";
+
+/// The parameters, the call and the route of the gate, word for word as the recipe has them.
+fn gate_of_the_recipe() -> [String; 3] {
+    // The word of the per-host file comes first, as it does where that is included.
+    let recipe = include_str!("../../docs/recipes/kamailio.md");
+    let blocks: Vec<_> =
+        recipe.split("```kamailio-gate\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let [word, params, call, route] = blocks.as_slice() else {
+        panic!("the recipe has {} blocks of the gate", blocks.len())
+    };
+    [format!("{word}{params}"), (*call).to_owned(), (*route).to_owned()]
 }
 
 /// The table `htable` of db_text: one line a row, `:` between columns.

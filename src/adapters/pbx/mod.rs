@@ -7,6 +7,7 @@ mod asterisk;
 pub mod builtin;
 mod command;
 mod freeswitch;
+mod kamailio;
 pub mod marker;
 pub mod registrar;
 mod report;
@@ -17,6 +18,7 @@ pub use asterisk::AsteriskPbx;
 pub use builtin::{BuiltinPbx, Resident};
 pub use command::CommandPbx;
 pub use freeswitch::FreeswitchPbx;
+pub use kamailio::KamailioPbx;
 pub use systemd::SystemdPbx;
 
 use std::path::PathBuf;
@@ -49,6 +51,10 @@ pub fn driver(config: &Config, resident: &Resident) -> Result<Box<dyn Pbx>, Stri
     Ok(match &config.pbx.driver {
         Driver::Systemd { unit, start_timeout } => {
             Box::new(SystemdPbx::new(site, unit::systemctl(systemd::KEY)?, unit.clone(), *start_timeout))
+        }
+        Driver::Kamailio(kamailio) => {
+            let dirs = config.pbx.working_dirs.clone();
+            Box::new(KamailioPbx::new(site, unit::systemctl(kamailio::KEY)?, kamailio, dirs))
         }
         Driver::Command(verbs) => Box::new(CommandPbx::new(site, (**verbs).clone())),
         Driver::Freeswitch(settings) => {

@@ -116,7 +116,8 @@ impl Unit {
     /// # Errors
     /// The outcome of a step that cannot go on, with advice.
     pub async fn state(&self) -> Result<State, StepOutcome> {
-        let end = self.call(&["show", "--property=LoadState,ActiveState,SubState,Result,ExecMainStatus"], SHOW_LIMIT).await;
+        let end =
+            self.call(&["show", "--property=LoadState,ActiveState,SubState,Result,ExecMainStatus"], SHOW_LIMIT).await;
         let CommandEnd::Exited { code: Some(0), stdout, .. } = &end else { return Err(self.advise("ask for", &end)) };
         let value = |name: &str| {
             let found = stdout.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
@@ -301,7 +302,7 @@ impl Unit {
 
     /// Why a unit that should run does not, and where to look.
     pub fn idle(&self, state: &State) -> String {
-        let (name, State { load, active, result, exit_status }) = (&self.name, state);
+        let (name, State { load, active, result, exit_status, .. }) = (&self.name, state);
         match (load.as_str(), active.as_str()) {
             ("masked", _) => format!("{name} is masked; unmask it with `systemctl unmask {name}`"),
             (_, "failed") => {

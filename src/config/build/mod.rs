@@ -7,6 +7,7 @@ mod asterisk;
 mod dns;
 mod freeswitch;
 mod hosts;
+mod kamailio;
 mod monitor;
 mod notify;
 mod partners;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::asterisk::asterisk;
 use super::freeswitch::freeswitch;
 use super::hosts::Pair;
+use super::kamailio::kamailio;
 use super::{Build, Outside, one_given};
 use crate::config::cursor::Cursor;
 use crate::config::hints::{did_you_mean, quote};
@@ -98,8 +99,9 @@ fn driver<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Driver> {
         return None;
     }
     // None or several are remarked upon by `walk`.
-    match one_given(at, &["systemd", "command", "builtin", "asterisk", "freeswitch"])? {
+    match one_given(at, &["systemd", "command", "builtin", "asterisk", "freeswitch", "kamailio"])? {
         "systemd" => systemd(&at.key("systemd"), build),
+        "kamailio" => Some(Driver::Kamailio(Box::new(kamailio(&at.key("kamailio"), build)?))),
         "builtin" => Some(Driver::Builtin(Box::new(builtin(&at.key("builtin"), build)?))),
         "asterisk" => {
             let at = at.key("asterisk");
@@ -195,7 +197,8 @@ fn systemd<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Driver> {
     Some(Driver::Systemd { unit, start_timeout: at.key("start_timeout").duration()? })
 }
 
-fn unit<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<String> {
+/// A unit's full name.
+pub(super) fn unit<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<String> {
     let unit = at.text()?;
     let good = unit.len() <= UNIT_BYTES_MAX
         && unit.bytes().all(|b| b.is_ascii_alphanumeric() || b":_.\\@-".contains(&b))

@@ -99,7 +99,7 @@ fn suites() -> Vec<Suite> {
 async fn the_driver_asterisk_keeps_the_contract_with_both_versions() {
     for suite in suites() {
         let rig = Rig::new(&suite);
-        contract_at(rig.pbx.address(), &rig.phone, &rig.marker(), &rig.provider, &rig.driver()).await;
+        contract_at(rig.pbx.address(), None, &rig.phone, &rig.marker(), &rig.provider, &rig.driver()).await;
     }
 }
 

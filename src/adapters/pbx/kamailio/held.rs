@@ -1,0 +1,74 @@
+//! Which file of the working directory a running Kamailio holds open, seen in `/proc`.
+//!
+//! A process that holds one (a SQLite database, a log) works on while the sync replaces the file under it, and never
+//! sees the new one: then it must be stopped instead.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// More open files than a process of Kamailio has.
+const FILES_MAX: usize = 100_000;
+
+/// The first file below `dirs` that one of these processes holds open, or has mapped.
+///
+/// # Errors
+/// One line: what could not be looked at, and what to do.
+pub fn look(pids: &[u32], dirs: &[PathBuf]) -> Result<Option<PathBuf>, String> {
+    // The kernel names files by their real path.
+    let dirs: Vec<_> = dirs.iter().map(|dir| dir.canonicalize().unwrap_or_else(|_| dir.clone())).collect();
+    for pid in pids {
+        match held_by(Path::new(&format!("/proc/{pid}")), &dirs) {
+            Ok(None) => {}
+            Ok(held) => return Ok(held),
+            // It has ended meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(format!(
+                    "the open files of kamailio's process {pid} cannot be seen: {error}; let the robot run as \
+                     kamailio's user or with CAP_SYS_PTRACE, or write passive: stopped"
+                ));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn held_by(process: &Path, dirs: &[PathBuf]) -> io::Result<Option<PathBuf>> {
+    let inside = |path: &Path| dirs.iter().any(|dir| path.starts_with(dir));
+    for entry in fs::read_dir(process.join("fd"))?.take(FILES_MAX) {
+        // A file that was closed meanwhile is not held.
+        if let Ok(path) = fs::read_link(entry?.path())
+            && inside(&path)
+        {
+            return Ok(Some(path));
+        }
+    }
+    // `address perms offset dev inode path`; what is no file has no path that begins with /.
+    let maps = fs::read_to_string(process.join("maps"))?;
+    let mapped = maps.lines().filter_map(|line| line.find('/').map(|at| Path::new(&line[at..])));
+    Ok(mapped.filter(|path| inside(path)).map(Path::to_owned).next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_open_is_seen_until_it_is_closed_also_through_a_link() {
+        let dir = tempfile::tempdir().expect("directory");
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        fs::create_dir(&real).expect("directory");
+        std::os::unix::fs::symlink(&real, &link).expect("link");
+        let us = [std::process::id()];
+        let (dirs, elsewhere) = ([link.clone()], [dir.path().join("other")]);
+        assert_eq!(look(&us, &dirs), Ok(None));
+        let open = fs::File::create(link.join("db.sqlite")).expect("a file");
+        let seen = real.canonicalize().expect("real path").join("db.sqlite");
+        assert_eq!(look(&us, &dirs), Ok(Some(seen)));
+        assert_eq!(look(&us, &elsewhere), Ok(None));
+        drop(open);
+        assert_eq!(look(&us, &dirs), Ok(None));
+        assert_eq!(look(&[0x7fff_ffff], &dirs), Ok(None), "a process that has ended holds nothing");
+    }
+}

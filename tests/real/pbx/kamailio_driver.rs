@@ -1,0 +1,390 @@
+//! The driver `kamailio` against real Kamailio: stopped and behind the gate of the recipe, well, dead, hung and refusing.
+
+use std::os::unix::net::UnixListener;
+
+use pbx_failover::adapters::pbx::KamailioPbx;
+use pbx_failover::config::{JsonRpc, KamailioPassive};
+use pbx_failover::units::finding::{Finding, Level};
+
+use super::*;
+use crate::lab::kamailio::{Gate, Manner};
+
+/// How long an answer may take here: a test that hangs it on purpose waits so long.
+const ANSWER: Duration = Duration::from_millis(700);
+
+const TRUNKS: Duration = Duration::from_secs(8);
+
+impl Backup {
+    /// The same provider and phone, with this Kamailio.
+    fn with(self, change: impl FnOnce(Setup) -> Setup) -> Self {
+        let setup = Setup::at(loopback()).account("100", "pw100");
+        let setup = setup.trunk("carrier", self.provider.address(), "trunk1", "secret");
+        Self { pbx: Kamailio::new(change(setup)), ..self }
+    }
+
+    fn socket(&self) -> JsonRpc {
+        JsonRpc::Unix(self.pbx.path("rpc.sock"))
+    }
+
+    fn kamailio(&self, passive: KamailioPassive) -> KamailioPbx {
+        self.kamailio_at(self.socket(), passive)
+    }
+
+    fn kamailio_at(&self, jsonrpc: JsonRpc, passive: KamailioPassive) -> KamailioPbx {
+        let start = self.pbx.command("reload").join(" ");
+        let program = systemctl(self.dir.path(), &start, &self.pbx.command("passive").join(" "));
+        let kamailio = config::Kamailio {
+            jsonrpc,
+            unit: "pbx.service".to_owned(),
+            start_timeout: Duration::from_secs(20),
+            passive,
+            reload: ["htable.reload", "domain.reload", "dispatcher.reload"].map(str::to_owned).to_vec(),
+        };
+        KamailioPbx::new(self.site(), program, &kamailio, vec![self.pbx.work_dir()]).with_limits(ANSWER, TRUNKS)
+    }
+
+    /// Its unit runs, as after a boot.
+    fn boot(&self) {
+        self.pbx.start();
+        std::fs::write(self.dir.path().join("state"), "active").expect("state");
+    }
+
+    fn unit_state(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("state")).unwrap_or_default().trim().to_owned()
+    }
+}
+
+fn gate() -> KamailioPassive {
+    KamailioPassive::Gate { htable: "pbx_failover".to_owned(), key: "serve".to_owned() }
+}
+
+/// Everything up to a registered trunk.
+async fn take_over(pbx: &KamailioPbx) {
+    done(pbx.reload(Mode::Act, Load::First).await);
+    done(pbx.accept_registrations(Mode::Act).await);
+    done(pbx.register_trunks(Mode::Act).await);
+}
+
+fn texts(findings: &[Finding], level: Level) -> Vec<&str> {
+    findings.iter().filter(|finding| finding.level == level).map(|finding| finding.text.as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_driver_kamailio_keeps_the_contract_stopped() {
+    let Some(backup) = Backup::new() else { return };
+    contract(&backup, &backup.kamailio(KamailioPassive::Stopped)).await;
+    assert_eq!(backup.provider.contacts("trunk1"), Vec::<String>::new(), "the trunk was given up at the provider");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_driver_kamailio_keeps_the_contract_behind_its_gate() {
+    let Some(backup) = Backup::new() else { return };
+    let backup = backup.with(|setup| setup.gate(Gate::Asked));
+    backup.boot();
+    let main = std::fs::read_to_string(backup.pbx.path("pid")).expect("pid");
+    contract_behind(Some(503), &backup, &backup.kamailio(gate())).await;
+    assert_eq!(backup.provider.contacts("trunk1"), Vec::<String>::new());
+    assert_eq!(std::fs::read_to_string(backup.pbx.path("pid")).expect("pid"), main, "it was never restarted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_driver_kamailio_keeps_the_contract_over_http() {
+    let Some(backup) = Backup::new() else { return };
+    let backup = backup.with(Setup::with_http);
+    let url = |path: &str| JsonRpc::Http(format!("http://{}/{path}", backup.pbx.address()).parse().expect("a URL"));
+    contract(&backup, &backup.kamailio_at(url("RPC"), KamailioPassive::Stopped)).await;
+    backup.boot();
+    let findings = backup.kamailio_at(url("elsewhere"), KamailioPassive::Stopped).findings().await;
+    let problem = texts(&findings, Level::Problem).join("; ");
+    assert!(problem.contains("HTTP 404") && problem.contains("jsonrpc_dispatch()"), "{problem}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn phones_calls_and_trunks_are_seen_and_a_call_is_waited_for() {
+    let Some(backup) = Backup::new() else { return };
+    let backup = backup.with(|setup| setup.account("101", "pw101"));
+    let pbx = backup.kamailio(KamailioPassive::Stopped);
+    done(pbx.reload(Mode::Act, Load::First).await);
+    let status = pbx.status().await;
+    assert_eq!((status.registrations, status.calls, status.trunks[0].state), (Some(0), Some(0), TrunkState::Down));
+    done(pbx.register_trunks(Mode::Act).await);
+    let (registrar, called) = (backup.pbx.address(), Phone::new("101", "pw101"));
+    backup.phone.register(registrar).expect("the phone registers");
+    called.register(registrar).expect("the other phone registers");
+    let status = pbx.status().await;
+    assert_eq!((status.registrations, status.trunks[0].state, status.trouble), (Some(2), TrunkState::Up, None));
+
+    let _answers = called.answers_calls(backup.dir.path());
+    let _call = backup.phone.call(registrar, "101", Duration::from_secs(2), backup.dir.path());
+    let mut seen = StepOutcome::done("");
+    crate::lab::wait_until("the call is up", Duration::from_secs(5), || {
+        seen = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(pbx.drain()));
+        matches!(seen, StepOutcome::Failed(_))
+    });
+    assert_eq!(failed(seen), "1 call is up");
+    wait_until("the call has ended", Duration::from_secs(15), || {
+        let outcome = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(pbx.drain()));
+        matches!(outcome, StepOutcome::Done(_))
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_the_gate_new_accounts_are_read_while_it_runs_and_a_second_takeover_overlaps_no_reload() {
+    let Some(backup) = Backup::new() else { return };
+    let mut backup = backup.with(|setup| setup.gate(Gate::Asked));
+    backup.boot();
+    let pbx = backup.kamailio(gate());
+    done(pbx.passive().await);
+    // db_text tells files apart by the second.
+    let old = std::fs::metadata(backup.pbx.work_dir().join("accounts/htable")).and_then(|m| m.modified()).expect("age");
+    wait_until("another second", Duration::from_secs(3), || old.elapsed().is_ok_and(|age| age.as_millis() > 1100));
+    backup.pbx.sync_accounts(&[("200", "pw200")]);
+    let new_phone = Phone::new("200", "pw200");
+    let proof = done(pbx.reload(Mode::Act, Load::First).await);
+    assert_eq!(proof, "read again: htable accounts (1 entries, 1 before), trunks");
+    take_over(&pbx).await;
+    new_phone.register(backup.pbx.address()).expect("the synced account is served");
+
+    done(pbx.stop_accepting().await);
+    assert_eq!(backup.provider.contacts("trunk1"), Vec::<String>::new());
+    let proof = done(pbx.reload(Mode::Act, Load::First).await);
+    assert!(proof.contains("one by one"), "{proof}");
+    done(pbx.accept_registrations(Mode::Act).await);
+    done(pbx.register_trunks(Mode::Act).await);
+    assert_eq!(backup.provider.contacts("trunk1").len(), 1);
+    // A robot that was restarted does not know of the first one: Kamailio refuses, once, and nothing is lost by it.
+    done(pbx.stop_accepting().await);
+    let pbx = backup.kamailio(gate());
+    take_over(&pbx).await;
+    assert_eq!(backup.pbx.log().matches("shifting in-memory table").count(), 1, "{}", backup.pbx.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kamailio_whose_reload_reads_nothing_is_restarted_instead() {
+    let Some(backup) = Backup::new() else { return };
+    let mut backup = backup.with(|setup| setup.gate(Gate::Asked).keeps_tables());
+    backup.boot();
+    let pbx = backup.kamailio(gate());
+    done(pbx.passive().await);
+    let findings = pbx.findings().await;
+    assert!(texts(&findings, Level::Warning).iter().any(|text| text.contains("db_text keeps")), "{findings:?}");
+    backup.pbx.sync_accounts(&[("200", "pw200")]);
+    take_over(&pbx).await;
+    Phone::new("200", "pw200").register(backup.pbx.address()).expect("the synced account is served");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_that_were_cut_in_half_are_refused_and_the_gate_stays_shut() {
+    let Some(backup) = Backup::new() else { return };
+    let backup = backup.with(|setup| setup.gate(Gate::Asked));
+    backup.boot();
+    let pbx = backup.kamailio(gate());
+    let table = backup.pbx.work_dir().join("accounts/htable");
+    let whole = std::fs::read_to_string(&table).expect("a table");
+    let age = || std::fs::metadata(&table).and_then(|m| m.modified()).expect("age").elapsed().unwrap_or_default();
+    wait_until("another second", Duration::from_secs(3), || age().as_millis() > 1100);
+    std::fs::write(&table, &whole[..whole.len() / 3]).expect("written");
+    let why = failed(pbx.reload(Mode::Act, Load::First).await);
+    assert!(why.starts_with("kamailio refuses htable.reload: ") && why.contains("see its log"), "{why}");
+    assert_eq!(backup.phone.knock(backup.pbx.address()), Some(503));
+    wait_until("another second", Duration::from_secs(3), || age().as_millis() > 1100);
+    std::fs::write(&table, whole).expect("written");
+    take_over(&pbx).await;
+    backup.phone.register(backup.pbx.address()).expect("the phone registers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_that_nobody_asks_or_that_is_not_there_is_no_gate_and_the_unit_is_stopped_instead() {
+    for (kind, said) in [(Gate::Forgotten, "its script does not ask"), (Gate::None, "No such htable (pbx_failover)")] {
+        let Some(backup) = Backup::new() else { return };
+        let backup = backup.with(|setup| setup.gate(kind));
+        backup.boot();
+        let pbx = backup.kamailio(gate());
+        let findings = pbx.findings().await;
+        assert_eq!(texts(&findings, Level::Problem).len(), 1, "{findings:?}");
+        let proof = done(pbx.passive().await);
+        assert!(proof.starts_with("stopped instead, because ") && proof.contains(said), "{proof}");
+        assert_eq!((backup.phone.knock(backup.pbx.address()), backup.unit_state()), (None, "inactive".to_owned()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_the_working_directory_that_it_holds_open_is_named_and_the_unit_is_stopped_instead() {
+    let Some(backup) = Backup::new() else { return };
+    let backup = backup.with(|setup| setup.gate(Gate::Asked));
+    // Its log lies where the sync replaces files.
+    let log = backup.pbx.work_dir().join("kamailio.log");
+    std::os::unix::fs::symlink(&log, backup.pbx.path("kamailio.log")).expect("link");
+    backup.boot();
+    let pbx = backup.kamailio(gate());
+    let findings = pbx.findings().await;
+    let problem = texts(&findings, Level::Problem).join("; ");
+    assert!(problem.contains("work/kamailio.log open while passive"), "{findings:?}");
+    let proof = done(pbx.passive().await);
+    assert!(proof.contains("work/kamailio.log of the working directory open"), "{proof}");
+    assert_eq!(backup.unit_state(), "inactive");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_trunk_is_told_as_disabled_and_registers_once_its_provider_is_well() {
+    let Some(backup) = Backup::new() else { return };
+    let backup = backup.with(Setup::trunks_never_retry);
+    backup.provider.behave(Manner::Refuses(403, ""));
+    let pbx = backup.kamailio(KamailioPassive::Stopped);
+    done(pbx.reload(Mode::Act, Load::First).await);
+    let StepOutcome::Refused(why) = pbx.register_trunks(Mode::Act).await else { panic!("it is not refused") };
+    assert!(why.contains("set reg_retry_interval"), "{why}");
+    backup.phone.register(backup.pbx.address()).expect("phones do not care");
+    let status = pbx.status().await;
+    assert_eq!((status.serving, status.trunks[0].state), (Serving::Yes, TrunkState::Rejected));
+    assert!(status.trouble.is_some_and(|trouble| trouble.starts_with("trunk carrier: kamailio has disabled it")));
+    let findings = pbx.findings().await;
+    let warnings = texts(&findings, Level::Warning);
+    assert!(warnings.iter().any(|text| text.starts_with("reg_retry_interval of kamailio")), "{findings:?}");
+    backup.provider.behave(Manner::Serves);
+    done(pbx.register_trunks(Mode::Act).await);
+    assert_eq!(backup.provider.contacts("trunk1").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trunk_that_kamailio_tries_again_by_itself_fails_the_step_and_is_not_pushed() {
+    let Some(backup) = Backup::new() else { return };
+    backup.provider.behave(Manner::Refuses(403, ""));
+    let pbx = backup.kamailio(KamailioPassive::Stopped);
+    done(pbx.reload(Mode::Act, Load::First).await);
+    let why = failed(pbx.register_trunks(Mode::Act).await);
+    assert_eq!(why, "trunk carrier is down: its last REGISTER failed; see kamailio's log");
+    backup.provider.behave(Manner::Serves);
+    wait_until("it registers by itself", Duration::from_secs(10), || backup.provider.contacts("trunk1").len() == 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trunk_without_a_record_is_named_with_what_to_do() {
+    let Some(backup) = Backup::new() else { return };
+    let pbx = Backup { pbx: Kamailio::new(Setup::at(loopback())), ..backup };
+    let pbx = (pbx.kamailio(KamailioPassive::Stopped), pbx);
+    done(pbx.0.reload(Mode::Act, Load::First).await);
+    let why = unknown(pbx.0.register_trunks(Mode::Act).await);
+    assert!(why.contains("trunk carrier is not in the status; write the l_uuid"), "{why}");
+    let findings = pbx.0.findings().await;
+    assert!(texts(&findings, Level::Problem).contains(&"kamailio has no trunk carrier"), "{findings:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kamailio_that_hangs_is_told_as_unknown_made_passive_by_its_unit_and_started_again() {
+    for (passive, kind) in [(KamailioPassive::Stopped, Gate::None), (gate(), Gate::Asked)] {
+        let Some(backup) = Backup::new() else { return };
+        let backup = backup.with(|setup| setup.gate(kind));
+        let pbx = backup.kamailio(passive);
+        take_over(&pbx).await;
+        backup.pbx.signal("STOP");
+        for why in [
+            unknown(pbx.register_trunks(Mode::Act).await),
+            unknown(pbx.register_trunks(Mode::Look).await),
+            unknown(pbx.unregister_trunks().await),
+            unknown(pbx.drain().await),
+        ] {
+            assert!(why.contains("did not answer within 700ms; it hangs"), "{why}");
+        }
+        failed(pbx.accept_registrations(Mode::Look).await);
+        let status = pbx.status().await;
+        assert!(matches!(status.serving, Serving::Unknown(_)) && status.trouble.is_some(), "{status:?}");
+        backup.pbx.signal("CONT");
+        wait_until("it answers again", Duration::from_secs(5), || {
+            backup.phone.knock(backup.pbx.address()) == Some(401)
+        });
+        take_over(&pbx).await;
+
+        backup.pbx.signal("STOP");
+        done(pbx.passive().await);
+        assert_eq!(backup.unit_state(), "inactive");
+        take_over(&pbx).await;
+        backup.phone.register(backup.pbx.address()).expect("the phone registers");
+        done(pbx.stop_accepting().await);
+
+        // Hung before the takeover reaches it.
+        backup.boot();
+        backup.pbx.signal("STOP");
+        take_over(&pbx).await;
+        backup.phone.register(backup.pbx.address()).expect("the phone registers");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kamailio_that_was_killed_is_told_as_gone_and_started_again() {
+    for (passive, kind) in [(KamailioPassive::Stopped, Gate::None), (gate(), Gate::Asked)] {
+        let Some(backup) = Backup::new() else { return };
+        let backup = backup.with(|setup| setup.gate(kind));
+        let pbx = backup.kamailio(passive);
+        take_over(&pbx).await;
+        backup.pbx.signal("KILL");
+        wait_until("its processes have ended", Duration::from_secs(5), || backup.pbx.pids().is_empty());
+        std::fs::write(backup.dir.path().join("state"), "failed").expect("state");
+        let why = failed(pbx.register_trunks(Mode::Act).await);
+        assert!(why.starts_with("kamailio is not there: nobody listens at "), "{why}");
+        failed(pbx.accept_registrations(Mode::Act).await);
+        assert!(done(pbx.drain().await).starts_with("no call is up: pbx.service is failed"));
+        assert!(done(pbx.unregister_trunks().await).contains("so it registers nothing"));
+        assert_eq!(pbx.status().await.serving, Serving::No);
+        take_over(&pbx).await;
+        backup.phone.register(backup.pbx.address()).expect("the phone registers");
+        backup.pbx.signal("KILL");
+        std::fs::write(backup.dir.path().join("state"), "failed").expect("state");
+        done(pbx.stop_accepting().await);
+        assert!(!backup.marker().exists());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_place_is_one_line_of_advice_and_keeps_no_phone_from_being_served() {
+    let Some(backup) = Backup::new() else { return };
+    backup.boot();
+    let stream = backup.dir.path().join("ctl");
+    let _listener = UnixListener::bind(&stream).expect("socket");
+    for (path, said) in [
+        (backup.dir.path().join("none"), "write in pbx.driver.kamailio.jsonrpc what its jsonrpcs has as dgram_socket"),
+        (stream, "is no datagram socket; write in pbx.driver.kamailio.jsonrpc the dgram_socket of jsonrpcs"),
+    ] {
+        let pbx = backup.kamailio_at(JsonRpc::Unix(path), KamailioPassive::Stopped);
+        let findings = pbx.findings().await;
+        let problem = texts(&findings, Level::Problem).join("; ");
+        assert!(problem.contains(said), "{problem}");
+        assert!(pbx.status().await.trouble.is_some_and(|trouble| trouble.contains(said)));
+        let proof = done(pbx.reload(Mode::Act, Load::First).await);
+        assert!(proof.contains("phones are answered, but ") && proof.contains(said), "{proof}");
+        done(pbx.accept_registrations(Mode::Act).await);
+        assert!(!matches!(pbx.register_trunks(Mode::Act).await, StepOutcome::Done(_)));
+        done(pbx.stop_accepting().await);
+        backup.boot();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_the_gate_a_provider_that_is_silent_keeps_nobody_from_being_passive() {
+    let Some(backup) = Backup::new() else { return };
+    let backup = backup.with(|setup| setup.gate(Gate::Asked));
+    backup.boot();
+    let pbx = backup.kamailio(gate());
+    done(pbx.passive().await);
+    assert_eq!(pbx.status().await.serving, Serving::No);
+    take_over(&pbx).await;
+    assert_eq!(pbx.status().await.serving, Serving::Yes);
+    backup.provider.behave(Manner::Silent);
+    let proof = done(pbx.stop_accepting().await);
+    assert!(proof.contains("the provider of trunk carrier does not answer"), "{proof}");
+    let serves = (backup.phone.knock(backup.pbx.address()), backup.unit_state());
+    assert_eq!(serves, (Some(503), "active".to_owned()), "it runs on behind its gate");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trunk_that_somebody_registers_behind_the_shut_gate_is_not_called_passive() {
+    let Some(backup) = Backup::new() else { return };
+    let backup = backup.with(|setup| setup.gate(Gate::Asked));
+    backup.boot();
+    let pbx = backup.kamailio(gate());
+    done(pbx.register_trunks(Mode::Act).await);
+    let Serving::Unknown(why) = pbx.status().await.serving else { panic!("it was called passive") };
+    assert_eq!(why, "its gate is shut, yet trunk carrier is registered");
+    done(pbx.passive().await);
+    assert_eq!((pbx.status().await.serving, backup.provider.contacts("trunk1").len()), (Serving::No, 0));
+}
