@@ -79,6 +79,10 @@ impl Backup {
 }
 
 fn site(marker: &Path, registrar: SocketAddr, before_reload: &[&str]) -> Site {
+    site_with_trunk("carrier", marker, registrar, before_reload)
+}
+
+fn site_with_trunk(trunk: &str, marker: &Path, registrar: SocketAddr, before_reload: &[&str]) -> Site {
     let pbx = config::Pbx {
         working_dirs: vec!["/srv/a".into(), "/srv/b".into()],
         before_reload: before_reload.iter().map(|&word| word.to_owned()).collect(),
@@ -86,7 +90,7 @@ fn site(marker: &Path, registrar: SocketAddr, before_reload: &[&str]) -> Site {
         driver: Driver::Command(Box::default()),
         probe: SipProbe { host: registrar.ip().to_string(), port: registrar.port(), transport: SipTransport::Udp },
         trunks: vec![config::Trunk {
-            name: "carrier".to_owned(),
+            name: trunk.to_owned(),
             kind: TrunkKind::Register,
             required: true,
             move_url: None,

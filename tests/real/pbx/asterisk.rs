@@ -59,8 +59,16 @@ impl Rig {
     }
 
     fn driver_with(&self, settings: &Settings) -> AsteriskPbx {
+        self.driver_at(site(&self.marker(), self.pbx.address(), &[]), settings)
+    }
+
+    /// The driver for this trunk instead.
+    fn driver_naming(&self, trunk: &str) -> AsteriskPbx {
+        self.driver_at(site_with_trunk(trunk, &self.marker(), self.pbx.address(), &[]), &self.settings())
+    }
+
+    fn driver_at(&self, site: Site, settings: &Settings) -> AsteriskPbx {
         let program = systemctl(self.dir.path(), &self.pbx.start_command(), &self.pbx.stop_command());
-        let site = site(&self.marker(), self.pbx.address(), &[]);
         AsteriskPbx::with(site, program, settings, &[self.pbx.path("etc")], self.keep(), Side::Backup)
     }
 
@@ -134,6 +142,34 @@ async fn its_status_tells_phones_calls_and_trunks_and_drain_waits_for_a_call_whi
         }
         until(async || pbx.drain().await == StepOutcome::done("no call is up")).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trunk_that_its_provider_refuses_is_told_as_such_and_registered_ones_are_left_alone() {
+    let Some(suite) = suites().into_iter().next() else { return };
+    let provider = Kamailio::started(Setup::at(loopback()).account("trunk1", "another"));
+    let address = provider.address();
+    let rig = Rig::with(&suite, |setup| setup.trunk("refused", address, "trunk1", "secret"));
+    let pbx = rig.driver_naming("refused");
+    done(pbx.reload(Mode::Act, Load::First).await);
+    for mode in [Mode::Act, Mode::Look] {
+        match pbx.register_trunks(mode).await {
+            StepOutcome::Refused(why) => {
+                assert_eq!(why, "trunk refused is refused by its provider: Asterisk tells no code; its log does");
+            }
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+    let status = pbx.status().await;
+    assert_eq!((status.serving, status.trunks[0].state), (Serving::Yes, TrunkState::Rejected));
+    let unnamed = unknown(rig.driver_naming("nowhere").register_trunks(Mode::Look).await);
+    assert!(unnamed.contains("name it in pbx.trunks as its registration is called in pjsip.conf"), "{unnamed}");
+
+    let pbx = rig.driver();
+    done(pbx.register_trunks(Mode::Act).await);
+    // Asking for one that is up would give it up first: a provider that is gone shows whether it was asked.
+    rig.provider.stop();
+    done(pbx.register_trunks(Mode::Act).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
