@@ -128,13 +128,16 @@ async fn its_status_tells_phones_calls_and_trunks_and_drain_waits_for_a_call_whi
         done(pbx.drain().await);
 
         let (server, dir) = (rig.pbx.address(), rig.dir.path());
-        let length = Duration::from_secs(4);
+        let length = Duration::from_secs(6);
         let mut first = Phone::new("101", "pw101").call_with_login(server, "600", length, dir);
         until(async || pbx.drain().await == StepOutcome::failed("1 call is up")).await;
         // Nothing keeps a new call, such as 112, from going through meanwhile; of two channels it makes one call.
         let _ringing = rig.phone.answers_calls(dir);
         let mut second = Phone::new("102", "pw102").call_with_login(server, "100", length, dir);
-        until(async || pbx.drain().await == StepOutcome::failed("2 calls are up")).await;
+        wait_until("all three channels are up", Duration::from_secs(10), || {
+            rig.pbx.cli("core show channels count").contains("3 active channels")
+        });
+        assert_eq!(failed(pbx.drain().await), "2 calls are up");
         assert_eq!(pbx.status().await.calls, Some(2));
         for call in [&mut first, &mut second] {
             wait_until("the call ends", Duration::from_secs(20), || call.exited().is_some());
