@@ -202,10 +202,9 @@ fn skeleton(driver: &str) -> Value {
     let mut driver_map = json!({});
     driver_map[driver] = match driver {
         "systemd" => json!({"unit": "pbx.service"}),
-        "asterisk" => json!({"password": secret}),
+        "asterisk" | "freeswitch" => json!({"password": secret}),
         // Without it this driver is refused.
         "builtin" => json!({"lab": true}),
-        "freeswitch" => json!({"password": secret}),
         "kamailio" => json!({"gate": {}}),
         _ => json!({"passive": ["/bin/p"], "reload": ["/bin/r"]}),
     };
