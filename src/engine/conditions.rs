@@ -27,6 +27,7 @@ impl Engine {
             Trigger::StoreBroken => self.store.is_err(),
             Trigger::PbxSilent => self.pbx_silent.is_some(),
             Trigger::GiveUpOver => self.give_up_over(),
+            Trigger::NamesOwed => self.memory.names_owed && matches!(standing, Standing::Peer { .. }),
             _ => false,
         }
     }

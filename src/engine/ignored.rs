@@ -73,6 +73,11 @@ pub const IGNORED: &[Ignored] = &[
         "no claim waits for this node to come up",
     ),
     ignored(
+        &[Suspect, TakingOver, Active, FailingBack, Halted],
+        &[T::NamesOwed],
+        "while another plan runs or may be about to, DNS is that one's; it is moved home from standby",
+    ),
+    ignored(
         &[Standby, Suspect, Active, FailingBack, Halted],
         &[T::ConfirmFailed],
         "only a takeover plan confirms, and it runs in taking-over",

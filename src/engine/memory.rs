@@ -34,6 +34,9 @@ pub struct Memory {
     /// The record that the last plan wrote, byte for byte: the guard of its DNS moves.
     #[serde(default)]
     pub written: Option<String>,
+    /// The service was handed over, and the plan that was to move DNS along was left for another.
+    #[serde(default)]
+    pub names_owed: bool,
     /// Until when automatic takeovers are paused.
     #[serde(default)]
     pub paused_until: Option<Timestamp>,
@@ -105,6 +108,7 @@ impl Memory {
             claims_before: Vec::new(),
             served_in_turn: false,
             written: None,
+            names_owed: false,
             paused_until: None,
             hold_off_until: None,
             tested: BTreeMap::new(),

@@ -139,6 +139,7 @@ impl Engine {
             Step::Claim => self.claimed_at = Some(self.now.boot),
             Step::AcceptRegistrations if takeover => {
                 self.memory.served_in_turn = true;
+                self.memory.names_owed = false;
                 self.of_run(Trigger::RegistrationsAccepted, proof.to_owned());
             }
             Step::HandOver => {

@@ -33,6 +33,8 @@ pub enum Trigger {
     PbxSilent,
     /// Level: the PBX did not come up within `give_up_after`, and the primary could serve.
     GiveUpOver,
+    /// Level: the other node holds the service by our hand, and the plan that was to move DNS there was left for another.
+    NamesOwed,
     /// The confirm step found that it is not so any more.
     ConfirmFailed,
     /// Our own request was answered: this node serves.
@@ -63,14 +65,14 @@ pub enum Trigger {
 
 use Trigger::{
     AskedAbandon, AskedContinue, AskedFailback, AskedTakeover, AskedUndo, ClaimLost, ConfirmFailed, EpochLow,
-    EpochOther, EpochOurs, EpochUnreadable, EvidenceVoid, GiveUpOver, HandedOver, HoldDownOver, Paused, PbxSilent,
-    PlanDone, PlanHalted, PrimaryNotBack, PrimaryServes, PrimaryTroubled, PrimaryUp, RegistrationsAccepted,
+    EpochOther, EpochOurs, EpochUnreadable, EvidenceVoid, GiveUpOver, HandedOver, HoldDownOver, NamesOwed, Paused,
+    PbxSilent, PlanDone, PlanHalted, PrimaryNotBack, PrimaryServes, PrimaryTroubled, PrimaryUp, RegistrationsAccepted,
     ServesAlone, StoreBroken,
 };
 
 impl Trigger {
     /// Every trigger.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         PrimaryUp,
         EvidenceVoid,
         PrimaryTroubled,
@@ -84,6 +86,7 @@ impl Trigger {
         StoreBroken,
         PbxSilent,
         GiveUpOver,
+        NamesOwed,
         ConfirmFailed,
         RegistrationsAccepted,
         ClaimLost,
@@ -115,6 +118,7 @@ impl Trigger {
             StoreBroken => "store cannot write",
             PbxSilent => "PBX silent",
             GiveUpOver => "give-up time over",
+            NamesOwed => "DNS is owed",
             ConfirmFailed => "confirm failed",
             RegistrationsAccepted => "registrations accepted",
             ClaimLost => "claim lost",
@@ -135,7 +139,7 @@ impl Trigger {
     pub fn is_level(self) -> bool {
         match self {
             PrimaryUp | EvidenceVoid | PrimaryTroubled | ServesAlone | HoldDownOver | EpochOurs | EpochOther
-            | EpochUnreadable | EpochLow | Paused | StoreBroken | PbxSilent | GiveUpOver => true,
+            | EpochUnreadable | EpochLow | Paused | StoreBroken | PbxSilent | GiveUpOver | NamesOwed => true,
             ConfirmFailed
             | RegistrationsAccepted
             | ClaimLost
@@ -291,6 +295,7 @@ pub const ROWS: &[Row] = &[
     row(4, Standby, PlanDone, Guard::Always, Standby, &[ClosePlan], "this node is passive"),
     row(5, Standby, EpochUnreadable, Guard::NotSaid, Standby, &[Note], "without the epoch nothing can be claimed"),
     row(6, Standby, EpochLow, Guard::NotAlarmed, Standby, &[Alarm(EpochTrouble)], "the zone was restored from an old copy, or changed by hand: nothing can be claimed"),
+    row(7, Standby, NamesOwed, Guard::NoPlan, Standby, &[Open(Withdraw)], "the plan that handed the service over was left before DNS had followed"),
     // Suspect
     row(10, Suspect, PrimaryUp, Guard::Always, Standby, &[Tell(PrimaryBack)], "it answers again"),
     row(11, Suspect, EvidenceVoid, Guard::Always, Standby, &[ResetCounts], "our evidence is void"),

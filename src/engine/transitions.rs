@@ -126,6 +126,7 @@ impl Engine {
     pub(super) fn open_run(&mut self, kind: PlanKind, because: &str) {
         if let Some(run) = &self.run {
             let how = format!("{} for a {kind}: {because}", if run.is_served() { "left" } else { "dropped" });
+            self.memory.names_owed |= run.owes_names();
             self.close_run(&how);
         }
         let intent = std::mem::take(&mut self.intent);
@@ -176,6 +177,8 @@ impl Engine {
             self.journal(run.id(), JournalRecord::Closed { how: how.to_owned() });
             if how != "done" {
                 self.out.asks.push(Ask::Forget(run.id()));
+            } else if matches!(run.kind(), PlanKind::Failback | PlanKind::Withdraw) {
+                self.memory.names_owed = false;
             }
             self.last_run = Some(Arc::new((run, how.to_owned())));
         }

@@ -504,6 +504,12 @@ impl Run {
         self.step(step).is_some_and(|s| s.attempt > 0 || s.state == StepState::Done)
     }
 
+    /// Whether the service was handed over and DNS has yet to follow.
+    pub fn owes_names(&self) -> bool {
+        let waits = |s: &StepRun| matches!(s.state, StepState::Pending | StepState::Running);
+        self.is_done(Step::HandOver) && self.step(Step::RedirectDns).is_some_and(waits)
+    }
+
     /// Whether a background step was given up, or keeps failing.
     pub fn is_degraded(&self) -> bool {
         self.steps.iter().any(|s| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::world::{Host, World};
+use super::world::{Host, World, failback};
 use crate::engine::{Ask, Event};
 use crate::units::operator::{Command, Reply};
 use crate::units::{EpochSeen, State, Step, StepOutcome};
@@ -95,4 +95,29 @@ fn a_claim_that_was_sent_stays_known_although_the_disk_refuses_its_next_attempt(
     w.epoch = Ok(EpochSeen::held(first.parse().expect("our own record")));
     w.run_for(40);
     assert_eq!(w.holder(), "2 pbx-a", "{}", w.story());
+}
+
+#[test]
+fn dns_still_follows_a_hand_over_when_the_primary_fell_and_came_back_before_it_had() {
+    let mut w = World::well();
+    w.primary = Host::Down;
+    w.run_until(State::Active, 60);
+    w.run_for(10);
+    assert!(w.named, "DNS names the backup");
+    w.primary = Host::Up;
+    w.run_for(30);
+    w.faults.insert(Step::RedirectDns, StepOutcome::Failed("the master refuses".into()));
+    assert!(matches!(w.ask(failback()), Reply::Accepted(_)));
+    w.run_until(State::Standby, 60);
+    w.run_for(200);
+    assert_eq!((w.holder().as_str(), w.named), ("2 pbx-a", true));
+    // It is down just long enough for a takeover to be begun, which is dropped before its claim.
+    w.faults.insert(Step::Claim, StepOutcome::Unknown("no answer".into()));
+    w.primary = Host::Down;
+    w.run_until(State::TakingOver, 300);
+    w.primary = Host::Up;
+    w.run_until(State::Standby, 60);
+    w.faults.clear();
+    w.run_for(60);
+    assert_eq!((w.holder().as_str(), w.named), ("2 pbx-a", false), "{}", w.story());
 }

@@ -157,7 +157,7 @@ impl Canon<'_> {
     fn memory(&mut self, memory: &Memory) {
         self.put(memory.state as u64);
         self.number(memory.epoch_seen_max);
-        self.flags(&[memory.absent_accepted, memory.served_in_turn, memory.written.is_some()]);
+        self.flags(&[memory.absent_accepted, memory.served_in_turn, memory.written.is_some(), memory.names_owed]);
         self.put(u64::from(memory.claim.is_some()));
         memory.claim.iter().chain(&memory.claims_before).for_each(|record| self.record(record));
         if let Some(written) = &memory.written {
