@@ -18,7 +18,7 @@ use crate::store::{Health, Store};
 use crate::units::journal::JournalEntry;
 use crate::units::operator::{Command, Reply, Request};
 use crate::units::snapshot::{Explanation, Pair};
-use crate::units::{PlanId, PlanKind, State};
+use crate::units::{PlanId, PlanKind, State, StepOutcome};
 
 use super::probers::{Pace, Probers};
 use super::steps::{self, Hands};
@@ -68,6 +68,11 @@ pub enum Looking {
 
 /// How many journal records wait for a disk that refuses: a plan has some fifty.
 const UNWRITTEN_MAX: usize = 500;
+
+/// A stop that is taken back is told so often while nobody answers for sure; its loan would end it only much later.
+const RESUME_TRIES: u32 = 5;
+/// And with this pause.
+const RESUME_PAUSE: Duration = Duration::from_secs(2);
 
 /// How many inputs may wait: a burst of results and a few people.
 pub const INPUTS_MAX: usize = 1024;
@@ -419,7 +424,12 @@ async fn begin_ask(hands: Hands, ask: Ask) -> Option<Event> {
         // A dropped plan's work was ended before; what it lent itself from the primary goes back at once.
         Ask::Forget(plan) => {
             if hands.world.config.peer.is_some() {
-                let _ = hands.world.peer.resume(plan).await;
+                for _ in 0..RESUME_TRIES {
+                    if !matches!(hands.world.peer.resume(plan).await, StepOutcome::Unknown(_)) {
+                        break;
+                    }
+                    tokio::time::sleep(RESUME_PAUSE).await;
+                }
             }
             None
         }

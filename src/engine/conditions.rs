@@ -70,7 +70,9 @@ impl Engine {
                 format!("{}: {}", self.judgement.verdict, self.judgement.because)
             }
             Trigger::ServesAlone => match self.heard().and_then(|heard| heard.beat.pbx.as_ref()) {
-                Some(pbx) if self.agent_denies_service() => format!("its own agent says that it {}", pbx.condition),
+                Some(pbx) if self.agent_denies_service() => {
+                    format!("its own agent says that its PBX {}", pbx.condition)
+                }
                 _ => self.level_because(Trigger::PrimaryTroubled),
             },
             Trigger::EpochOurs | Trigger::EpochOther | Trigger::EpochUnreadable | Trigger::EpochLow => {

@@ -87,7 +87,12 @@ impl Engine {
         }
         if let Some(until) = self.memory.hold_off_until.filter(|until| self.holds_off(*until)) {
             let until = until.strftime("%H:%M:%S UTC");
-            add(format!("the service was given back just now: waits until {until} (takeover.hold_off)"), true);
+            add(
+                format!(
+                    "the service was given back just now: waits until {until} (takeover.hold_off; after a takeover that failed, failback.wait_for_primary if that is longer)"
+                ),
+                true,
+            );
         }
         self.evidence_obstacle(&mut add);
         if let Err(why) = &self.gate {

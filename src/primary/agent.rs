@@ -17,6 +17,8 @@ use super::standing::{NOT_READ_YET, Standing, stand};
 pub const READ_EVERY: Duration = Duration::from_secs(5);
 /// A reading that was asked for and never answered is asked again.
 const READ_LOST_AFTER: Duration = Duration::from_secs(60);
+/// What was seen of the record longer ago than this, before a restart, says nothing of the time between.
+const UNLOOKED_MAX: Duration = Duration::from_secs(120);
 /// A loop that was frozen for longer reads the record before anything else.
 const STALL: Duration = Duration::from_secs(3);
 /// The pause before an act that did not succeed is tried again; it doubles.
@@ -227,12 +229,17 @@ impl Agent {
         self.frozen = false;
         let standing = stand(&read, &self.memory, &self.node);
         if matches!(standing, Standing::Unknown(_)) {
+            // What nobody looked at for long may have been well meanwhile.
+            let looked_on = self.memory.unread_at.is_some_and(|at| self.now.since(at) <= UNLOOKED_MAX);
             // A clock that reads less than what is remembered is another one than that was read on.
-            let since = self.memory.unread_since.filter(|since| *since <= self.now.boot);
+            let since = self.memory.unread_since.filter(|since| looked_on && *since <= self.now.boot);
             self.memory.unread_since = since.or(Some(self.read_well_at));
+            if self.memory.unread_at.is_none_or(|at| self.now.since(at) >= UNLOOKED_MAX / 4) {
+                self.memory.unread_at = Some(self.now.boot);
+            }
         } else {
             self.read_well_at = self.now.boot;
-            self.memory.unread_since = None;
+            (self.memory.unread_since, self.memory.unread_at) = (None, None);
             if let Some(record) = read.as_ref().ok().and_then(|seen| seen.record()) {
                 self.memory.seen = Some(record.clone());
             }

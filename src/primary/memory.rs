@@ -26,6 +26,8 @@ pub struct Memory {
     /// Since when the record cannot be read, on the clock of `boot`: a step of the wall clock must not end a time, nor
     /// an agent's restart begin it anew.
     pub unread_since: Option<Duration>,
+    /// When it was last seen not to be readable, on the same clock, roughly.
+    pub unread_at: Option<Duration>,
     /// The boot whose clock that is.
     pub boot: String,
 }
@@ -69,6 +71,7 @@ impl Memory {
     pub fn read_in(&mut self, id: String) {
         if self.boot != id {
             self.unread_since = self.unread_since.map(|_| Duration::ZERO);
+            self.unread_at = self.unread_at.map(|_| Duration::ZERO);
             self.boot = id;
         }
     }

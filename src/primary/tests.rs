@@ -246,6 +246,19 @@ fn an_old_outage_of_the_record_says_nothing_before_it_was_asked_again() {
 }
 
 #[test]
+fn an_old_outage_and_a_lost_first_reading_do_not_stop_a_pbx() {
+    let mut world = World::serving(policy(StepDown::Stop, Unreadable::Stop));
+    world.store = unreadable();
+    world.run(20);
+    world.now.boot += seconds(3_600);
+    world.restart();
+    world.run(20);
+    assert_eq!(world.pbx, Condition::Serves, "what it was in that hour nobody knows");
+    world.run(45);
+    assert_eq!(world.pbx, Condition::Stopped, "a minute has passed since it looks again");
+}
+
+#[test]
 fn over_a_reboot_the_time_counts_from_the_boot() {
     let unread = Memory { unread_since: Some(seconds(5_000)), boot: "one".into(), ..remembers(8, "pbx-a") };
     for (id, since) in [("one", 5_000), ("two", 0)] {

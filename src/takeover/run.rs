@@ -36,7 +36,7 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(600);
 /// After its calls have ended, the primary's PBX has so long to stop.
 const STOP_MAX: Duration = Duration::from_secs(120);
 /// Why a claim of a switchover is not sent any more.
-const TOO_LATE: &str = "the record could not be claimed in time; the primary's PBX starts again by itself";
+const TOO_LATE: &str = "the record could not be claimed in time; the primary's agent lets its PBX serve again, as far as its own settings do";
 /// How often a wait (for calls to end, for votes) is asked again.
 const WAIT_PAUSE: Duration = Duration::from_secs(1);
 

@@ -66,11 +66,13 @@ pub struct PbxStatus {
     pub trunks: Vec<TrunkStatus>,
     /// What a person should look at although it serves: one line.
     pub trouble: Option<String>,
+    /// It does not run, by its own fault: its unit has failed. A person's stop is no fault, whatever trouble there is.
+    pub failed: bool,
 }
 
 impl PbxStatus {
     /// A status that knows only whether the PBX serves.
     pub fn serving(serving: Serving) -> Self {
-        Self { serving, registrations: None, calls: None, trunks: Vec::new(), trouble: None }
+        Self { serving, registrations: None, calls: None, trunks: Vec::new(), trouble: None, failed: false }
     }
 }

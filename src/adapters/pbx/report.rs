@@ -49,6 +49,7 @@ pub fn read(output: &str) -> PbxStatus {
         calls: report.calls,
         trunks: report.trunks.into_iter().take(TRUNKS_MAX).map(TrunkReport::status).collect(),
         trouble: None,
+        failed: false,
     }
 }
 

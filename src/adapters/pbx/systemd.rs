@@ -95,7 +95,7 @@ impl Pbx for SystemdPbx {
             };
             let unseen = |name: &String| TrunkStatus { name: name.clone(), state: TrunkState::Unknown, sip_code: None };
             let trunks = self.site.trunks.iter().map(|trunk| unseen(&trunk.name)).collect();
-            PbxStatus { trunks, trouble, ..PbxStatus::serving(serving) }
+            PbxStatus { trunks, failed: trouble.is_some(), trouble, ..PbxStatus::serving(serving) }
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use aws_lc_rs::{constant_time, digest};
 use axum::http::StatusCode;
@@ -13,7 +14,7 @@ use crate::config::Secret;
 use crate::decision::beats::{self, Disbelief, Expected, Freshness};
 use crate::host::{clock, secret};
 use crate::units::beat::{Ordered, Speaker};
-use crate::units::{Beat, Heard, NodeName};
+use crate::units::{Beat, Heard, NodeName, Now};
 use crate::wire::sealed::{self, BadSeal, Purpose};
 
 /// Why something that was sent is not taken.
@@ -44,14 +45,15 @@ pub struct Judge {
     last: Mutex<SecretString>,
     asked_by: NodeName,
     heard: Mutex<BTreeMap<(Space, Speaker), u64>>,
-    opened: Timestamp,
+    /// On the clock since boot: the wall clock of a host that has just started may be set right by hours.
+    opened: Duration,
 }
 
 impl Judge {
     /// Reads the token once, so that a door without one never opens.
     pub fn new(secret: Secret, asked_by: NodeName) -> Result<Self, String> {
         let last = secret::read(&secret).map_err(|why| format!("agent.token: {why}; `pbx-failover keys` makes one"))?;
-        let opened = clock::now().wall;
+        let opened = clock::now().boot;
         Ok(Self { secret, last: Mutex::new(last), asked_by, heard: Mutex::default(), opened })
     }
 
@@ -89,14 +91,15 @@ impl Judge {
     }
 
     fn believe(&self, beat: Beat, space: Space) -> Result<Heard, Refusal> {
-        let now = clock::now().wall;
+        let Now { boot, wall: now } = clock::now();
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let freshness = Freshness::Rising { heard: heard.get(&(space, beat.speaker)).copied() };
         let expected = Expected { node: &self.asked_by, freshness, asked: now, came: now };
         let believed = beats::believe(beat, &expected).map_err(Refusal::Disbelief)?;
         // The highest number ends with the process, so an order that was heard before could be said once more. An old
         // beat does no harm: it is shown until the next one comes, a moment later.
-        if space == Space::Orders && believed.beat.time < self.opened {
+        let opened = now.checked_sub(boot.saturating_sub(self.opened)).unwrap_or(Timestamp::MIN);
+        if space == Space::Orders && believed.beat.time < opened {
             return Err(Refusal::BeforeTheStart);
         }
         heard.insert((space, believed.beat.speaker), believed.beat.sequence);

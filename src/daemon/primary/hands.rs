@@ -70,10 +70,10 @@ pub async fn write_beats(file: BeatFile, inputs: mpsc::Sender<Input>, every: Dur
 
 /// Whether the PBX serves, as the agent and the backup need to know it.
 fn condition(status: &PbxStatus) -> Condition {
-    match (&status.serving, &status.trouble) {
+    match (&status.serving, status.failed) {
         (Serving::Yes, _) => Condition::Serves,
-        (Serving::No, Some(_)) => Condition::Failed,
-        (Serving::No, None) => Condition::Stopped,
+        (Serving::No, true) => Condition::Failed,
+        (Serving::No, false) => Condition::Stopped,
         (Serving::Unknown(_), _) => Condition::Unknown,
     }
 }

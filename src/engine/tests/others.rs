@@ -85,7 +85,7 @@ fn an_observer_without_a_view_is_not_said_to_see_the_primary_dead() {
         (w.engine.snapshot().witness.expect("observers").observers[0].verdict.clone(), line)
     };
     let (verdict, line) = told(&mut w, ProbeAnswer::Unknown("its view is 40 s old".into()));
-    assert_eq!(verdict, "no-view");
+    assert_eq!(verdict, "unknown");
     assert!(line.contains("gives no view") && line.contains("40 s old"), "{line}");
     let (verdict, line) = told(&mut w, ProbeAnswer::Down("pbx-c: sip: no answer".into()));
     assert!(verdict == "down" && line.contains("does not see it alive"), "{line}");
@@ -257,7 +257,7 @@ fn a_switchover_whose_master_is_silent_is_dropped_before_the_primary_starts_agai
     assert_eq!(w.state(), State::TakingOver, "{}", w.story());
     w.run_for(20);
     assert_eq!((w.state(), w.acted(Step::Claim), w.resumed.len()), (State::Standby, 0, 1), "{}", w.story());
-    assert!(w.story().contains("the primary's PBX starts again by itself"), "{}", w.story());
+    assert!(w.story().contains("the primary's agent lets its PBX serve again"), "{}", w.story());
     w.epoch = Ok(EpochSeen::Absent);
     w.run_for(60);
     assert_eq!((w.state(), w.holder().as_str()), (State::Standby, "nobody"), "{}", w.story());

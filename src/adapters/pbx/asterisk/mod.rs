@@ -321,9 +321,9 @@ impl AsteriskPbx {
             Err(outcome) => return PbxStatus::serving(Serving::Unknown(outcome.text().to_owned())),
         };
         if state.stopped() {
-            let failed = state.failed().then(|| self.unit.idle(&state));
+            let fault = state.failed().then(|| self.unit.idle(&state));
             let files = self.with_files(Baseline::follow).await.unwrap_or_else(|why| Some(why.text().to_owned()));
-            return PbxStatus { trouble: failed.or(files), ..PbxStatus::serving(Serving::No) };
+            return PbxStatus { trouble: fault.or(files), failed: state.failed(), ..PbxStatus::serving(Serving::No) };
         }
         let (heard, told) = tokio::join!(self.site.registrar.ask(), self.ask_all());
         let serving = match heard {
@@ -335,11 +335,10 @@ impl AsteriskPbx {
         let unseen = |name: &String| TrunkStatus { name: name.clone(), state: TrunkState::Unknown, sip_code: None };
         match told {
             Ok((phones, calls, trunks)) => PbxStatus {
-                serving,
                 registrations: Some(phones),
                 calls: Some(calls),
                 trunks: trunks.into_iter().map(|(trunk, _)| trunk).collect(),
-                trouble: None,
+                ..PbxStatus::serving(serving)
             },
             Err(trouble) => PbxStatus {
                 trunks: self.site.trunks.iter().map(|trunk| unseen(&trunk.name)).collect(),

@@ -240,6 +240,7 @@ impl Pbx for BuiltinPbx {
                 calls: Some(0),
                 trunks: view.trunks.into_iter().map(|(trunk, _)| trunk).collect(),
                 trouble: view.trouble.or(blocked),
+                failed: false,
             }
         })
     }

@@ -205,7 +205,7 @@ impl FreeswitchPbx {
         };
         if state.stopped() {
             let trouble = state.failed().then(|| self.unit.idle(&state));
-            return PbxStatus { trouble, ..PbxStatus::serving(Serving::No) };
+            return PbxStatus { trouble, failed: state.failed(), ..PbxStatus::serving(Serving::No) };
         }
         let serving = match (self.site.registrar.ask().await, self.passive) {
             (Heard::Serves(_), _) => Serving::Yes,

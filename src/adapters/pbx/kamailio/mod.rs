@@ -167,6 +167,7 @@ impl KamailioPbx {
         };
         match self.unit.state().await {
             Ok(state) if state.stopped() => {
+                status.failed = state.failed();
                 status.trouble = state.failed().then(|| self.unit.idle(&state));
                 return status;
             }

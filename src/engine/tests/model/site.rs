@@ -60,6 +60,7 @@ impl World {
         let Some(site) = &mut self.site else { return };
         // The model's clock goes on over a reboot.
         site.memory.unread_since = site.memory.unread_since.map(|_| now.boot);
+        site.memory.unread_at = site.memory.unread_at.map(|_| now.boot);
         if !site.pbx {
             site.memory.held_back = Some(HeldBack { since: now.wall, because: "the guard".into() });
         }
