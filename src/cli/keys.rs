@@ -76,6 +76,16 @@ pub fn make(order: &Order, config_file: &Path) -> Result<Made, Trouble> {
     };
     let (node, part) = who(order, &told, config_file).map_err(failed)?;
     let addresses = if part == Part::Primary { told.addresses.as_slice() } else { &[] };
+    let ours = told.node.as_ref().filter(|own| **own != node);
+    let there = [TOKEN, CERTIFICATE, KEY].map(|name| order.out.join(name));
+    if let (Some(own), Some(file)) = (ours, there.iter().find(|file| file.exists()))
+        && (order.old == Old::Keep || order.out == Path::new(OUT_DEFAULT))
+    {
+        let what = format!("{} is there, and this host is {own}, not {node}", file.display());
+        return Err(
+            Trouble::new(Exit::Failed, what).hint(format!("make those of {node} in a folder of their own: --out DIR"))
+        );
+    }
     let made = keys::make(&order.out, &node, addresses, config_file, order.old).map_err(failed)?;
     let asked_by = told.backup.as_ref().map_or_else(|| "the backup".to_owned(), ToString::to_string);
     // Only the primary's own bear the plain name on the backup: what is an observer's, or might be, must not take its place.

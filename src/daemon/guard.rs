@@ -96,6 +96,8 @@ pub async fn ask(config: Config, order: GuardOrder) -> GuardReport {
     let memory = file.read().unwrap_or(memory);
     let now = clock::now().wall;
     let forced = match &order {
+        // A word that stands without need would stand in the way later.
+        GuardOrder::Force(_) if guard::needs_no_word(&read, &memory, &config.node, now) => None,
         GuardOrder::Force(reason) => Some(Forced {
             turn: read
                 .as_ref()

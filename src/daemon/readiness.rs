@@ -17,7 +17,7 @@ use crate::engine::{Engine, Recovered};
 use crate::host::{clock, tls};
 use crate::units::finding::{Finding, Level};
 use crate::units::names::{Redirect, Verified};
-use crate::units::{DeliveryOutcome, Mode, ProbeAnswer, Serving, Side, StepOutcome};
+use crate::units::{DeliveryOutcome, EpochSeen, Mode, ProbeAnswer, Serving, Side, StepOutcome};
 
 use self::surroundings::Answering;
 use super::watch::ACCEPTED_FILE;
@@ -136,7 +136,7 @@ pub async fn prove(config: Config) -> Vec<Finding> {
     surroundings::site(&world, &mut findings).await;
     surroundings::fence(&world, answering, &mut findings).await;
     pbx(&world, &mut findings).await;
-    epoch(&world, &mut findings).await;
+    epoch(&world, 0, &mut findings).await;
     dns(&world, &mut findings).await;
     let heard = peers::ask(&world.config, &mut findings).await;
     messages_out(&world, &mut findings);
@@ -226,9 +226,19 @@ async fn pbx(world: &World, findings: &mut Vec<Finding>) {
     findings.extend(world.pbx.findings().await);
 }
 
-pub(super) async fn epoch(world: &World, findings: &mut Vec<Finding>) {
+/// `seen_max`: the highest turn that this host has seen; 0 where it is not known.
+pub(super) async fn epoch(world: &World, seen_max: u64, findings: &mut Vec<Finding>) {
     const ABOUT: &str = "epoch";
+    let turn = |seen: &EpochSeen| seen.record().map_or(0, |record| record.number);
     findings.push(match world.epoch.read().await {
+        Ok(seen) if turn(&seen) < seen_max => Finding::problem(
+            ABOUT,
+            seen.record().map_or_else(
+                || format!("there is no epoch record, but turn {seen_max} was seen"),
+                |record| format!("turn {} of {} stands in the record, but turn {seen_max} was seen", record.number, record.holder),
+            ),
+            "the zone was restored from an old copy, or changed by hand: see \"The epoch record\" in docs/operations.md",
+        ),
         Ok(seen) => Finding::ok(
             ABOUT,
             seen.record().map_or_else(

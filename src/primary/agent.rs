@@ -240,6 +240,10 @@ impl Agent {
         } else {
             self.read_well_at = self.now.boot;
             (self.memory.unread_since, self.memory.unread_at) = (None, None);
+            // What a person said against another's turn must not stand in the way of the next switchover.
+            if matches!(standing, Standing::Ours(_)) && self.memory.forced.take().is_some() {
+                self.note("a person's word has done its work", "the record names this node");
+            }
             if let Some(record) = read.as_ref().ok().and_then(|seen| seen.record()) {
                 self.memory.seen = Some(record.clone());
             }

@@ -38,12 +38,21 @@ impl Answer {
     }
 }
 
+/// Whether there is nothing that a person's word could add: the record, read now, lets this node serve.
+pub fn needs_no_word(read: &EpochRead, memory: &Memory, node: &NodeName, now: Timestamp) -> bool {
+    memory.stop_asked(now).is_none() && matches!(stand(read, memory, node), Standing::Ours(_))
+}
+
 /// The answer to one reading.
 pub fn guard(read: &EpochRead, memory: &Memory, node: &NodeName, agent: &AgentRuns, now: Timestamp) -> Answer {
     let standing = stand(read, memory, node);
     let turn = read.as_ref().ok().and_then(|seen| seen.record()).map_or(0, |record| record.number);
     if let Some(forced) = memory.forced_at(turn) {
-        return Answer::MayServe(format!("a person said so: {}", forced.reason));
+        let beside = match &standing {
+            Standing::Other(who) => format!("; {who}: if that one serves, both serve now"),
+            _ => String::new(),
+        };
+        return Answer::MayServe(format!("a person said so: {}{beside}", forced.reason));
     }
     if let Some(asked) = memory.stop_asked(now)
         && !matches!(standing, Standing::Other(_))

@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::agent::READ_EVERY;
+use super::guard::needs_no_word;
 use super::*;
 use crate::units::policy::{StepDown, Unreadable};
 use crate::units::{
@@ -397,6 +398,21 @@ fn a_persons_word_holds_against_this_turn_and_ends_with_the_next() {
     assert!(matches!(world.guard(&AgentRuns::Yes), Answer::MustNot(_)), "the guard sees the newer turn by itself");
     world.run(6);
     assert_eq!(world.pbx, Condition::Stopped);
+}
+
+#[test]
+fn a_persons_word_ends_when_the_record_names_this_node_and_is_not_taken_where_it_does() {
+    let mut world = World::serving(USUAL);
+    let forced = Forced { turn: 9, at: world.now.wall, reason: "in vain".into() };
+    let learned = Learned { forced: Some(Some(forced)), ..Learned::default() };
+    world.hear(Event::Learned(Box::new(learned)));
+    world.run(6);
+    assert_eq!(world.agent.memory().forced, None);
+    let (memory, now) = (world.agent.memory().clone(), world.now.wall);
+    let node = "pbx-a".parse().expect("a name");
+    assert!(needs_no_word(&world.store, &memory, &node, now));
+    assert!(!needs_no_word(&held(9, "pbx-b"), &memory, &node, now));
+    assert!(!needs_no_word(&unreadable(), &memory, &node, now));
 }
 
 #[test]

@@ -40,7 +40,8 @@ pub async fn primary(config: Config) -> Vec<Finding> {
         let text = "the epoch is local: this host cannot know when the backup serves";
         findings.push(Finding::problem("epoch", text, "use epoch.store: dns"));
     } else {
-        epoch(&world, &mut findings).await;
+        let seen_max = PrimaryFile::of(&config.state_dir).read().map_or(0, |memory| memory.turn());
+        epoch(&world, seen_max, &mut findings).await;
     }
     let status = world.pbx.status().await;
     findings.push(match status.serving {
