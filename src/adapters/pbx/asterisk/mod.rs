@@ -29,6 +29,7 @@ use crate::config::{Asterisk, Config, WhenRunning};
 use crate::ports::{Answer, Load, Pbx};
 use crate::units::finding::Finding;
 use crate::units::{Guarded, Mode, PbxStatus, Serving, Side, StepOutcome, TrunkKind, TrunkState, TrunkStatus};
+use crate::wire::ami;
 
 /// Where its settings stand.
 pub const KEY: &str = "pbx.driver.asterisk";
@@ -311,7 +312,8 @@ impl AsteriskPbx {
             match left.first() {
                 None => return Ok(StepOutcome::Done(format!("{} registrations given up", told.len()))),
                 Some(first) if Instant::now() >= deadline => {
-                    let why = format!("{} is still registered: its provider may go on sending calls here", first.name);
+                    let name = ami::shown(&first.name);
+                    let why = format!("{name} is still registered: its provider may go on sending calls here");
                     return Ok(StepOutcome::Unknown(why));
                 }
                 Some(_) => sleep(LOOK_PAUSE).await,
