@@ -24,11 +24,11 @@ use self::said::Told;
 use super::marker::Phase;
 use super::registrar::{Heard, PAUSE};
 use super::unit::{State, Unit};
-use super::{EFFECT_LIMIT, Site, judge_trunks};
+use super::{EFFECT_LIMIT, Site, calls_up, judge_trunks};
 use crate::config::{Asterisk, Config, WhenRunning};
 use crate::ports::{Answer, Load, Pbx};
 use crate::units::finding::Finding;
-use crate::units::{Guarded, Mode, PbxStatus, Serving, Side, StepOutcome, TrunkKind, TrunkState, TrunkStatus};
+use crate::units::{Guarded, Mode, PbxStatus, Serving, Side, StepOutcome, TrunkKind, TrunkState};
 use crate::wire::ami;
 
 /// Where its settings stand.
@@ -347,7 +347,6 @@ impl AsteriskPbx {
                 Serving::Unknown(format!("{} is {}, but {why}", self.unit.name(), state.word()))
             }
         };
-        let unseen = |name: &String| TrunkStatus { name: name.clone(), state: TrunkState::Unknown, sip_code: None };
         match told {
             Ok((phones, calls, trunks)) => PbxStatus {
                 serving,
@@ -357,7 +356,7 @@ impl AsteriskPbx {
                 trouble: None,
             },
             Err(trouble) => PbxStatus {
-                trunks: self.site.trunks.iter().map(|trunk| unseen(&trunk.name)).collect(),
+                trunks: self.site.unseen_trunks(),
                 trouble: Some(trouble.to_string()),
                 ..PbxStatus::serving(serving)
             },
@@ -418,9 +417,7 @@ impl Pbx for AsteriskPbx {
     fn drain(&self) -> Answer<'_, StepOutcome> {
         Box::pin(async {
             match self.calls().await {
-                Ok(0) => StepOutcome::done("no call is up"),
-                Ok(1) => StepOutcome::failed("1 call is up"),
-                Ok(calls) => StepOutcome::Failed(format!("{calls} calls are up")),
+                Ok(calls) => calls_up(calls),
                 Err(trouble) => match self.idle().await {
                     Some(idle) => StepOutcome::Done(format!("no call is up: {idle}")),
                     None => StepOutcome::Unknown(trouble.to_string()),

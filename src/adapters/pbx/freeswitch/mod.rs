@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::Site;
 use super::marker::Phase;
 use super::registrar::{Heard, PAUSE};
 use super::unit::Unit;
+use super::{Site, calls_up};
 use crate::config::{Freeswitch, WhilePassive};
 use crate::ports::{Answer, Load, Pbx};
 use crate::units::finding::Finding;
@@ -267,11 +267,7 @@ impl FreeswitchPbx {
         if state.stopped() {
             return Ok(StepOutcome::Done(format!("no call is up: {} is {}", self.unit.name(), state.word())));
         }
-        Ok(match self.calls().await? {
-            0 => StepOutcome::done("no call is up"),
-            1 => StepOutcome::failed("1 call is up"),
-            calls => StepOutcome::Failed(format!("{calls} calls are up")),
-        })
+        Ok(calls_up(self.calls().await?))
     }
 
     async fn seen(&self) -> PbxStatus {

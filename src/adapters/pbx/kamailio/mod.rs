@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use super::registrar::{Heard, PAUSE};
 use super::unit::Unit;
-use super::{Site, judge_trunks};
+use super::{Site, calls_up, judge_trunks};
 use crate::config::{Kamailio, KamailioPassive};
 use crate::ports::{Answer, Load, Pbx};
 use crate::units::finding::Finding;
@@ -140,9 +140,7 @@ impl KamailioPbx {
 
     async fn calls_ended(&self) -> StepOutcome {
         match self.calls().await {
-            Ok(0) => StepOutcome::done("no call is up"),
-            Ok(1) => StepOutcome::failed("1 call is up"),
-            Ok(calls) => StepOutcome::Failed(format!("{calls} calls are up")),
+            Ok(calls) => calls_up(calls),
             Err(Trouble::NoCommand(line)) => StepOutcome::Done(format!("not waited for: nobody counts calls ({line})")),
             Err(Trouble::Nobody(line)) => match self.unit.gone().await {
                 Some(idle) => StepOutcome::Done(format!("no call is up: {idle}")),
@@ -166,11 +164,7 @@ impl KamailioPbx {
     }
 
     async fn seen(&self) -> PbxStatus {
-        let unseen = |name: &String| TrunkStatus { name: name.clone(), state: TrunkState::Unknown, sip_code: None };
-        let mut status = PbxStatus {
-            trunks: self.site.trunks.iter().map(|trunk| unseen(&trunk.name)).collect(),
-            ..PbxStatus::serving(Serving::No)
-        };
+        let mut status = PbxStatus { trunks: self.site.unseen_trunks(), ..PbxStatus::serving(Serving::No) };
         match self.unit.state().await {
             Ok(state) if state.stopped() => {
                 status.trouble = state.failed().then(|| self.unit.idle(&state));
