@@ -10,6 +10,7 @@ mod build;
 mod compare;
 mod cursor;
 mod duration;
+mod freeswitch;
 mod hints;
 mod kamailio;
 mod keys;
@@ -27,6 +28,7 @@ mod walk;
 
 pub use asterisk::{AmiCover, AmiPlace, Asterisk, WhenRunning};
 pub use compare::{digest_of_check, digests, restart_needed};
+pub use freeswitch::*;
 pub use kamailio::*;
 pub use load::{CONFIG_BYTES_MAX, Files, Loaded, Loading, Surroundings, load, parse};
 pub use model::*;

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::asterisk::Asterisk;
+use super::freeswitch::Freeswitch;
 use super::kamailio::Kamailio;
 use super::partners::{Agent, Fence, Peer, Witness};
 pub use crate::units::policy::{DownWhen, HalfDead, SiteCut};
@@ -394,32 +395,6 @@ pub enum Driver {
     Asterisk(Box<Asterisk>),
     /// FreeSWITCH over ESL.
     Freeswitch(Box<Freeswitch>),
-}
-
-/// FreeSWITCH: its unit and its event socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Freeswitch {
-    /// Where its event socket listens.
-    pub esl: SocketAddr,
-    /// The event socket's password.
-    pub password: Secret,
-    /// Its SIP profiles, at least one.
-    pub profiles: Vec<String>,
-    /// Its unit.
-    pub unit: String,
-    /// How long its start may take, until its profiles run.
-    pub start_timeout: Duration,
-    /// What it does while this node is passive.
-    pub passive: WhilePassive,
-}
-
-/// What a PBX does while this node is passive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhilePassive {
-    /// Its unit is stopped.
-    Stopped,
-    /// It runs and refuses phones.
-    Standby,
 }
 
 /// The survival PBX inside the robot.

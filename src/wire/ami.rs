@@ -204,8 +204,9 @@ impl fmt::Debug for Decoder {
 }
 
 /// Foreign text in a line of ours: short, and without what could move a cursor.
-fn shown(text: &str) -> String {
-    const SHOWN_CHARS_MAX: usize = 60;
+pub fn shown(text: &str) -> String {
+    /// The longest of Asterisk's own sentences that we show has some fifty.
+    const SHOWN_CHARS_MAX: usize = 120;
     text.chars().filter(|c| !c.is_control()).take(SHOWN_CHARS_MAX).collect::<String>().trim().to_owned()
 }
 

@@ -1,7 +1,8 @@
 //! A stand-in for FreeSWITCH: its event socket and one SIP port, which run while a file exists.
 //!
-//! No reachable suite has the real one. Its answers are written from the source of `mod_event_socket`, `mod_sofia` and
-//! `mod_commands` (1.10); that the real one gives them so is not shown by any test that uses this.
+//! No reachable suite has the real one. Its answers are written from the source of `mod_event_socket` and `mod_sofia`, those
+//! of `show`, `reloadxml` and `global_getvar` from documentation only; no test that uses this shows that the real one gives
+//! them so.
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -46,6 +47,8 @@ pub struct State {
     pub gateways: BTreeMap<String, Vec<&'static str>>,
     /// What a gateway tells once it was asked to register.
     pub registering: Vec<&'static str>,
+    /// Whether it forgets to give gateways up when it is told to.
+    pub keeps_registered: bool,
     /// Calls that are up.
     pub calls: u32,
     /// The answer to `global_getvar db_dir`.
@@ -80,6 +83,7 @@ impl FreeSwitch {
             profiles: [("external", true), ("internal", true)].map(|(name, runs)| (name.to_owned(), runs)).into(),
             gateways: [("carrier".to_owned(), vec!["UNREGED"])].into(),
             registering: vec!["TRYING", "REGED"],
+            keeps_registered: false,
             calls: 0,
             db_dir: "/var/lib/freeswitch/db".to_owned(),
             commands: Vec::new(),
@@ -282,6 +286,9 @@ impl State {
         let mut known = false;
         for (_, states) in self.gateways.iter_mut().filter(|(name, _)| which == "all" || which == name.as_str()) {
             known = true;
+            if verb == "unregister" && self.keeps_registered {
+                continue;
+            }
             *states = if verb == "register" { registering.clone() } else { vec!["UNREGISTER", "DOWN"] };
         }
         if known { "+OK\n" } else { "Invalid gateway!\n" }.to_owned()

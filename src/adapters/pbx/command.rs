@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use super::marker::Phase;
 use super::registrar::{Heard, PAUSE};
-use super::{EFFECT_LIMIT, Site, judge_trunks, report, verdict};
+use super::{EFFECT_LIMIT, Site, calls_up, judge_trunks, report, verdict};
 use crate::config::CommandDriver;
 use crate::host::command::{self, CommandEnd};
 use crate::ports::{Answer, Load, Pbx};
@@ -191,9 +191,7 @@ impl CommandPbx {
             other => return other,
         };
         match self.report().await.map(|status| (status.calls, status.serving)) {
-            Some((Some(0), _)) => StepOutcome::done("no call is up"),
-            Some((Some(1), _)) => StepOutcome::failed("1 call is up"),
-            Some((Some(calls), _)) => StepOutcome::Failed(format!("{calls} calls are up")),
+            Some((Some(calls), _)) => calls_up(calls),
             Some((None, Serving::Unknown(why))) => StepOutcome::Unknown(why),
             Some((None, _)) | None if self.verbs.drain.is_empty() => {
                 StepOutcome::done("not waited for: nothing tells of calls")

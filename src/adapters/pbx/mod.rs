@@ -112,6 +112,12 @@ impl Site {
         self.marker.write(&Marker { phase, node: self.node.clone(), at: clock::now().wall })
     }
 
+    /// Its trunks where nothing tells how they stand.
+    fn unseen_trunks(&self) -> Vec<TrunkStatus> {
+        let unseen = |name: &String| TrunkStatus { name: name.clone(), state: TrunkState::Unknown, sip_code: None };
+        self.trunks.iter().map(|trunk| unseen(&trunk.name)).collect()
+    }
+
     /// Begins a stop: from now on a running PBX is not believed to be meant.
     fn stopping(&self) -> Result<(), String> {
         match self.phase()? {
@@ -138,6 +144,15 @@ impl Site {
             }
         }
         Ok(())
+    }
+}
+
+/// What so many calls mean to a drain.
+fn calls_up(calls: u32) -> StepOutcome {
+    match calls {
+        0 => StepOutcome::done("no call is up"),
+        1 => StepOutcome::failed("1 call is up"),
+        calls => StepOutcome::Failed(format!("{calls} calls are up")),
     }
 }
 

@@ -10,7 +10,7 @@ use super::Site;
 use super::registrar::Heard;
 use super::unit::Unit;
 use crate::ports::{Answer, Load, Pbx};
-use crate::units::{Guarded, Mode, PbxStatus, Serving, StepOutcome, TrunkState, TrunkStatus};
+use crate::units::{Guarded, Mode, PbxStatus, Serving, StepOutcome};
 
 /// Where its settings stand.
 pub const KEY: &str = "pbx.driver.systemd";
@@ -93,9 +93,12 @@ impl Pbx for SystemdPbx {
                 Ok(state) => Serving::Unknown(format!("{} is {}", self.unit.name(), state.word())),
                 Err(outcome) => Serving::Unknown(outcome.text().to_owned()),
             };
-            let unseen = |name: &String| TrunkStatus { name: name.clone(), state: TrunkState::Unknown, sip_code: None };
-            let trunks = self.site.trunks.iter().map(|trunk| unseen(&trunk.name)).collect();
-            PbxStatus { trunks, failed: trouble.is_some(), trouble, ..PbxStatus::serving(serving) }
+            PbxStatus {
+                trunks: self.site.unseen_trunks(),
+                failed: trouble.is_some(),
+                trouble,
+                ..PbxStatus::serving(serving)
+            }
         })
     }
 

@@ -2,8 +2,8 @@
 
 use super::{Build, Use};
 use crate::config::cursor::Cursor;
+use crate::config::freeswitch::{Freeswitch, WhilePassive};
 use crate::config::hints::quote;
-use crate::config::model::{Freeswitch, WhilePassive};
 use crate::config::texts;
 
 /// The event socket's own port.

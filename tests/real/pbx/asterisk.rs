@@ -205,6 +205,50 @@ async fn a_file_that_was_cut_holds_the_takeover_and_a_whole_one_lets_it_go_on() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn endpoints_that_it_does_not_load_are_told_and_cost_one_more_start_at_most() {
+    let Some(suite) = suites().into_iter().next() else { return };
+    let rig = Rig::new(&suite);
+    let count_starts = || {
+        let calls = fs::read_to_string(rig.dir.path().join("state.calls")).expect("calls");
+        calls.lines().filter(|call| *call == "start pbx.service").count()
+    };
+    let unit = systemctl(rig.dir.path(), &rig.pbx.start_command(), &rig.pbx.stop_command());
+    let driver = |dir: PathBuf| {
+        let place = site(&rig.marker(), rig.pbx.address(), &[]);
+        AsteriskPbx::with(place, unit.clone(), &rig.settings(), &[dir], rig.keep(), Side::Backup)
+    };
+
+    // As with endpoints in a database, most of which were removed since the last service.
+    fs::write(rig.keep(), "10\n").expect("kept");
+    let pbx = driver(rig.dir.path().join("absent"));
+    let proof = done(pbx.reload(Mode::Act, Load::First).await);
+    let keep = rig.keep().display().to_string();
+    assert!(proof.contains("; 3 endpoints, and 10 when it last served; see its database"), "{proof}");
+    assert!(proof.ends_with(&format!("remove {keep}")), "{proof}");
+    assert_eq!(count_starts(), 1);
+    done(pbx.reload(Mode::Look, Load::First).await);
+    done(pbx.stop_accepting().await);
+    fs::remove_file(rig.keep()).expect("removed, as the line says");
+    let proof = done(pbx.reload(Mode::Act, Load::First).await);
+    assert_eq!(proof, "pbx.service is active; 3 endpoints");
+    done(pbx.stop_accepting().await);
+
+    // A file with more than it loads, as one in which a template is missing.
+    let dir = rig.dir.path().join("more");
+    fs::create_dir(&dir).expect("directory");
+    let more: Vec<_> = (0..7).map(|n| format!("[{n}]\ntype=endpoint\n")).collect();
+    fs::write(dir.join("pjsip.conf"), more.concat()).expect("written");
+    let (pbx, before) = (driver(dir), count_starts());
+    let proof = done(pbx.reload(Mode::Act, Load::First).await);
+    assert!(proof.contains("; 3 of 7 endpoints in ") && proof.contains(", also after a second start: "), "{proof}");
+    assert!(proof.contains(&keep), "{proof}");
+    assert_eq!(count_starts(), before + 2);
+    done(pbx.reload(Mode::Act, Load::First).await);
+    done(pbx.accept_registrations(Mode::Act).await);
+    assert_eq!(count_starts(), before + 3, "a repetition starts nothing anew: systemctl is asked, and does nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_running_asterisk_is_reloaded_where_that_is_asked_for_and_started_anew_when_it_lost_endpoints() {
     for suite in suites() {
         let rig = Rig::new(&suite);

@@ -53,6 +53,12 @@ impl Rig {
         self.dir.path().join("run/active")
     }
 
+    /// How often its unit was stopped.
+    fn stops(&self) -> usize {
+        let calls = std::fs::read_to_string(self.dir.path().join("state.calls")).expect("calls");
+        calls.lines().filter(|call| call.starts_with("stop ")).count()
+    }
+
     fn driver(&self) -> FreeswitchPbx {
         let site = site(&self.marker(), self.freeswitch.sip, &[]);
         let driver = FreeswitchPbx::new(site, self.systemctl(), &self.settings, vec!["/srv/a".into()]);
@@ -149,23 +155,62 @@ async fn on_standby_it_refuses_phones_and_a_takeover_reads_anew_before_it_lets_t
         done(pbx.stop_accepting().await);
         assert!(!rig.marker().exists());
     }
-    assert_eq!(rig.freeswitch.acts(), ["sofia global standby on", "sofia global standby on"]);
-    let calls = std::fs::read_to_string(rig.dir.path().join("state.calls")).expect("calls");
-    assert!(!calls.contains("stop "), "a warm standby is never stopped: {calls}");
+    let expected = [
+        "sofia global standby on",
+        "sofia profile external unregister all",
+        "sofia profile internal unregister all",
+        "sofia global standby on",
+    ];
+    assert_eq!(rig.freeswitch.acts(), expected, "what is not registered is left alone");
+    assert_eq!(rig.stops(), 0, "a warm standby that is proved is not stopped");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standby_whose_database_is_synced_is_not_passive() {
+async fn a_standby_that_cannot_be_proved_is_stopped_instead() {
+    type Spoil = fn(&mut Rig);
+    let cases: [(Spoil, &str); 5] = [
+        (
+            |rig| rig.freeswitch.state().db_dir = "/srv/a/db".to_owned(),
+            "its db_dir /srv/a/db lies in the working directory /srv/a: ",
+        ),
+        (|rig| rig.freeswitch.state().manner = Manner::HangsAt("standby on"), "no answer to `sofia global standby on`"),
+        (|rig| rig.freeswitch.state().manner = Manner::Silent, "says nothing within 3s"),
+        (
+            |rig| rig.settings.password = Secret::Plain(PlainSecret("as it was before".to_owned())),
+            "refuses the password",
+        ),
+        (|rig| rig.freeswitch.state().keeps_registered = true, "trunk carrier is REGED after 2s"),
+    ];
+    for (spoil, why) in cases {
+        let mut rig = Rig::warm();
+        rig.freeswitch.state().gateways.insert("carrier".to_owned(), vec!["REGED"]);
+        spoil(&mut rig);
+        let pbx = rig.driver();
+        let proof = done(pbx.passive().await);
+        assert!(proof.starts_with("stopped instead, because ") && proof.contains(why), "{why}: {proof}");
+        assert!(proof.contains("; pbx.service is inactive; "), "{proof}");
+        assert_eq!(pbx.status().await.serving, Serving::No);
+        assert!(!rig.marker().exists());
+    }
     let rig = Rig::warm();
-    rig.freeswitch.state().db_dir = "/srv/a/db".to_owned();
-    let why = failed(rig.driver().passive().await);
-    assert!(why.starts_with("its db_dir /srv/a/db lies in the working directory /srv/a: "), "{why}");
     rig.freeswitch.state().db_dir = "/srv/abc/db".to_owned();
-    done(rig.driver().passive().await);
+    assert!(done(rig.driver().passive().await).starts_with("pbx.service is on standby; "));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_standby_that_lets_phones_in_is_not_passive() {
+async fn a_standby_with_a_registered_trunk_is_not_passive_until_it_is_given_up() {
+    let rig = Rig::warm();
+    let pbx = rig.driver();
+    assert_eq!(pbx.status().await.serving, Serving::No);
+    rig.freeswitch.state().gateways.insert("carrier".to_owned(), vec!["REGED"]);
+    let expected = Serving::Unknown("it is on standby, yet trunk carrier may be registered".to_owned());
+    assert_eq!(pbx.status().await.serving, expected);
+    done(pbx.passive().await);
+    assert_eq!(pbx.status().await.serving, Serving::No);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_whose_phones_another_one_lets_in_is_stopped_and_still_not_passive() {
     let rig = Rig::warm();
     // Another one runs where the probe asks.
     let dir = tempfile::tempdir().expect("directory");
@@ -175,7 +220,7 @@ async fn a_standby_that_lets_phones_in_is_not_passive() {
     let site = site(&rig.marker(), other.sip, &[]);
     let pbx = FreeswitchPbx::new(site, rig.systemctl(), &rig.settings, Vec::new());
     let why = failed(pbx.passive().await);
-    assert!(why.contains("yet sip:") && why.ends_with("is pbx.probe the address of one of its profiles?"), "{why}");
+    assert!(why.starts_with("pbx.service is inactive, yet sip:"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -300,19 +345,52 @@ async fn a_profile_that_does_not_come_up_is_named_and_a_dead_unit_is_not_waited_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_takeover_from_standby_that_hangs_midway_is_unknown_and_goes_on_when_it_answers_again() {
-    let rig = Rig::warm();
-    let pbx = rig.driver();
-    for (at, left) in [("reloadxml", Manner::HangsAt("reloadxml")), ("rescan", Manner::HangsAt("rescan"))] {
-        rig.freeswitch.state().manner = left;
+    for at in ["reloadxml", "rescan"] {
+        let rig = Rig::warm();
+        let pbx = rig.driver();
+        rig.freeswitch.state().manner = Manner::HangsAt(at);
         let why = unknown(pbx.reload(Mode::Act, Load::First).await);
         assert!(why.contains(at), "{why}");
+        rig.freeswitch.state().manner = Manner::Well;
+        let why = failed(pbx.reload(Mode::Look, Load::First).await);
+        assert_eq!(why, "its reload was begun, and not seen to end");
+        done(pbx.reload(Mode::Act, Load::First).await);
+        done(pbx.reload(Mode::Look, Load::First).await);
+        rig.freeswitch.state().manner = Manner::HangsAt("standby off");
+        unknown(pbx.accept_registrations(Mode::Act).await);
+        rig.freeswitch.state().manner = Manner::Well;
+        done(pbx.accept_registrations(Mode::Act).await);
+        assert_eq!(rig.stops(), 0);
     }
-    rig.freeswitch.state().manner = Manner::Well;
-    done(pbx.reload(Mode::Act, Load::First).await);
-    rig.freeswitch.state().manner = Manner::HangsAt("standby off");
-    unknown(pbx.accept_registrations(Mode::Act).await);
-    rig.freeswitch.state().manner = Manner::Well;
-    done(pbx.accept_registrations(Mode::Act).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_that_cannot_be_told_to_read_anew_is_started_anew() {
+    // It hangs for the second time.
+    let rig = Rig::warm();
+    let pbx = rig.driver();
+    rig.freeswitch.state().manner = Manner::HangsAt("reloadxml");
+    unknown(pbx.reload(Mode::Act, Load::First).await);
+    let proof = done(pbx.reload(Mode::Act, Load::First).await);
+    assert_eq!((proof.as_str(), rig.stops()), ("pbx.service is active; profiles external, internal", 1));
+
+    // It says nothing at all: before the reload, and in the middle of it.
+    for begun in [false, true] {
+        let mut rig = Rig::warm();
+        rig.settings.start_timeout = Duration::from_secs(1);
+        if begun {
+            rig.freeswitch.state().manner = Manner::HangsAt("reloadxml");
+            unknown(rig.driver().reload(Mode::Act, Load::First).await);
+        }
+        rig.freeswitch.state().manner = Manner::Silent;
+        failed(rig.driver().reload(Mode::Act, Load::First).await);
+        assert_eq!(rig.stops(), 1, "{begun}");
+        // As one that its start lets phones into: they are worth more.
+        rig.freeswitch.state().standby = false;
+        let proof = done(rig.driver().reload(Mode::Act, Load::First).await);
+        assert!(proof.starts_with("pbx.service is active; its profiles are not seen: "), "{proof}");
+        assert_eq!(rig.stops(), 1, "one that answers phones is not stopped");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

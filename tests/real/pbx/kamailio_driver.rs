@@ -1,6 +1,6 @@
 //! The driver `kamailio` against real Kamailio: stopped and behind the gate of the recipe, well, dead, hung and refusing.
 
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 
 use pbx_failover::adapters::pbx::KamailioPbx;
 use pbx_failover::config::{JsonRpc, KamailioPassive};
@@ -396,4 +396,67 @@ async fn a_trunk_that_somebody_registers_behind_the_shut_gate_is_not_called_pass
     assert_eq!(why, "its gate is shut, yet trunk carrier is registered");
     done(pbx.passive().await);
     assert_eq!((pbx.status().await.serving, backup.provider.contacts("trunk1").len()), (Serving::No, 0));
+}
+
+/// A driver whose control socket is answered with `answer`, whatever is asked: `ID` stands for the question's. Its unit is
+/// a file, and its phones are asked at `probe`.
+fn answered_with(answer: Option<&'static str>, dir: &Path, probe: &str) -> KamailioPbx {
+    let path = dir.join("rpc.sock");
+    let server = UnixDatagram::bind(&path).expect("socket");
+    std::thread::spawn(move || {
+        let mut question = vec![0; 4096];
+        while let Ok((length, from)) = server.recv_from(&mut question) {
+            let asked: serde_json::Value = serde_json::from_slice(&question[..length]).expect("JSON");
+            if let Some(answer) = answer {
+                let _ = server.send_to_addr(answer.replace("ID", &asked["id"].to_string()).as_bytes(), &from);
+            }
+        }
+    });
+    let kamailio = config::Kamailio {
+        jsonrpc: JsonRpc::Unix(path),
+        unit: "pbx.service".to_owned(),
+        start_timeout: Duration::from_secs(5),
+        passive: KamailioPassive::Stopped,
+        reload: Vec::new(),
+    };
+    let site = site_asking(probe, &dir.join("run/active"));
+    KamailioPbx::new(site, systemctl(dir, "true", "true"), &kamailio, Vec::new()).with_limits(ANSWER, ANSWER)
+}
+
+fn site_asking(probe: &str, marker: &Path) -> Site {
+    let pbx = config::Pbx {
+        working_dirs: Vec::new(),
+        before_reload: Vec::new(),
+        give_up_after: Duration::from_secs(300),
+        driver: Driver::Command(Box::default()),
+        probe: SipProbe { host: probe.to_owned(), port: free_port(), transport: SipTransport::Udp },
+        trunks: Vec::new(),
+    };
+    Site::new(&node(), marker.to_owned(), &pbx)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_starts_is_halted_only_when_it_hangs_and_certainly_answers_no_phone() {
+    const NOBODY: &str = "127.0.0.1";
+    const NOT_ASKED: &str = "no..such..name";
+    for (answer, probe, stops) in [(None, NOBODY, 1), (None, NOT_ASKED, 0), (Some("hello"), NOBODY, 0)] {
+        let dir = tempfile::tempdir().expect("directory");
+        let why = unknown(answered_with(answer, dir.path(), probe).reload(Mode::Act, Load::First).await);
+        let calls = std::fs::read_to_string(dir.path().join("state.calls")).expect("calls");
+        let stopped = calls.lines().filter(|call| *call == "stop pbx.service").count();
+        assert_eq!(stopped, stops, "{answer:?} {probe}: {why}");
+        assert_eq!(why.contains("hangs"), answer.is_none(), "{why}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_are_not_told_as_a_number_are_unknown_and_only_a_missing_module_is_not_waited_for() {
+    let dir = || tempfile::tempdir().expect("directory");
+    let (odd, missing) = (dir(), dir());
+    let answer = r#"{"jsonrpc":"2.0","result":{"all":"many"},"id":ID}"#;
+    let why = unknown(answered_with(Some(answer), odd.path(), "127.0.0.1").drain().await);
+    assert_eq!(why, "kamailio's dlg.stats_active tells no number of calls; see what it says");
+    let answer = r#"{"jsonrpc":"2.0","error":{"code":500,"message":"Method Not Found"},"id":ID}"#;
+    let proof = done(answered_with(Some(answer), missing.path(), "127.0.0.1").drain().await);
+    assert!(proof.starts_with("not waited for: nobody counts calls"), "{proof}");
 }

@@ -66,6 +66,11 @@ impl Baseline {
         self.places.first().map(|place| place.display().to_string()).unwrap_or_default()
     }
 
+    /// Where the count is kept, for people.
+    pub fn kept_at(&self) -> String {
+        self.keep.display().to_string()
+    }
+
     /// Reads it and what it includes; `None` where there is none, as Asterisk may hold its endpoints in a database, or
     /// where we may not read it: that says nothing of the file.
     pub fn held(&self) -> Option<Held> {

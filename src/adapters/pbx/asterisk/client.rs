@@ -104,14 +104,7 @@ impl Manager {
             secret::read(&self.password).map_err(|why| Trouble::Settings(format!("{}: {why}", self.name())))?;
         let greeted_by = deadline.min(Instant::now() + GREETING_LIMIT);
         let stream = self.connect(greeted_by).await?;
-        let mut session = Session {
-            name: self.name(),
-            stream,
-            decoder: Decoder::default(),
-            chunk: vec![0; READ_BYTES],
-            asked: 0,
-            events: Vec::new(),
-        };
+        let mut session = Session::over(self.name(), stream);
         self.greeted(&mut session, greeted_by).await?;
         let login = [("Username", self.username.as_str()), ("Secret", password.expose_secret()), ("Events", "system")];
         // Asterisk waits for a second before it refuses a login.
@@ -233,6 +226,17 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
+    fn over(name: String, stream: Box<dyn Stream>) -> Self {
+        let (decoder, chunk) = (Decoder::default(), vec![0; READ_BYTES]);
+        Self { name, stream, decoder, chunk, asked: 0, events: Vec::new() }
+    }
+
+    /// One that was greeted and let in, for tests.
+    #[cfg(test)]
+    pub fn of(stream: tokio::io::DuplexStream) -> Self {
+        Self::over("AMI at 127.0.0.1:5038".to_owned(), Box::new(stream))
+    }
+
     /// Asks; `item` is given each event of a list. The answer is its first packet, or the end of its list.
     ///
     /// # Errors
@@ -271,7 +275,7 @@ impl Session {
                 Part::First => {}
                 Part::Item => item(&packet),
                 Part::Whole | Part::Last => return Ok(packet),
-                Part::Error => return Err(Trouble::Refused(self.refusal(action, packet.text("Message")))),
+                Part::Error => return Err(Trouble::Refused(self.refusal(action, &ami::shown(packet.text("Message"))))),
             }
         }
         Err(lost(&self.name, "its list does not end"))

@@ -23,12 +23,13 @@ use self::client::{Manager, Session, Trouble};
 use self::said::Told;
 use super::marker::Phase;
 use super::registrar::{Heard, PAUSE};
-use super::unit::Unit;
-use super::{EFFECT_LIMIT, Site, judge_trunks};
+use super::unit::{State, Unit};
+use super::{EFFECT_LIMIT, Site, calls_up, judge_trunks};
 use crate::config::{Asterisk, Config, WhenRunning};
 use crate::ports::{Answer, Load, Pbx};
 use crate::units::finding::Finding;
-use crate::units::{Guarded, Mode, PbxStatus, Serving, Side, StepOutcome, TrunkKind, TrunkState, TrunkStatus};
+use crate::units::{Guarded, Mode, PbxStatus, Serving, Side, StepOutcome, TrunkKind, TrunkState};
+use crate::wire::ami;
 
 /// Where its settings stand.
 pub const KEY: &str = "pbx.driver.asterisk";
@@ -133,57 +134,70 @@ impl AsteriskPbx {
         Ok(StepOutcome::Done(proof))
     }
 
+    /// Starts it and counts; one that lacks most of its endpoints is started once more, and then serves what it has.
     async fn start(&self, load: Load, should_hold: Option<u32>) -> Result<String, StepOutcome> {
-        let deadline = Instant::now() + self.unit.start_timeout();
-        let state = self.unit.start(&self.site, load).await?;
-        let counted = self.booted(deadline).await?;
+        let (mut state, mut counted) = self.boot(load).await?;
+        // Fewer may be the work of an administrator whose primary does not load them either; most must be there.
+        let lacks_most = |counted: &Counted| match (should_hold, counted) {
+            (Some(held), Counted::Endpoints(endpoints)) => *endpoints < held.div_ceil(2),
+            _ => false,
+        };
+        let mut twice = "";
+        if lacks_most(&counted) {
+            self.unit.halt().await?;
+            (state, counted) = self.boot(load).await?;
+            // A third start would load no more, and cut off those whose phones it has.
+            twice = if lacks_most(&counted) { ", also after a second start" } else { "" };
+        }
         let proof = self.unit.started(&self.site, &state)?;
         let endpoints = match counted {
             Counted::Unasked(why) => return Ok(format!("{proof}; its endpoints are not counted: {why}")),
             Counted::Endpoints(endpoints) => endpoints,
         };
-        let held = match should_hold {
-            Some(held) => {
-                self.with_files(move |baseline| baseline.keep(held)).await?;
-                held
-            }
-            // Only what it had before can be compared with, where no file tells: its endpoints may be in a database.
-            None => self.without_file(endpoints, load).await?,
+        let Some(held) = should_hold else {
+            return Ok(format!("{proof}; {}", self.without_file(endpoints, load).await?));
         };
-        // Fewer may be the work of an administrator whose primary does not load them either; most must be there.
-        if endpoints < held.div_ceil(2) {
-            let file = self.baseline.place();
-            return Err(self.not_whole(&format!("has loaded {endpoints} of {held} endpoints in {file}")));
-        }
-        Ok(format!(
-            "{proof}; {}",
-            if endpoints < held {
-                format!("{endpoints} of {held} endpoints: its log names the others")
-            } else {
-                format!("{endpoints} endpoints")
-            }
-        ))
+        self.with_files(move |baseline| baseline.keep(held)).await?;
+        Ok(if endpoints < held {
+            let (file, keep) = (self.baseline.place(), self.baseline.kept_at());
+            format!(
+                "{proof}; {endpoints} of {held} endpoints in {file}{twice}: its log names the others (the count is kept \
+                 in {keep})"
+            )
+        } else {
+            format!("{proof}; {endpoints} endpoints")
+        })
     }
 
-    async fn without_file(&self, endpoints: u32, load: Load) -> Result<u32, StepOutcome> {
-        let kept = self
+    async fn boot(&self, load: Load) -> Result<(State, Counted), StepOutcome> {
+        let deadline = Instant::now() + self.unit.start_timeout();
+        let state = self.unit.start(&self.site, load).await?;
+        Ok((state, self.booted(deadline).await?))
+    }
+
+    /// Only what it had before can be compared with, where no file tells: its endpoints may be in a database. A loss is
+    /// told and holds nothing: what it had may have been counted months ago.
+    async fn without_file(&self, endpoints: u32, load: Load) -> Result<String, StepOutcome> {
+        let lost_from = self
             .with_files(move |baseline| {
                 if baseline.held().is_some() {
                     return None;
                 }
-                let kept = baseline.kept();
-                if kept.is_none_or(|had| !baseline::shrunk(had, endpoints)) {
+                let lost_from = baseline.kept().filter(|had| baseline::shrunk(*had, endpoints));
+                if lost_from.is_none() {
                     baseline.keep(endpoints);
                 }
-                kept
+                lost_from
             })
             .await?;
-        match kept {
-            Some(had) if load == Load::First && baseline::shrunk(had, endpoints) => {
-                Err(self.not_whole(&format!("has {endpoints} endpoints, and had {had} when it last served")))
-            }
-            _ => Ok(endpoints),
-        }
+        Ok(match lost_from {
+            Some(had) if load == Load::First => format!(
+                "{endpoints} endpoints, and {had} when it last served; see its database and its log, or if that is meant, \
+                 remove {}",
+                self.baseline.kept_at()
+            ),
+            _ => format!("{endpoints} endpoints"),
+        })
     }
 
     /// It runs, and not with all that it should: the next attempt starts it anew.
@@ -298,7 +312,8 @@ impl AsteriskPbx {
             match left.first() {
                 None => return Ok(StepOutcome::Done(format!("{} registrations given up", told.len()))),
                 Some(first) if Instant::now() >= deadline => {
-                    let why = format!("{} is still registered: its provider may go on sending calls here", first.name);
+                    let name = ami::shown(&first.name);
+                    let why = format!("{name} is still registered: its provider may go on sending calls here");
                     return Ok(StepOutcome::Unknown(why));
                 }
                 Some(_) => sleep(LOOK_PAUSE).await,
@@ -332,7 +347,6 @@ impl AsteriskPbx {
                 Serving::Unknown(format!("{} is {}, but {why}", self.unit.name(), state.word()))
             }
         };
-        let unseen = |name: &String| TrunkStatus { name: name.clone(), state: TrunkState::Unknown, sip_code: None };
         match told {
             Ok((phones, calls, trunks)) => PbxStatus {
                 registrations: Some(phones),
@@ -341,7 +355,7 @@ impl AsteriskPbx {
                 ..PbxStatus::serving(serving)
             },
             Err(trouble) => PbxStatus {
-                trunks: self.site.trunks.iter().map(|trunk| unseen(&trunk.name)).collect(),
+                trunks: self.site.unseen_trunks(),
                 trouble: Some(trouble.to_string()),
                 ..PbxStatus::serving(serving)
             },
@@ -402,9 +416,7 @@ impl Pbx for AsteriskPbx {
     fn drain(&self) -> Answer<'_, StepOutcome> {
         Box::pin(async {
             match self.calls().await {
-                Ok(0) => StepOutcome::done("no call is up"),
-                Ok(1) => StepOutcome::failed("1 call is up"),
-                Ok(calls) => StepOutcome::Failed(format!("{calls} calls are up")),
+                Ok(calls) => calls_up(calls),
                 Err(trouble) => match self.idle().await {
                     Some(idle) => StepOutcome::Done(format!("no call is up: {idle}")),
                     None => StepOutcome::Unknown(trouble.to_string()),

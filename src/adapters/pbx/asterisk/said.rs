@@ -8,15 +8,18 @@ use std::hash::{BuildHasher, RandomState};
 use super::client::{Session, Trouble};
 use crate::config::Trunk;
 use crate::units::{TrunkKind, TrunkState, TrunkStatus};
-use crate::wire::ami::Packet;
+use crate::wire::ami::{self, Packet};
 
 /// More registrations are not kept: as many as the driver `command` shows.
 const TRUNKS_MAX: usize = 1000;
 
+/// What Asterisk says instead of an empty list of endpoints, or of contacts.
+const EMPTY: [&str; 2] = [": No endpoints found", ": No Contacts found"];
+
 /// A registration at a provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registration {
-    /// Its section.
+    /// Its section, as Asterisk says it: not for people.
     pub name: String,
     /// Asterisk's word.
     pub word: String,
@@ -53,8 +56,8 @@ async fn count(session: &mut Session, action: &str, event: &str) -> Result<u32, 
     let end = session.ask(action, &[], |item| found += u32::from(item.is_event(event))).await;
     match end {
         Ok(_) => Ok(found),
-        // An empty list is said as an error: "No Contacts found", "No endpoints found".
-        Err(Trouble::Refused(why)) if why.contains(": No ") || why.contains("found") => Ok(0),
+        // An empty list is said as an error; another refusal counts nothing.
+        Err(Trouble::Refused(why)) if EMPTY.iter().any(|said| why.ends_with(said)) => Ok(0),
         Err(other) => Err(other),
     }
 }
@@ -82,8 +85,8 @@ pub async fn registrations(session: &mut Session) -> Result<Vec<Registration>, T
     let mut found = Vec::new();
     let read = |item: &Packet| {
         if item.is_event("OutboundRegistrationDetail") && found.len() < TRUNKS_MAX {
-            let [name, word] = ["ObjectName", "Status"].map(|key| item.text(key).to_owned());
-            found.push(Registration { name, word });
+            found
+                .push(Registration { name: item.text("ObjectName").to_owned(), word: ami::shown(item.text("Status")) });
         }
     };
     match session.ask("PJSIPShowRegistrationsOutbound", &[], read).await {
@@ -171,7 +174,49 @@ pub fn reload_trouble(status: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
+
+    /// A conversation in which the first question is answered so.
+    async fn answered(packets: &str) -> (Session, tokio::io::DuplexStream) {
+        let (ours, mut theirs) = tokio::io::duplex(16 * 1024);
+        theirs.write_all(packets.as_bytes()).await.expect("written");
+        (Session::of(ours), theirs)
+    }
+
+    #[tokio::test]
+    async fn only_asterisks_own_sentences_for_an_empty_list_count_as_none() {
+        for (message, expected) in [
+            ("No endpoints found", Some(0)),
+            ("No Contacts found", Some(0)),
+            ("Sorcery backend not found", None),
+            ("No database", None),
+        ] {
+            let answer = format!("Response: Error\r\nActionID: 1\r\nMessage: {message}\r\n\r\n");
+            let (mut session, _theirs) = answered(&answer).await;
+            assert_eq!(endpoints(&mut session).await.ok(), expected, "{message}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_asterisk_says_is_short_and_moves_no_cursor() {
+        let odd = format!("odd\u{1b}[2J{}", "x".repeat(5000));
+        let answer = format!("Response: Error\r\nActionID: 1\r\nMessage: {odd}\r\n\r\n");
+        let (mut session, _theirs) = answered(&answer).await;
+        let why = endpoints(&mut session).await.expect_err("refused").to_string();
+        assert!(why.contains("refuses PJSIPShowEndpoints: odd[2Jxx"), "{why}");
+        assert!(why.len() < 250 && !why.contains('\u{1b}'), "{why}");
+
+        let answer = format!(
+            "Response: Success\r\nActionID: 1\r\nEventList: start\r\n\r\nEvent: OutboundRegistrationDetail\r\n\
+             ActionID: 1\r\nObjectName: carrier\r\nStatus: {odd}\r\n\r\nEvent: \
+             OutboundRegistrationDetailComplete\r\nActionID: 1\r\nEventList: Complete\r\n\r\n"
+        );
+        let (mut session, _theirs) = answered(&answer).await;
+        let told = registrations(&mut session).await.expect("a list");
+        assert!(words(&told[0]).len() < 250 && !words(&told[0]).contains('\u{1b}'), "{told:?}");
+    }
 
     #[test]
     fn each_word_for_a_registration_has_a_state() {

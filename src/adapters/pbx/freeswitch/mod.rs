@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::Site;
+use super::marker::Phase;
 use super::registrar::{Heard, PAUSE};
 use super::unit::Unit;
+use super::{Site, calls_up};
 use crate::config::{Freeswitch, WhilePassive};
 use crate::ports::{Answer, Load, Pbx};
 use crate::units::finding::Finding;
@@ -65,25 +66,49 @@ impl FreeswitchPbx {
     }
 
     async fn make_passive(&self) -> Result<StepOutcome, StepOutcome> {
-        if self.passive == WhilePassive::Stopped || self.unit.state().await?.stopped() {
+        if self.passive == WhilePassive::Stopped || self.unit.gone().await.is_some() {
             return self.unit.silence(&self.site).await;
         }
         self.site.stopping().map_err(StepOutcome::Failed)?;
+        match self.prove_standby().await {
+            Ok(proof) => {
+                self.site.marker.clear().map_err(StepOutcome::Failed)?;
+                Ok(StepOutcome::Done(proof))
+            }
+            // A second server is worse than a cold one, also where only the event socket is at fault.
+            Err(why) => match self.unit.silence(&self.site).await? {
+                StepOutcome::Done(proof) => {
+                    Ok(StepOutcome::Done(format!("stopped instead, because {}; {proof}", why.text())))
+                }
+                other => Ok(other),
+            },
+        }
+    }
+
+    /// Puts it on standby, gives its gateways up, and proves that it is passive.
+    ///
+    /// # Errors
+    /// Why it is not.
+    async fn prove_standby(&self) -> Result<String, StepOutcome> {
         let mut session = self.esl.open().await?;
         session.obeyed("sofia global standby on", "+OK").await?;
-        self.holds_nothing(&mut session).await?;
-        let proof = match self.site.registrar.ask().await {
-            Heard::Refuses(why) | Heard::Nobody(why) => why,
-            Heard::Serves(answer) => {
-                return Err(StepOutcome::Failed(format!(
-                    "it is on standby, yet {answer}; is pbx.probe the address of one of its profiles?"
-                )));
+        // Only what is registered is given up: an older version could not register again what it once unregistered.
+        let seen = trunks::look(&mut session, &self.site.trunks).await?;
+        if seen.is_empty() || seen.iter().any(trunks::Seen::may_be_registered) {
+            match trunks::unregister(&self.esl, &self.site.trunks, &self.profiles, self.effect_limit).await? {
+                StepOutcome::Done(_) => {}
+                other => return Err(other),
             }
+        }
+        self.holds_nothing(&mut session).await?;
+        match self.site.registrar.ask().await {
+            Heard::Refuses(why) | Heard::Nobody(why) => Ok(format!("{} is on standby; {why}", self.unit.name())),
+            Heard::Serves(answer) => Err(StepOutcome::Failed(format!(
+                "it is on standby, yet {answer}; is pbx.probe the address of one of its profiles?"
+            ))),
             // The unit runs: only an answer proves that it refuses.
-            Heard::NotAsked(why) => return Err(StepOutcome::Unknown(format!("it is on standby; {why}"))),
-        };
-        self.site.marker.clear().map_err(StepOutcome::Failed)?;
-        Ok(StepOutcome::Done(format!("{} is on standby; {proof}", self.unit.name())))
+            Heard::NotAsked(why) => Err(StepOutcome::Unknown(format!("it is on standby; {why}"))),
+        }
     }
 
     /// A standby whose database lies in the synced tree would go on with a file that the sync has replaced.
@@ -105,20 +130,63 @@ impl FreeswitchPbx {
 
     async fn load(&self, load: Load) -> Result<StepOutcome, StepOutcome> {
         let is_warm = self.passive == WhilePassive::Standby && self.unit.state().await?.runs();
-        let state = if is_warm {
-            if !self.site.begun().map_err(StepOutcome::Failed)? {
-                self.site.prepare(load).await?;
-            }
-            self.read_anew().await?;
-            self.unit.state().await?
-        } else {
-            let deadline = Instant::now() + self.unit.start_timeout();
-            let state = self.unit.start(&self.site, load).await?;
-            self.profiles_by(deadline).await?;
-            state
-        };
+        let loaded = if is_warm { self.load_warm(load).await? } else { self.start(load).await? };
+        let state = self.unit.state().await?;
         let said = self.unit.started(&self.site, &state)?;
-        Ok(StepOutcome::Done(format!("{said}; profiles {}", self.profiles.join(", "))))
+        Ok(StepOutcome::Done(format!("{said}; {loaded}")))
+    }
+
+    /// Starts the unit, and waits for its profiles.
+    async fn start(&self, load: Load) -> Result<String, StepOutcome> {
+        let deadline = Instant::now() + self.unit.start_timeout();
+        self.unit.start(&self.site, load).await?;
+        self.profiles_by(deadline).await
+    }
+
+    /// Makes a standby read anew; one that cannot be told to is started, which reads everything.
+    async fn load_warm(&self, load: Load) -> Result<String, StepOutcome> {
+        let begun = self.site.begun().map_err(StepOutcome::Failed)?;
+        match self.esl.open().await {
+            Ok(_) => {
+                if !begun {
+                    self.site.prepare(load).await?;
+                }
+                match self.read_anew().await {
+                    Ok(()) => return Ok(self.all_profiles()),
+                    // The answer is out for the second time: it hangs.
+                    Err(StepOutcome::Unknown(_)) if begun => self.halt_unless_it_serves().await?,
+                    Err(outcome) => return Err(outcome),
+                }
+            }
+            // With old data it is stopped by its start.
+            Err(trouble) if begun && trouble.is_silence() => self.halt_unless_it_serves().await?,
+            Err(_) => {}
+        }
+        self.start(load).await
+    }
+
+    async fn halt_unless_it_serves(&self) -> Result<(), StepOutcome> {
+        match self.site.registrar.ask().await {
+            Heard::Refuses(_) | Heard::Nobody(_) => self.unit.halt().await.map(drop),
+            Heard::Serves(_) | Heard::NotAsked(_) => Ok(()),
+        }
+    }
+
+    /// Whether it runs the working directory: of a standby that runs all the time, only the end of its reload tells.
+    async fn has_loaded(&self) -> Result<StepOutcome, StepOutcome> {
+        let runs = self.unit.runs_directory(&self.site).await?;
+        let phase = self.site.phase().map_err(StepOutcome::Unknown)?;
+        if matches!(runs, StepOutcome::Done(_))
+            && self.passive == WhilePassive::Standby
+            && phase != Some(Phase::Started)
+        {
+            return Err(StepOutcome::failed("its reload was begun, and not seen to end"));
+        }
+        Ok(runs)
+    }
+
+    fn all_profiles(&self) -> String {
+        format!("profiles {}", self.profiles.join(", "))
     }
 
     /// Makes a running one read its files and bring its profiles up.
@@ -135,23 +203,31 @@ impl FreeswitchPbx {
         Ok(())
     }
 
-    /// Waits until every profile runs: the unit is active long before that.
-    async fn profiles_by(&self, deadline: Instant) -> Result<(), StepOutcome> {
+    /// Waits until every profile runs: the unit is active long before that. Phones that are answered are worth more than
+    /// an event socket that is not.
+    async fn profiles_by(&self, deadline: Instant) -> Result<String, StepOutcome> {
         loop {
-            let missing = match self.missing_profile().await {
-                Ok(None) => return Ok(()),
-                Ok(Some(profile)) => StepOutcome::Failed(format!(
-                    "the profile {profile} does not run; try `sofia profile {profile} start` in fs_cli, or correct {KEY}.profiles"
-                )),
-                Err(outcome) => outcome,
-            };
+            let looked = self.missing_profile().await;
+            if let Ok(None) = &looked {
+                return Ok(self.all_profiles());
+            }
             if let Some(why) = self.unit.gone().await {
                 return Err(StepOutcome::Failed(why));
             }
-            if Instant::now() >= deadline {
-                return Err(missing);
+            if Instant::now() < deadline {
+                sleep(PAUSE).await;
+                continue;
             }
-            sleep(PAUSE).await;
+            return match looked {
+                Err(outcome) if matches!(self.site.registrar.ask().await, Heard::Serves(_)) => {
+                    Ok(format!("its profiles are not seen: {}", outcome.text()))
+                }
+                Err(outcome) => Err(outcome),
+                Ok(missing) => Err(StepOutcome::Failed(format!(
+                    "the profile {0} does not run; try `sofia profile {0} start` in fs_cli, or correct {KEY}.profiles",
+                    missing.unwrap_or_default()
+                ))),
+            };
         }
     }
 
@@ -191,11 +267,7 @@ impl FreeswitchPbx {
         if state.stopped() {
             return Ok(StepOutcome::Done(format!("no call is up: {} is {}", self.unit.name(), state.word())));
         }
-        Ok(match self.calls().await? {
-            0 => StepOutcome::done("no call is up"),
-            1 => StepOutcome::failed("1 call is up"),
-            calls => StepOutcome::Failed(format!("{calls} calls are up")),
-        })
+        Ok(calls_up(self.calls().await?))
     }
 
     async fn seen(&self) -> PbxStatus {
@@ -207,27 +279,35 @@ impl FreeswitchPbx {
             let trouble = state.failed().then(|| self.unit.idle(&state));
             return PbxStatus { trouble, failed: state.failed(), ..PbxStatus::serving(Serving::No) };
         }
-        let serving = match (self.site.registrar.ask().await, self.passive) {
+        let mut status = PbxStatus::serving(Serving::No);
+        let registered = self.fill(&mut status).await;
+        if let Err(outcome) = &registered {
+            status.trouble = Some(outcome.text().to_owned());
+        }
+        status.serving = match (self.site.registrar.ask().await, &registered) {
             (Heard::Serves(_), _) => Serving::Yes,
-            (Heard::Refuses(_), WhilePassive::Standby) if state.runs() => Serving::No,
+            (Heard::Refuses(_), Ok(registered)) if self.passive == WhilePassive::Standby && state.runs() => {
+                match registered {
+                    None => Serving::No,
+                    Some(trunk) => Serving::Unknown(format!("it is on standby, yet trunk {trunk} may be registered")),
+                }
+            }
             (Heard::Refuses(why) | Heard::Nobody(why) | Heard::NotAsked(why), _) => {
                 Serving::Unknown(format!("{} is {}, but {why}", self.unit.name(), state.word()))
             }
         };
-        let mut status = PbxStatus::serving(serving);
-        if let Err(outcome) = self.fill(&mut status).await {
-            status.trouble = Some(outcome.text().to_owned());
-        }
         status
     }
 
-    async fn fill(&self, status: &mut PbxStatus) -> Result<(), StepOutcome> {
+    /// Asks for all that the status shows; the answer is a trunk that is registered.
+    async fn fill(&self, status: &mut PbxStatus) -> Result<Option<String>, StepOutcome> {
         let mut session = self.esl.open().await?;
         status.registrations = esl::total(&session.api("show registrations count").await?);
         status.calls = esl::total(&session.api("show calls count").await?);
-        status.trunks =
-            trunks::look(&mut session, &self.site.trunks).await?.into_iter().map(|seen| seen.status).collect();
-        Ok(())
+        let seen = trunks::look(&mut session, &self.site.trunks).await?;
+        let registered = seen.iter().find(|seen| seen.may_be_registered()).map(|seen| seen.status.name.clone());
+        status.trunks = seen.into_iter().map(|seen| seen.status).collect();
+        Ok(registered)
     }
 
     async fn look_around(&self) -> Vec<Finding> {
@@ -287,7 +367,7 @@ impl Pbx for FreeswitchPbx {
     fn reload(&self, mode: Mode, load: Load) -> Answer<'_, StepOutcome> {
         Box::pin(async move {
             let outcome = match mode {
-                Mode::Look => self.unit.runs_directory(&self.site).await,
+                Mode::Look => self.has_loaded().await,
                 Mode::Act => self.load(load).await,
             };
             outcome.unwrap_or_else(|outcome| outcome)

@@ -35,11 +35,20 @@ pub struct Trouble {
     asked: Asked,
 }
 
+impl Trouble {
+    /// Nobody is there, or says a word: what is wrong is FreeSWITCH, and not how it is asked.
+    pub fn is_silence(&self) -> bool {
+        self.asked == Asked::Silence
+    }
+}
+
 /// Whether the question had left when the trouble came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
     /// It had not: nothing was done.
     No,
+    /// It had not, because nobody is there, or says a word.
+    Silence,
     /// It had: it may have been done.
     Perhaps,
 }
@@ -47,7 +56,7 @@ enum Asked {
 impl From<Trouble> for StepOutcome {
     fn from(trouble: Trouble) -> Self {
         match trouble.asked {
-            Asked::No => Self::Failed(trouble.line),
+            Asked::No | Asked::Silence => Self::Failed(trouble.line),
             Asked::Perhaps => Self::Unknown(trouble.line),
         }
     }
@@ -98,23 +107,26 @@ impl Esl {
     pub async fn open(&self) -> Result<Session, Trouble> {
         let not_asked = |line| Trouble { line, asked: Asked::No };
         let password = self.password().map_err(not_asked)?;
-        match timeout(OPEN_LIMIT, self.enter(&password)).await {
-            Ok(entered) => entered.map_err(not_asked),
-            Err(_) => Err(not_asked(format!(
-                "{} says nothing within {OPEN_LIMIT:?}: FreeSWITCH hangs, or {KEY}.esl is another program's port",
-                self.place
-            ))),
-        }
+        let silence = |line| Trouble { line, asked: Asked::Silence };
+        let place = self.place;
+        let entering = async {
+            let stream = TcpStream::connect(place).await.map_err(|error| {
+                silence(format!(
+                    "no event socket at {place}: {error}; see listen-ip and listen-port in event_socket.conf.xml, and \
+                     whether FreeSWITCH runs"
+                ))
+            })?;
+            self.enter(stream, &password).await.map_err(not_asked)
+        };
+        timeout(OPEN_LIMIT, entering).await.unwrap_or_else(|_| {
+            Err(silence(format!(
+                "{place} says nothing within {OPEN_LIMIT:?}: FreeSWITCH hangs, or {KEY}.esl is another program's port"
+            )))
+        })
     }
 
-    async fn enter(&self, password: &secrecy::SecretString) -> Result<Session, String> {
+    async fn enter(&self, stream: TcpStream, password: &secrecy::SecretString) -> Result<Session, String> {
         let place = self.place;
-        let stream = TcpStream::connect(place).await.map_err(|error| {
-            format!(
-                "no event socket at {place}: {error}; see listen-ip and listen-port in event_socket.conf.xml, and whether \
-                 FreeSWITCH runs"
-            )
-        })?;
         let mut session = Session { stream, bytes: Vec::new(), place, answer_limit: self.answer_limit };
         match session.frame().await?.kind {
             Kind::AuthRequest => {}

@@ -24,6 +24,18 @@ pub struct Seen {
     gateway: Option<Gateway>,
 }
 
+impl Seen {
+    /// Whether its provider may send calls here: it is registered, or its REGISTER or its end is under way.
+    pub fn may_be_registered(&self) -> bool {
+        self.gateway.as_ref().is_some_and(|gateway| {
+            matches!(
+                gateway.state,
+                GatewayState::Reged | GatewayState::Register | GatewayState::Trying | GatewayState::Unregister
+            )
+        })
+    }
+}
+
 /// Each trunk's gateway.
 pub async fn look(session: &mut Session, trunks: &[Trunk]) -> Result<Vec<Seen>, Trouble> {
     let mut seen = Vec::new();
@@ -138,11 +150,7 @@ pub async fn unregister(
     let deadline = Instant::now() + limit;
     loop {
         let seen = look(&mut session, trunks).await?;
-        let held = |seen: &&Seen| {
-            let state = seen.gateway.as_ref().map(|gateway| gateway.state);
-            matches!(state, Some(GatewayState::Reged | GatewayState::Register | GatewayState::Unregister))
-        };
-        let Some(held) = seen.iter().find(held) else {
+        let Some(held) = seen.iter().find(|seen| seen.may_be_registered()) else {
             return Ok(StepOutcome::done(
                 "all gateways were told to unregister; a provider that challenges may keep them",
             ));

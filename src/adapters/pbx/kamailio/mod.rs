@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use super::registrar::{Heard, PAUSE};
 use super::unit::Unit;
-use super::{Site, judge_trunks};
+use super::{Site, calls_up, judge_trunks};
 use crate::config::{Kamailio, KamailioPassive};
 use crate::ports::{Answer, Load, Pbx};
 use crate::units::finding::Finding;
@@ -97,8 +97,8 @@ impl KamailioPbx {
     async fn start(&self, load: Load) -> Result<String, StepOutcome> {
         let mut state = self.unit.start(&self.site, load).await?;
         let mut awake = self.awake().await;
-        if matches!(awake, Err(Trouble::Silent(_))) && !self.serves().await {
-            // Neither its control nor its SIP port answers: waiting helps nobody.
+        if matches!(awake, Err(Trouble::Silent(_))) && self.is_deaf().await {
+            // Neither its control nor its SIP port answers phones: waiting helps nobody.
             self.unit.halt().await?;
             state = self.unit.start(&self.site, load).await?;
             awake = self.awake().await;
@@ -116,6 +116,11 @@ impl KamailioPbx {
         matches!(self.site.registrar.ask().await, Heard::Serves(_))
     }
 
+    /// Whether phones are certainly not served: a question that never left proves nothing, and halts nobody.
+    async fn is_deaf(&self) -> bool {
+        matches!(self.site.registrar.ask().await, Heard::Nobody(_) | Heard::Refuses(_))
+    }
+
     /// Registered contacts, over all location tables; `None` without the module usrloc or kex.
     async fn contacts(&self) -> Option<u32> {
         let told = self.ask("stats.fetchn", &[Value::from("usrloc:")]).await.ok()?;
@@ -128,15 +133,14 @@ impl KamailioPbx {
     async fn calls(&self) -> Result<u32, Trouble> {
         let told = self.ask("dlg.stats_active", &[]).await?;
         let all = told.get("all").and_then(Value::as_u64);
-        all.and_then(|all| u32::try_from(all).ok())
-            .ok_or_else(|| Trouble::NoCommand("kamailio's dlg.stats_active tells no number of calls".to_owned()))
+        all.and_then(|all| u32::try_from(all).ok()).ok_or_else(|| {
+            Trouble::Strange("kamailio's dlg.stats_active tells no number of calls; see what it says".to_owned())
+        })
     }
 
     async fn calls_ended(&self) -> StepOutcome {
         match self.calls().await {
-            Ok(0) => StepOutcome::done("no call is up"),
-            Ok(1) => StepOutcome::failed("1 call is up"),
-            Ok(calls) => StepOutcome::Failed(format!("{calls} calls are up")),
+            Ok(calls) => calls_up(calls),
             Err(Trouble::NoCommand(line)) => StepOutcome::Done(format!("not waited for: nobody counts calls ({line})")),
             Err(Trouble::Nobody(line)) => match self.unit.gone().await {
                 Some(idle) => StepOutcome::Done(format!("no call is up: {idle}")),
@@ -160,11 +164,7 @@ impl KamailioPbx {
     }
 
     async fn seen(&self) -> PbxStatus {
-        let unseen = |name: &String| TrunkStatus { name: name.clone(), state: TrunkState::Unknown, sip_code: None };
-        let mut status = PbxStatus {
-            trunks: self.site.trunks.iter().map(|trunk| unseen(&trunk.name)).collect(),
-            ..PbxStatus::serving(Serving::No)
-        };
+        let mut status = PbxStatus { trunks: self.site.unseen_trunks(), ..PbxStatus::serving(Serving::No) };
         match self.unit.state().await {
             Ok(state) if state.stopped() => {
                 status.failed = state.failed();

@@ -52,6 +52,8 @@ pub enum Trouble {
     NotAsked(String),
     /// The question left, and no answer came: it may have been carried out.
     Silent(String),
+    /// What answered is not what we can read: another program, or another version. It says nothing of whether it hangs.
+    Strange(String),
 }
 
 impl Trouble {
@@ -62,7 +64,8 @@ impl Trouble {
             | Self::Refused { line, .. }
             | Self::Nobody(line)
             | Self::NotAsked(line)
-            | Self::Silent(line) => line,
+            | Self::Silent(line)
+            | Self::Strange(line) => line,
         }
     }
 
@@ -71,7 +74,7 @@ impl Trouble {
         let line = self.line().to_owned();
         match self {
             Self::NoCommand(_) | Self::Refused { .. } | Self::Nobody(_) => StepOutcome::Failed(line),
-            Self::NotAsked(_) | Self::Silent(_) => StepOutcome::Unknown(line),
+            Self::NotAsked(_) | Self::Silent(_) | Self::Strange(_) => StepOutcome::Unknown(line),
         }
     }
 }
@@ -201,7 +204,7 @@ fn no_command(method: &str) -> String {
 
 fn strange(place: &str, why: &NoReply) -> Trouble {
     let line = format!("what answers at {place} is not kamailio's module jsonrpcs: {why}; correct {KEY}.jsonrpc");
-    Trouble::Silent(line)
+    Trouble::Strange(line)
 }
 
 fn unreachable(path: &Path, error: &std::io::Error) -> Trouble {
@@ -278,7 +281,8 @@ mod tests {
         assert!(matches!(trouble.await, Err(Trouble::Silent(_))), "not waited for without end");
         let trouble = asked(ANSWER_LIMIT, |server, _, from| drop(server.send_to_addr(b"hello", from)));
         let trouble = trouble.await.expect_err("no JSON");
-        assert!(trouble.line().contains("is not kamailio's module jsonrpcs"), "{}", trouble.line());
+        assert!(matches!(&trouble, Trouble::Strange(line) if line.contains("is not kamailio's module jsonrpcs")));
+        assert!(matches!(trouble.outcome(), StepOutcome::Unknown(_)));
     }
 
     #[test]

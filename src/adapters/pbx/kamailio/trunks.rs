@@ -106,6 +106,20 @@ impl Record {
     }
 }
 
+/// Every record of an answer; `None` when one cannot be read: what is passed over would count as not registered.
+fn read_all(told: &Value) -> Option<Vec<Record>> {
+    match told {
+        Value::Null => Some(Vec::new()),
+        Value::Array(all) => all.iter().map(Record::read).collect(),
+        one => Some(vec![Record::read(one)?]),
+    }
+}
+
+fn unreadable() -> Trouble {
+    let line = "kamailio tells of a record of uacreg without its l_uuid or flags; see what `kamcmd uac.reg_dump` says";
+    Trouble::Strange(line.to_owned())
+}
+
 /// What came of giving trunks up.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GivenUp {
@@ -129,7 +143,7 @@ impl KamailioPbx {
     /// The record of this name; `None` when it has none.
     async fn record(&self, name: &str) -> Result<Option<Record>, Trouble> {
         match self.ask("uac.reg_info", &[Value::from("l_uuid"), Value::from(name)]).await {
-            Ok(told) => Ok(Record::read(&told)),
+            Ok(told) => Record::read(&told).map(Some).ok_or_else(unreadable),
             Err(Trouble::Refused { code: 404, .. }) => Ok(None),
             Err(trouble) => Err(trouble),
         }
@@ -153,10 +167,10 @@ impl KamailioPbx {
     /// Every record, where Kamailio can tell them in one answer; else those of the configured trunks.
     async fn all_records(&self) -> Result<Vec<Record>, Trouble> {
         match self.ask("uac.reg_dump", &[]).await {
-            Ok(told) => Ok(told.as_array().into_iter().flatten().filter_map(Record::read).collect()),
+            Ok(told) => read_all(&told).ok_or_else(unreadable),
             Err(Trouble::NoCommand(_)) => Ok(Vec::new()),
             // More than fits into a datagram is not answered at all.
-            Err(Trouble::Silent(_)) => self.records().await,
+            Err(Trouble::Silent(_) | Trouble::Strange(_)) => self.records().await,
             Err(trouble) => Err(trouble),
         }
     }
@@ -291,6 +305,15 @@ mod tests {
             assert_eq!(record(flags, expires, diff, at).state(), state, "{flags}");
         }
         assert!(!format!("{:?}", record(20, 60, 59, 1)).contains("secret"));
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_not_passed_over() {
+        let good = json!({"l_uuid": "carrier", "flags": 20});
+        assert_eq!(read_all(&json!([good, good])).map(|all| all.len()), Some(2));
+        assert_eq!(read_all(&json!([])), Some(Vec::new()));
+        assert_eq!(read_all(&json!([good, {"l_uuid": "other", "flags": "20"}])), None);
+        assert_eq!(read_all(&json!("")), None);
     }
 
     #[test]
