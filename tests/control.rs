@@ -59,7 +59,9 @@ impl Desk for Clerk {
 
     fn preview(&self, plan: PlanKind) -> Answer<'_, Result<Preview, String>> {
         let step = PreviewStep { name: Step::Claim, does: "takes the epoch".into(), seconds: Some(1) };
-        Box::pin(async move { Ok(Preview { plan, steps: vec![step], without_service_s: Some(40), refused: None }) })
+        Box::pin(async move {
+            Ok(Preview { plan, steps: vec![step], without_service_s: Some(40), refused: None, stands_against: vec![] })
+        })
     }
 
     fn operate(&self, request: Request) -> Answer<'_, Reply> {

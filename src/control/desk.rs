@@ -45,6 +45,9 @@ pub struct Preview {
     /// Why it would be refused now, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// Why the robot would not do it by itself now; a person may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stands_against: Vec<String>,
 }
 
 /// One step, in words.

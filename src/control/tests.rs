@@ -60,7 +60,9 @@ impl Desk for Clerk {
     }
 
     fn preview(&self, plan: PlanKind) -> Answer<'_, Result<Preview, String>> {
-        Box::pin(async move { Ok(Preview { plan, steps: vec![], without_service_s: None, refused: None }) })
+        Box::pin(async move {
+            Ok(Preview { plan, steps: vec![], without_service_s: None, refused: None, stands_against: vec![] })
+        })
     }
 
     fn operate(&self, request: Request) -> Answer<'_, Reply> {

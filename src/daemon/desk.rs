@@ -115,10 +115,11 @@ impl Desk for DaemonDesk {
             let refused = self.ask(|answer| Input::Look(Looking::WouldRefuse(command, answer))).await;
             let pair = self.ask(|answer| Input::Look(Looking::Pair(answer))).await;
             let serves = pair.checks.iter().any(|check| check.kind != "heartbeat" && check.verdict == "up");
+            let against = if plan == PlanKind::Takeover { pair.stands_against } else { Vec::new() };
             let heard = pair.peer.is_some_and(|peer| peer.contact == "heard");
             let intent = Intent { switchover: serves && heard, ..Intent::default() };
             let world = Arc::clone(&self.worlds.borrow());
-            Ok(preview(&world, plan, refused, &intent))
+            Ok(Preview { stands_against: against, ..preview(&world, plan, refused, &intent) })
         })
     }
 
@@ -172,6 +173,7 @@ fn preview(world: &World, plan: PlanKind, refused: Option<String>, intent: &Inte
         steps: steps.collect(),
         without_service_s: silent.and_then(|silent| u32::try_from(silent.as_secs()).ok()),
         refused,
+        stands_against: Vec::new(),
     }
 }
 

@@ -101,7 +101,8 @@ impl Engine {
         match self.memory.state {
             State::Suspect if !self.blocks().is_empty() => {
                 hints.push(
-                    "`pbx-failover takeover` takes over by your word, and says what stands against it".to_owned(),
+                    "`pbx-failover takeover` takes over by your word, and its dry run says what stands against it"
+                        .to_owned(),
                 );
             }
             State::Active => hints.push(format!(

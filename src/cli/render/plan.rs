@@ -67,6 +67,9 @@ pub fn preview(preview: &Preview) -> String {
     if let Some(seconds) = preview.without_service_s {
         lines.line(&format!("about {} without telephone", span(u64::from(seconds) * 1_000)));
     }
+    if !preview.stands_against.is_empty() {
+        lines.beside("the robot by itself would not: ", 31, &preview.stands_against.join("; "));
+    }
     if let Some(refused) = &preview.refused {
         lines.beside("without flags it would be refused now: ", 39, refused);
     }
@@ -82,12 +85,13 @@ mod tests {
         let json = serde_json::json!({"plan": "failback", "steps": [
                 {"name": "preflight", "does": "see that pbx-a answers"},
                 {"name": "stop_accepting", "does": "stop pbx.service", "seconds": 5}],
-            "without_service_s": 130});
+            "without_service_s": 130, "stands_against": ["an observer sees it alive", "paused"]});
         let want = "\
 failback would do, in this order:
    1. preflight       see that pbx-a answers
    2. stop_accepting  stop pbx.service (5 s)
 about 2 min without telephone
+the robot by itself would not: an observer sees it alive; paused
 ";
         assert_eq!(preview(&serde_json::from_value(json).unwrap()), want);
     }

@@ -81,7 +81,13 @@ impl Desk for PrimaryDesk {
 
     fn preview(&self, plan: PlanKind) -> Answer<'_, Result<Preview, String>> {
         Box::pin(async move {
-            Ok(Preview { plan, steps: Vec::new(), without_service_s: None, refused: Some(self.elsewhere()) })
+            Ok(Preview {
+                plan,
+                steps: Vec::new(),
+                without_service_s: None,
+                refused: Some(self.elsewhere()),
+                stands_against: Vec::new(),
+            })
         })
     }
 
