@@ -24,6 +24,21 @@ use crate::lab::sipp::{self, Phone};
 use crate::lab::web::Authority;
 use crate::lab::{Running, free_port, have, wait_until};
 
+/// Long enough for a busy machine.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Asks again and again until there is an answer; gives it.
+async fn until<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(begin.elapsed() < SOON, "waited {SOON:?} in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], free_port()))
 }

@@ -81,13 +81,9 @@ impl Rig {
     }
 }
 
-/// Waits for what only asking tells.
-async fn until(condition: impl AsyncFn() -> bool) {
-    let start = Instant::now();
-    while !condition().await {
-        assert!(start.elapsed() < Duration::from_secs(20), "waited in vain");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+/// Waits until a drain says this.
+async fn drains(pbx: &AsteriskPbx, expected: &StepOutcome) {
+    until(expected.text(), async || Some(pbx.drain().await).filter(|said| said == expected)).await;
 }
 
 /// A text up to this place, and its line end.
@@ -130,7 +126,7 @@ async fn its_status_tells_phones_calls_and_trunks_and_drain_waits_for_a_call_whi
         let (server, dir) = (rig.pbx.address(), rig.dir.path());
         let length = Duration::from_secs(6);
         let mut first = Phone::new("101", "pw101").call_with_login(server, "600", length, dir);
-        until(async || pbx.drain().await == StepOutcome::failed("1 call is up")).await;
+        drains(&pbx, &StepOutcome::failed("1 call is up")).await;
         // Nothing keeps a new call, such as 112, from going through meanwhile; of two channels it makes one call.
         let _ringing = rig.phone.answers_calls(dir);
         let mut second = Phone::new("102", "pw102").call_with_login(server, "100", length, dir);
@@ -143,7 +139,7 @@ async fn its_status_tells_phones_calls_and_trunks_and_drain_waits_for_a_call_whi
             wait_until("the call ends", Duration::from_secs(20), || call.exited().is_some());
             assert!(call.exited().is_some_and(|end| end.success()), "{}", call.said());
         }
-        until(async || pbx.drain().await == StepOutcome::done("no call is up")).await;
+        drains(&pbx, &StepOutcome::done("no call is up")).await;
     }
 }
 

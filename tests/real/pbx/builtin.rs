@@ -17,9 +17,6 @@ use pbx_failover::units::finding::{Finding, Level};
 use super::*;
 use crate::lab::web::Papers;
 
-/// Long enough for a busy machine.
-const SOON: Duration = Duration::from_secs(30);
-
 /// The built-in PBX with its directory: what it is told, and where its files are.
 struct Own {
     plan: Plan,
@@ -115,18 +112,6 @@ fn trunk(name: &str, server_uri: &str, user: &str, password: &str, more: &str) -
          client_uri=sip:{user}@provider.test\ncontact_user={name}\n{more}\
          [{name}]\ntype=auth\nauth_type=userpass\nusername={user}\npassword={password}\n"
     )
-}
-
-/// Asks again and again until there is an answer; gives it.
-async fn until<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
-    let begin = Instant::now();
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(begin.elapsed() < SOON, "waited {SOON:?} in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 /// Waits until what it tells is so.
