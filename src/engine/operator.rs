@@ -99,7 +99,13 @@ impl Engine {
             self.intent = Intent::default();
             return Err(why);
         }
-        self.fire_or_refuse(Trigger::AskedTakeover, "this node takes over")
+        // History keeps what a person did against the robot's own judgement.
+        let against = self.stands_against();
+        let accepted = match against.is_empty() {
+            true => "this node takes over".to_owned(),
+            false => format!("this node takes over; the robot by itself would not: {}", against.join("; ")),
+        };
+        self.fire_or_refuse(Trigger::AskedTakeover, &accepted)
     }
 
     /// Why the table has nothing to do for a takeover here, and what to do.

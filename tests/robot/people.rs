@@ -113,7 +113,8 @@ fn a_dry_run_prints_the_plan_and_changes_nothing_and_everything_speaks_json() {
     assert_eq!((&watched["answer"], &watched["outcome"]), (&"accepted".into(), &"done".into()), "{watched:#}");
     assert_eq!(scene.robot.state(), "active");
     let told = scene.robot.history_text();
-    assert!(told.contains("asked for takeover: accepted: this node takes over\" (\"planned\")"), "{told}");
+    let against = "accepted: this node takes over; the robot by itself would not: primary-up: ";
+    assert!(told.contains(against) && told.contains("(\"planned\")"), "{told}");
 }
 
 #[test]

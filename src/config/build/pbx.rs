@@ -1,6 +1,6 @@
 //! The PBX on this node, the sync that feeds it, and the way home.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::config::model::{
     Trunk,
 };
 use crate::config::texts;
-use crate::units::{EventName, TrunkKind};
+use crate::units::{EventName, Side, TrunkKind};
 
 /// More working directories than this are a mistake.
 const WORKING_DIRS_MAX: usize = 50;
@@ -42,7 +42,7 @@ pub fn pbx<'a>(
     let working_dirs = working_dirs(&at.key("working_dir"), build);
     let before_reload = build.command(&at.key("before_reload"));
     let give_up_after = at.key("give_up_after").duration();
-    let driver = driver(&at.key("driver"), build);
+    let driver = driver(&at.key("driver"), pair, build);
     let probe = probe(&at.key("probe"), pair, driver.as_ref(), build);
     let trunks_at = at.key("trunks");
     let trunks: Option<Vec<_>> =
@@ -94,7 +94,7 @@ fn working_dirs<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Vec<PathBu
     (!dirs.is_empty()).then_some(dirs)
 }
 
-fn driver<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Driver> {
+fn driver<'a>(at: &Cursor<'a>, pair: Option<&Pair>, build: &mut Build<'a>) -> Option<Driver> {
     if !at.is_map() {
         return None;
     }
@@ -106,14 +106,30 @@ fn driver<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Driver> {
         "asterisk" => {
             let at = at.key("asterisk");
             let unit = at.is_map().then(|| unit(&at.key("unit"), build)).flatten();
-            Some(Driver::Asterisk(Box::new(asterisk(&at, unit, build)?)))
+            let asterisk = asterisk(&at, unit, build)?;
+            stays_on_this_side(&at.key("ami"), asterisk.ami.host.parse().ok(), pair, build);
+            Some(Driver::Asterisk(Box::new(asterisk)))
         }
         "freeswitch" => {
             let at = at.key("freeswitch");
             let unit = at.is_map().then(|| unit(&at.key("unit"), build)).flatten();
-            Some(Driver::Freeswitch(Box::new(freeswitch(&at, unit, build)?)))
+            let freeswitch = freeswitch(&at, unit, build)?;
+            stays_on_this_side(&at.key("esl"), Some(freeswitch.esl.ip()), pair, build);
+            Some(Driver::Freeswitch(Box::new(freeswitch)))
         }
         _ => Some(Driver::Command(Box::new(command_driver(&at.key("command"), build)?))),
+    }
+}
+
+/// A driver that starts the unit here and asks the PBX there would take the other's word for its own.
+fn stays_on_this_side<'a>(at: &Cursor<'a>, asked: Option<IpAddr>, pair: Option<&Pair>, build: &mut Build<'a>) {
+    let other = pair.map(|pair| match pair.side {
+        Side::Primary => &pair.backup,
+        Side::Backup => &pair.primary,
+    });
+    if let Some((other, asked)) = other.zip(asked).filter(|(other, asked)| other.addresses.contains(asked)) {
+        let fix = "write the address of the PBX on this host, such as 127.0.0.1";
+        at.error(&mut build.notes, format!("{asked} is the address of {}, the other host", other.node), fix);
     }
 }
 
@@ -244,8 +260,8 @@ fn probe<'a>(at: &Cursor<'a>, pair: Option<&Pair>, driver: Option<&Driver>, buil
     if text.is_empty() {
         let pair = pair?;
         let own = match pair.side {
-            crate::units::Side::Primary => &pair.primary,
-            crate::units::Side::Backup => &pair.backup,
+            Side::Primary => &pair.primary,
+            Side::Backup => &pair.backup,
         };
         let (transport, place) = match driver {
             // Our own listener is known; every address is also that which phones reach.
