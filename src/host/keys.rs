@@ -119,6 +119,10 @@ fn write(path: &Path, text: &str, access: Access) -> io::Result<()> {
     // Made with mode 0600 under another name: at no instant does it lie there half-written, or for others to read.
     let mut file = NamedTempFile::new_in(dir)?;
     file.write_all(text.as_bytes())?;
+    // Whoever could read the old one must be able to read its successor.
+    if let Ok(old) = fs::symlink_metadata(path) {
+        std::os::unix::fs::fchown(file.as_file(), Some(old.uid()), Some(old.gid()))?;
+    }
     let mode = match access {
         Access::Owner => 0o600,
         Access::Group(gid) => {
@@ -184,6 +188,11 @@ mod tests {
             let about = fs::metadata(dir.path().join(name)).expect("file");
             assert_eq!((about.gid(), about.mode() & 0o7777), (4242, 0o640), "{name}");
         }
+        let key = dir.path().join(KEY);
+        std::os::unix::fs::chown(&key, Some(4243), None).expect("owner");
+        make(dir.path(), &node(), &[], &config, Old::Replace).expect("made");
+        let about = fs::metadata(&key).expect("file");
+        assert_eq!((about.uid(), about.gid()), (4243, 4242), "the robot's user keeps its files");
     }
 
     #[test]

@@ -142,6 +142,8 @@ pub struct Agent {
     /// The request to stop that was refused, because calls did not end in time.
     refused: Option<PlanId>,
     told: Option<Ruling>,
+    /// People were told that it does not serve as before.
+    down_told: bool,
     tell_again_at: Option<Duration>,
     repeat: Duration,
     now: Now,
@@ -173,6 +175,7 @@ impl Agent {
             drained: false,
             refused: None,
             told: None,
+            down_told: false,
             tell_again_at: None,
             repeat,
             now,
@@ -401,14 +404,19 @@ impl Agent {
         if changed {
             self.note(&format!("the PBX may: {}", ruling.duty.name()), &ruling.because);
         }
-        let kept_down = matches!(&self.told, Some(told) if matches!(told.duty, Duty::Stop | Duty::WithoutTrunks));
+        let is_down = matches!(ruling.duty, Duty::Stop | Duty::WithoutTrunks);
         if ruling.beside_another && (changed || repeats) {
             self.out.asks.push(Ask::Tell(EventName::BothMayServe, ruling.because.clone(), None));
             self.tell_again_at = Some(self.now.boot + self.repeat);
-        } else if changed && matches!(ruling.duty, Duty::Stop | Duty::WithoutTrunks) {
+        } else if is_down && (changed || !self.down_told) && !self.drains() {
+            // While it waits for calls it serves: nobody is told of a switchover that may yet be refused.
             self.out.asks.push(Ask::Tell(EventName::SteppedDown, ruling.because.clone(), None));
-        } else if kept_down && ruling.duty == Duty::Serve {
+            self.down_told = true;
+        } else if self.down_told && ruling.duty == Duty::Serve {
             self.out.asks.push(Ask::Tell(EventName::ServesAgain, ruling.because.clone(), None));
+        }
+        if ruling.duty == Duty::Serve {
+            self.down_told = false;
         }
         if changed {
             self.told = Some(ruling.clone());

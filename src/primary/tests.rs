@@ -424,9 +424,11 @@ fn a_switchover_drains_then_stops_and_the_next_turn_of_ours_starts_it_again() {
     assert!(matches!(world.agent.stop_outcome(order.plan), StepOutcome::Unknown(_)));
     world.run(10);
     assert_eq!(world.pbx, Condition::Serves, "calls are up");
+    assert!(world.told.is_empty(), "it serves still: {:?}", world.told);
     world.calls = 0;
     world.run(2);
     assert_eq!(world.pbx, Condition::Stopped);
+    assert_eq!(world.told, [EventName::SteppedDown]);
     assert!(matches!(world.agent.stop_outcome(order.plan), StepOutcome::Done(_)));
     assert!(matches!(world.guard(&AgentRuns::Yes), Answer::MustNot(why) if why.contains("switchover")));
     world.store = held(9, "pbx-b");
@@ -565,6 +567,7 @@ fn a_switchover_whose_calls_do_not_end_in_time_is_refused_and_cuts_none() {
     }
     assert_eq!((world.pbx, world.acts.contains(&Act::Stop)), (Condition::Serves, false), "{:?}", world.acts);
     assert!(matches!(world.agent.stop_outcome(order.plan), StepOutcome::Failed(why) if why.contains("calls")));
+    assert!(world.told.is_empty(), "nothing has changed: {:?}", world.told);
     world.calls = 0;
     world.hear(Event::StopAsked(World::order(2)));
     world.run(2);
