@@ -13,7 +13,7 @@ use crate::adapters::pbx::Resident;
 use crate::config::{Config, Driver, Role};
 use crate::control::client::Client;
 use crate::host::{clock, tls};
-use crate::primary::{AgentRuns, Answer, Forced, HeldBack, NOT_READ_YET, guard};
+use crate::primary::{AgentRuns, Answer, Forced, HeldBack, guard};
 use crate::store::PrimaryFile;
 use crate::units::snapshot::Status;
 use crate::units::{EpochRead, StepOutcome};
@@ -166,8 +166,7 @@ async fn agent_runs(config: &Config) -> AgentRuns {
 
 /// Whether the agent tells that it has not read the record since its start.
 fn is_fresh(status: &Status) -> bool {
-    let epochs = status.pairs.iter().filter_map(|pair| pair.epoch.as_ref());
-    epochs.filter_map(|epoch| epoch.error.as_deref()).any(|error| error == NOT_READ_YET)
+    status.pairs.iter().filter_map(|pair| pair.duty.as_ref()).any(|duty| !duty.epoch_was_read)
 }
 
 async fn start(config: Config, file: &PrimaryFile) -> String {

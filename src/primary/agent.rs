@@ -11,7 +11,7 @@ use crate::units::{Condition, Duty, EpochRead, EventName, NodeName, Now, PlanId,
 
 use super::duty::{Policy, Ruling, rule};
 use super::memory::{HeldBack, Learned, Memory, StopAsked};
-use super::standing::{NOT_READ_YET, Standing, stand};
+use super::standing::{Standing, stand};
 
 /// How often the record is read: another's claim must be seen soon.
 pub const READ_EVERY: Duration = Duration::from_secs(5);
@@ -383,9 +383,14 @@ impl Agent {
     /// What the record says, as last read.
     pub fn standing(&self) -> Standing {
         match &self.read {
-            None => Standing::Unknown(NOT_READ_YET.to_owned()),
+            None => Standing::Unknown("the epoch has not been read yet".to_owned()),
             Some(read) => stand(read, &self.memory, &self.node),
         }
+    }
+
+    /// Whether the record was read since the start, well or not.
+    pub fn has_read(&self) -> bool {
+        self.read.is_some()
     }
 
     /// For how long no reading has meant anything, over restarts too. What is remembered counts once a reading of ours

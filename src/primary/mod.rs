@@ -14,7 +14,7 @@ pub use agent::{Act, Agent, Ask, Event, Output};
 pub use duty::{Policy, Ruling};
 pub use guard::{AgentRuns, Answer};
 pub use memory::{Forced, HeldBack, Learned, Memory, StopAsked};
-pub use standing::{NOT_READ_YET, Standing, stand};
+pub use standing::{Standing, stand};
 
 #[cfg(test)]
 mod tests;

@@ -5,9 +5,6 @@ use crate::units::{EpochRead, EpochSeen, NodeName};
 
 use super::memory::Memory;
 
-/// What an agent says of the record in its first seconds; the guard knows by it that there is nothing wrong yet.
-pub const NOT_READ_YET: &str = "the epoch has not been read yet";
-
 /// What the record says to this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {

@@ -270,6 +270,14 @@ pub struct DutyStatus {
     pub planned_stop_until: Option<Timestamp>,
     /// For how long the epoch could not be read, seconds.
     pub epoch_unread_s: u64,
+    /// Whether the epoch was read since the agent started; before that the PBX is left as it is.
+    #[serde(default = "read_already")]
+    pub epoch_was_read: bool,
+}
+
+/// What an older agent, which does not tell, is taken to have done.
+fn read_already() -> bool {
+    true
 }
 
 /// A plan and its steps.

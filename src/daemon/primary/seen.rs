@@ -123,6 +123,7 @@ pub fn pair(agent: &Agent, since: Timestamp, world: &World, seen: &Seen) -> Pair
             held_back_since: memory.held_back.as_ref().map(|held| held.since),
             planned_stop_until: memory.planned_stop_until,
             epoch_unread_s: agent.unread_for().as_secs(),
+            epoch_was_read: agent.has_read(),
         }),
         epoch: Some(epoch(agent, config)),
         peer: seen.backup(),
