@@ -2,6 +2,7 @@
 
 pub mod both;
 mod elsewhere;
+mod passive;
 mod peers;
 mod surroundings;
 
@@ -223,6 +224,7 @@ async fn pbx(world: &World, findings: &mut Vec<Finding>) {
         ),
         Serving::Unknown(why) => Finding::warning(ABOUT, why, "see pbx.driver"),
     });
+    findings.extend(passive::findings(&world.pbx.look_passive().await));
     findings.extend(world.pbx.findings().await);
 }
 
