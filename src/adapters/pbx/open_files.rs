@@ -15,12 +15,18 @@ use crate::units::Look;
 const PROGRAMS: [&str; 6] = ["asterisk", "safe_asterisk", "freeswitch", "kamailio", "opensips", "pbxctrl"];
 const PROGRAM_PREFIX: &str = "pbxctrl-";
 
-/// How many descriptors and mappings one look reads: a PBX with more holds a file among the first, or keeps its sockets
-/// there.
-const FILES_MAX: usize = 60_000;
+/// How many descriptors of one process a look reads: the lowest, which a program opens as it starts (its database, its
+/// log), before the sockets of its phones. Ten microseconds each, so that 50,000 would cost half a second each time.
+const OF_ONE_MAX: usize = 1_000;
 
-/// How long one look may take: it is asked again and again on a host that has other work.
-const TIME_MAX: Duration = Duration::from_millis(250);
+/// How many descriptors of all processes one look reads: some tens of milliseconds.
+const OF_ALL_MAX: usize = 5_000;
+
+/// What the list of a process's mappings costs, in descriptors: it is one file, however long.
+const MAPS_COST: usize = 10;
+
+/// How long one look may take where the host is slow; the counts above bound what it costs.
+const TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The same where a proof is asked for, once and not again and again.
 const PROOF_FILES_MAX: usize = 1_000_000;
@@ -32,16 +38,31 @@ const NAMED_MAX: usize = 3;
 /// What a look may cost.
 #[derive(Debug)]
 struct Budget {
+    /// Of one process.
+    of_one: usize,
+    /// Of all that are still to come.
     files: usize,
     until: Instant,
+    /// Something was left out.
+    is_cut: bool,
 }
 
 impl Budget {
-    /// Whether one more file may be looked at.
-    fn spend(&mut self) -> bool {
+    fn of(of_one: usize, files: usize, time: Duration) -> Self {
+        Self { of_one, files, until: Instant::now() + time, is_cut: false }
+    }
+
+    /// Whether one more may be looked at: the one at this place of its process.
+    fn spend(&mut self, place: usize) -> bool {
         self.files = self.files.saturating_sub(1);
         // The clock is asked seldom: it costs as much as the file.
-        self.files > 0 && (!self.files.is_multiple_of(256) || Instant::now() < self.until)
+        let is_late = place.is_multiple_of(128) && Instant::now() >= self.until;
+        self.is_cut |= place >= self.of_one || self.files == 0 || is_late;
+        place < self.of_one && self.files > 0 && !is_late
+    }
+
+    fn is_spent(&self) -> bool {
+        self.files == 0 || Instant::now() >= self.until
     }
 }
 
@@ -65,8 +86,7 @@ struct Holding {
 impl Scan {
     /// Looks once; takes some milliseconds, so not on a task that others wait for.
     pub fn look(&self) -> Look {
-        let mut budget = Budget { files: FILES_MAX, until: Instant::now() + TIME_MAX };
-        self.look_within(&mut budget)
+        self.look_within(&mut Budget::of(OF_ONE_MAX, OF_ALL_MAX, TIME_MAX))
     }
 
     fn look_within(&self, budget: &mut Budget) -> Look {
@@ -89,7 +109,11 @@ impl Scan {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => drop(denied.get_or_insert((pid, program, error))),
             }
-            if holding.len() >= NAMED_MAX || budget.files == 0 || Instant::now() >= budget.until {
+            if holding.len() >= NAMED_MAX {
+                break;
+            }
+            if budget.is_spent() {
+                budget.is_cut = true;
                 break;
             }
         }
@@ -102,7 +126,7 @@ impl Scan {
         if let Some((pid, program, error)) = denied {
             return Look::Unknown(format!("the open files of {program} ({pid}) cannot be seen: {error}; {RIGHT}"));
         }
-        if budget.files == 0 || Instant::now() >= budget.until {
+        if budget.is_cut {
             return Look::Unknown(
                 "too many open files to look at all of them: not one of the first is held".to_owned(),
             );
@@ -135,6 +159,34 @@ impl Scan {
 const RIGHT: &str =
     "to see them, let the robot run as the PBX's user, or give it the two capabilities of docs/systemd.md";
 
+/// Whether this process sees which files other users' programs hold open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// Of every program.
+    All,
+    /// Of its own user's programs only.
+    OwnUser,
+}
+
+/// How far this process sees. Root without a capability sees as little as anybody, so only they count.
+pub fn sight() -> Sight {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    sight_of(&status)
+}
+
+fn sight_of(status: &str) -> Sight {
+    /// `CAP_DAC_READ_SEARCH` opens another's `/proc/PID/fd`, `CAP_SYS_PTRACE` reads the links in it (capabilities(7)).
+    const NEEDED: u64 = 1 << 2 | 1 << 19;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0);
+    if effective & NEEDED == NEEDED { Sight::All } else { Sight::OwnUser }
+}
+
+/// What lets this program see other users' open files, as advice.
+pub fn right() -> &'static str {
+    RIGHT
+}
+
 /// The kernel names files by their real path.
 pub fn real(dirs: &[PathBuf]) -> Vec<PathBuf> {
     dirs.iter().map(|dir| dir.canonicalize().unwrap_or_else(|_| dir.clone())).collect()
@@ -145,13 +197,16 @@ pub fn real(dirs: &[PathBuf]) -> Vec<PathBuf> {
 /// # Errors
 /// When it may not be looked at.
 pub fn held(process: &Path, dirs: &[PathBuf]) -> io::Result<Option<PathBuf>> {
-    held_by(process, dirs, &mut Budget { files: PROOF_FILES_MAX, until: Instant::now() + PROOF_TIME_MAX })
+    held_by(process, dirs, &mut Budget::of(PROOF_FILES_MAX, PROOF_FILES_MAX, PROOF_TIME_MAX))
 }
 
 fn held_by(process: &Path, dirs: &[PathBuf], budget: &mut Budget) -> io::Result<Option<PathBuf>> {
     let inside = |path: &Path| dirs.iter().any(|dir| path.starts_with(dir));
-    for entry in fs::read_dir(process.join("fd"))? {
+    for (place, entry) in fs::read_dir(process.join("fd"))?.enumerate() {
         let entry = entry?.path();
+        if !budget.spend(place) {
+            break;
+        }
         // A file that was closed meanwhile is not held; a directory may be, by whoever stands in it.
         if let Ok(path) = fs::read_link(&entry)
             && inside(&path)
@@ -159,14 +214,12 @@ fn held_by(process: &Path, dirs: &[PathBuf], budget: &mut Budget) -> io::Result<
         {
             return Ok(Some(path));
         }
-        if !budget.spend() {
-            return Ok(None);
-        }
     }
     // `address perms offset dev inode path`; what is no file has no path that begins with /.
     let maps = fs::read_to_string(process.join("maps"))?;
+    budget.files = budget.files.saturating_sub(MAPS_COST);
     let mut mapped = maps.lines().filter_map(|line| line.find('/').map(|at| Path::new(&line[at..])));
-    Ok(mapped.find(|path| budget.spend() && inside(path)).map(Path::to_owned))
+    Ok(mapped.find(|path| inside(path)).map(Path::to_owned))
 }
 
 #[cfg(test)]
@@ -231,7 +284,9 @@ mod tests {
     }
 
     fn scan(rig: &Rig, group: Option<String>) -> Look {
-        Scan { dirs: vec![rig.work.clone()], group }.look()
+        // Other PBXs run beside a test, on a host that may be busy: what a look may cost has a test of its own.
+        let mut budget = Budget::of(PROOF_FILES_MAX, PROOF_FILES_MAX, PROOF_TIME_MAX);
+        Scan { dirs: vec![rig.work.clone()], group }.look_within(&mut budget)
     }
 
     /// What is seen where nothing is held: other tests' programs of other users may be there.
@@ -289,11 +344,24 @@ mod tests {
     }
 
     #[test]
-    fn a_look_that_would_take_too_long_says_so() {
+    fn only_both_capabilities_let_it_see_the_files_of_other_users() {
+        let status = |bits: u64| format!("Name:\tpbx-failover\nCapPrm:\tffffffffffffffff\nCapEff:\t{bits:016x}\n");
+        assert_eq!(sight_of(&status(u64::MAX)), Sight::All);
+        assert_eq!(sight_of(&status(1 << 19 | 1 << 2)), Sight::All);
+        for bits in [0, 1 << 19, 1 << 2] {
+            assert_eq!(sight_of(&status(bits)), Sight::OwnUser, "{bits:x}");
+        }
+        assert_eq!(sight_of("nothing"), Sight::OwnUser);
+    }
+
+    #[test]
+    fn a_look_that_would_cost_too_much_says_so() {
         let rig = rig();
         let _program = Program::start(&rig.programs, "asterisk", &rig.programs.join("asterisk"));
         let scan = Scan { dirs: vec![rig.work.clone()], group: None };
-        let mut budget = Budget { files: 2, until: Instant::now() + TIME_MAX };
-        assert!(matches!(scan.look_within(&mut budget), Look::Unknown(why) if why.contains("too many")));
+        for (of_one, of_all, time) in [(1, 100, TIME_MAX), (100, 2, TIME_MAX), (100, 100, Duration::ZERO)] {
+            let look = scan.look_within(&mut Budget::of(of_one, of_all, time));
+            assert!(matches!(&look, Look::Unknown(why) if why.contains("too many")), "{look:?}");
+        }
     }
 }
