@@ -24,7 +24,7 @@ pub use beat::{Beat, Condition, Duty, Guarded, Heard, PeerReading, Sees, StopOrd
 pub use delivery::{Delivery, DeliveryOutcome, EventName, Target};
 pub use epoch::{Advance, EpochRead, EpochRecord, EpochSeen};
 pub use node::{NodeName, Side};
-pub use pbx::{PbxStatus, Serving, TrunkKind, TrunkState, TrunkStatus};
+pub use pbx::{ForeignBinding, PbxStatus, Serving, TrunkKind, TrunkState, TrunkStatus};
 pub use plan::{Mode, PlanId, PlanKind, Proof, Step, StepOutcome, StepState};
 pub use probe::{CheckKind, CheckName, ProbeAnswer, ProbeResult, Sighting};
 pub use time::Now;
