@@ -18,6 +18,9 @@ use crate::sip::message::question::ALL;
 use crate::units::finding::Finding;
 use crate::units::{Guarded, Mode, PbxStatus, Serving, StepOutcome, TrunkKind, TrunkState, TrunkStatus};
 
+/// What a person can do about a provider that allows one registration, and holds another's.
+const HELPS: &str = "where that keeps ours away, clear_old_binding: true has it removed";
+
 /// A driver with its providers.
 pub struct Proved {
     inner: Box<dyn Pbx>,
@@ -110,7 +113,12 @@ impl Proved {
         let told = self.inner.register_trunks(mode).await;
         let proofs = self.proofs().await;
         if mode == Mode::Act {
-            words.extend(self.foreign(!matches!(told, StepOutcome::Done(_))).await);
+            let foreign = self.foreign().await;
+            let is_shown = |trunk: &Trunk| trunk.old_binding == OldBinding::Shown;
+            let helps =
+                !foreign.is_empty() && !matches!(told, StepOutcome::Done(_)) && self.registering().any(is_shown);
+            words.extend(foreign);
+            words.extend(helps.then(|| HELPS.to_owned()));
         }
         let only_asked = self.trunks.iter().all(Trunk::is_only_asked);
         with_words(judge(told, &proofs, only_asked), &words)

@@ -94,7 +94,9 @@ async fn a_provider_that_allows_one_registration_refuses_ours_until_the_dead_pri
     assert!(outcome.text().contains(&dead.named()), "{outcome:?}");
     let status = rig.proved.status().await;
     println!("status: {:?}", status.trunks);
+    assert!(outcome.text().ends_with("clear_old_binding: true has it removed"), "{outcome:?}");
     assert_ne!(status.trunks[0].state, TrunkState::Up);
+    assert_eq!(status.trunks[0].said.as_deref(), Some("503 Service Unavailable"));
     assert_eq!(status.trunks[0].foreign[0].place, dead.place);
     assert_eq!(dead.held(), [dead.contact.clone()]);
     done(rig.proved.stop_accepting().await);
