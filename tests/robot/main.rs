@@ -15,5 +15,6 @@ mod fence;
 mod people;
 mod primaries;
 mod process;
+mod providers;
 mod takeover;
 mod witness;

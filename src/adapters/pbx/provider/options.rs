@@ -43,14 +43,14 @@ impl Said {
 pub async fn ask(uri: &str, own: &Own) -> Said {
     let servers = match providers::servers(uri, None, RESOLV_CONF).await {
         Ok(servers) => servers,
-        Err(why) => return unknown(why),
+        Err(why) => return unknown(&why),
     };
-    let mut last = unknown(format!("{uri} has no address"));
+    let mut last = unknown(&format!("{uri} has no address"));
     for server in servers.into_iter().take(SERVERS_ASKED) {
         let source = own.source(server.address.ip());
         last = match endpoint(&server, source.bind) {
             Ok(endpoint) => judge(&client::options(&endpoint, ANSWER_LIMIT).await, &server, &source),
-            Err(why) => unknown(why),
+            Err(why) => unknown(&why),
         };
         // Another server of the same provider may be well; one that answered speaks for all.
         if last.code.is_some() {
@@ -66,7 +66,7 @@ pub fn endpoint(server: &Server, from: Option<IpAddr>) -> Result<Endpoint, Strin
     Ok(Endpoint::with_system_roots(address.ip(), host, address.port(), *transport)?.asked_from(from))
 }
 
-fn unknown(text: String) -> Said {
+fn unknown(text: &str) -> Said {
     let advice = Some("see pbx.trunks.NAME.provider".to_owned());
     Said { state: TrunkState::Unknown, code: None, text: format!("the provider was not asked: {text}"), advice }
 }
@@ -92,7 +92,7 @@ fn judge(end: &SipEnd, server: &Server, source: &Source) -> Said {
             let advice = "see the port of pbx.trunks.NAME.provider".to_owned();
             return down(format!("{name} answers, but not with SIP: {why}"), advice);
         }
-        SipEnd::NotSent(why) => return unknown(why.clone()),
+        SipEnd::NotSent(why) => return unknown(why),
     };
     let said = format!("{} {}", reply.code, reply.reason);
     let text = format!("{name} answers OPTIONS with {}, asked {from}", said.trim_end());
