@@ -53,6 +53,17 @@ pub struct Setup {
     pub second: Second,
     /// Who is answered OPTIONS.
     pub options: Options,
+    /// How contacts may be removed.
+    pub removal: Removal,
+}
+
+/// How a registrar lets contacts be removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Removal {
+    /// Each by its URI, and all at once.
+    Each,
+    /// All at once only, as where the contacts that it shows are not those that it keeps.
+    AllOnly,
 }
 
 /// What a registrar does with a second contact of an account.
@@ -130,7 +141,14 @@ impl Setup {
             size: (1, 32),
             second: Second::Kept,
             options: Options::All,
+            removal: Removal::Each,
         }
+    }
+
+    /// So letting contacts be removed.
+    pub fn removal(mut self, removal: Removal) -> Self {
+        self.removal = removal;
+        self
     }
 
     /// So treating a second contact of an account.
@@ -441,6 +459,12 @@ impl Kamailio {
         };
         text.replace("@GATE_PARAMS@", params)
             .replace("@OPTIONS@", &options)
+            .replace("@REMOVAL@", match self.setup.removal {
+                Removal::Each => "",
+                Removal::AllOnly => {
+                    "if ($hdr(Expires) == \"0\" && $hdr(Contact) != \"*\") { sl_send_reply(\"403\", \"Not So\"); exit; }"
+                }
+            })
             .replace("@CONTACTS_MAX@", &most.to_string())
             .replace("@SAVE_FLAGS@", flags)
             .replace("@GATE_CALL@", call)

@@ -24,7 +24,12 @@ pub struct Dead {
 impl Dead {
     /// With a provider that treats a second contact so.
     pub fn at(second: Second) -> Self {
-        let provider = Kamailio::started(Setup::at(loopback()).account("trunk1", "secret").second(second));
+        Self::with(|setup| setup.second(second))
+    }
+
+    /// With a provider that is set up so.
+    pub fn with(more: impl FnOnce(Setup) -> Setup) -> Self {
+        let provider = Kamailio::started(more(Setup::at(loopback()).account("trunk1", "secret")));
         let place = SocketAddr::from((PRIMARY, free_port()));
         let setup = Setup::at(place).trunk("carrier", provider.address(), "trunk1", "secret").trunks_expire(3600);
         let primary = Kamailio::started(setup);
@@ -32,7 +37,7 @@ impl Dead {
         primary.signal("KILL");
         wait_until("the primary is dead", SOON, || primary.pids().is_empty());
         let dead = Self { provider, contact: format!("sip:carrier@{place}"), place: place.to_string() };
-        assert_eq!(dead.held(), [dead.contact.clone()], "its binding outlives it");
+        assert_eq!(dead.held(), [dead.contact.as_str()], "its binding outlives it");
         dead
     }
 

@@ -27,7 +27,7 @@ async fn at_a_provider_of_one_registration_asterisk_is_refused_until_the_dead_pr
         let status = pbx.status().await;
         assert_eq!(status.serving, Serving::Yes, "phones are served all the same");
         assert_eq!(status.trunks[0].foreign[0].place, dead.place);
-        assert_eq!(dead.held(), [dead.contact.clone()]);
+        assert_eq!(dead.held(), [dead.contact.as_str()]);
 
         let pbx = proved(&rig, OldBinding::Cleared);
         let proof = done(pbx.register_trunks(Mode::Act).await);

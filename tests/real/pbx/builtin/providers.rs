@@ -7,13 +7,14 @@ use pbx_failover::config::{OldBinding, Trunk};
 use pbx_failover::units::finding::Level;
 
 use super::*;
-use crate::lab::kamailio::{Options, Second};
+use crate::lab::kamailio::{Options, Removal, Second};
 use crate::pbx::providers::{Dead, asked, carrier, here, told};
 
 /// The built-in PBX at this provider, with what providers say.
 struct Rig {
     own: Own,
     proved: Proved,
+    resident: Resident,
 }
 
 impl Rig {
@@ -26,10 +27,19 @@ impl Rig {
         let own = Own::new(&(phone("100", "pw100") + &trunk("carrier", &uri, "trunk1", password, "")));
         let marker = own.dir.path().join("run/active");
         let site = site_with(vec![named.clone()], &marker, own.address(), &[]);
-        let inner = BuiltinPbx::with(site, own.plan.clone(), Resident::default());
+        let resident = Resident::default();
+        let inner = BuiltinPbx::with(site, own.plan.clone(), resident.clone());
         let accounts = Accounts::Pjsip(vec![own.plan.accounts.clone()]);
         let proved = Proved::with(Box::new(inner), vec![named], here, accounts);
-        Self { own, proved }
+        Self { own, proved, resident }
+    }
+
+    /// The PBX registers its trunk before anybody asks it to, as Asterisk does when it starts.
+    async fn registers_itself(&self) {
+        let marker = self.own.dir.path().join("run/active");
+        let site = site_with(vec![carrier(OldBinding::Shown)], &marker, self.own.address(), &[]);
+        let same = BuiltinPbx::with(site, self.own.plan.clone(), self.resident.clone());
+        done(same.register_trunks(Mode::Act).await);
     }
 
     /// Its own contact at the provider.
@@ -64,7 +74,8 @@ async fn a_provider_that_allows_many_keeps_the_dead_primary_s_binding_which_is_t
     assert!((3500..=3600).contains(&status.trunks[0].foreign[0].expires_s), "{status:?}");
     let mut both = [dead.contact.clone(), rig.contact()];
     let mut held = dead.held();
-    (both.sort(), held.sort());
+    both.sort();
+    held.sort();
     assert_eq!(held, both, "shown is not removed");
     done(rig.proved.unregister_trunks().await);
     done(rig.proved.stop_accepting().await);
@@ -98,7 +109,7 @@ async fn a_provider_that_allows_one_registration_refuses_ours_until_the_dead_pri
     assert_ne!(status.trunks[0].state, TrunkState::Up);
     assert_eq!(status.trunks[0].said.as_deref(), Some("503 Service Unavailable"));
     assert_eq!(status.trunks[0].foreign[0].place, dead.place);
-    assert_eq!(dead.held(), [dead.contact.clone()]);
+    assert_eq!(dead.held(), [dead.contact.as_str()]);
     done(rig.proved.stop_accepting().await);
 
     let rig = Rig::at(&dead.provider, carrier(OldBinding::Cleared), here("127.0.0.1")).started().await;
@@ -108,6 +119,27 @@ async fn a_provider_that_allows_one_registration_refuses_ours_until_the_dead_pri
     assert_eq!(dead.held(), [rig.contact()]);
     let status = rig.proved.status().await;
     assert_eq!((status.trunks[0].state, &status.trunks[0].foreign), (TrunkState::Up, &Vec::new()));
+    done(rig.proved.stop_accepting().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_removes_no_single_contact_is_told_to_remove_all_before_ours_is_there_and_never_after() {
+    if !have_all() {
+        return;
+    }
+    let dead = Dead::with(|setup| setup.second(Second::Refused).removal(Removal::AllOnly));
+    let rig = Rig::at(&dead.provider, carrier(OldBinding::Cleared), here("127.0.0.1")).started().await;
+    let proof = done(rig.proved.register_trunks(Mode::Act).await);
+    assert!(proof.contains("of carrier the old binding was removed"), "{proof}");
+    assert_eq!(dead.held(), [rig.contact()]);
+    done(rig.proved.stop_accepting().await);
+
+    let dead = Dead::with(|setup| setup.removal(Removal::AllOnly));
+    let rig = Rig::at(&dead.provider, carrier(OldBinding::Cleared), here("127.0.0.1")).started().await;
+    rig.registers_itself().await;
+    let proof = done(rig.proved.register_trunks(Mode::Act).await);
+    assert!(proof.contains(&format!("of carrier the provider still holds {}", dead.place)), "{proof}");
+    assert_eq!(dead.held().len(), 2, "ours is not taken away with it");
     done(rig.proved.stop_accepting().await);
 }
 
@@ -132,13 +164,10 @@ async fn where_no_binding_is_known_as_ours_none_is_removed_once_we_are_registere
     let dead = Dead::at(Second::Kept);
     // As behind NAT with an address that nobody wrote down: the PBX says one that this host does not know as its own.
     let mut own = Own::new("");
-    own.plan
-        .settings
-        .listen
-        .iter_mut()
-        .for_each(|listen| listen.address = SocketAddr::from(([127, 0, 0, 3], free_port())));
-    let at = own.plan.settings.listen[0].address;
-    own.plan.settings.listen.iter_mut().for_each(|listen| listen.address = at);
+    let at = SocketAddr::from(([127, 0, 0, 3], free_port()));
+    for listen in &mut own.plan.settings.listen {
+        listen.address = at;
+    }
     let uri = format!("sip:{}", dead.provider.address());
     own.write(&(phone("100", "pw100") + &trunk("carrier", &uri, "trunk1", "secret", "")));
     let site = site_with(vec![carrier(OldBinding::Cleared)], &own.dir.path().join("run/active"), at, &[]);
@@ -173,7 +202,7 @@ async fn a_provider_that_refuses_the_password_is_asked_three_times_and_then_left
     let findings = rig.proved.findings().await;
     let said = findings.iter().find(|finding| finding.about == "trunk carrier").expect("told");
     assert!(said.text.contains("it refused 3 times; it is asked again in 10 minutes"), "{}", said.text);
-    assert_eq!(dead.held(), [dead.contact.clone()]);
+    assert_eq!(dead.held(), [dead.contact.as_str()]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
