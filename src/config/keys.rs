@@ -322,8 +322,25 @@ const CERTIFICATE: Shape = Shape::Map(&[
 const TRUNK: Shape = Shape::Map(&[
     key("kind", Default("register"), Shape::Choice(&["register", "ip", "fqdn"], &[]), "How it reaches its provider."),
     key("required", Default("true"), BOOL, "Must it be up?"),
-    key("proof", Default("registered"), Shape::Choice(&["registered"], &["options"]), "What proves that it is up."),
-    key("clear_old_binding", Default("false"), BOOL, "Remove the dead primary's binding first; true: not yet."),
+    key("proof", Default("registered"), Shape::Choice(&["registered", "options"], &[]), "What proves that it is up."),
+    key(
+        "provider",
+        Default(r#""""#),
+        Shape::Text("a SIP URI such as sip:sip.example.net"),
+        "The provider's server, asked OPTIONS by `check`, and as the proof where proof says so.",
+    ),
+    key(
+        "clear_old_binding",
+        Default("false"),
+        BOOL,
+        "Remove what the provider holds of others, the dead primary, once the service is claimed.",
+    ),
+    key(
+        "fqdn",
+        Default(r#""""#),
+        Shape::Text("a DNS name such as pbx.example.com"),
+        "Kind fqdn: the name that the provider looks up.",
+    ),
     key("move", Default(r#""""#), Shape::Text("the name of an action URL"), "The action URL that moves its numbers."),
 ]);
 

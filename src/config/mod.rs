@@ -24,6 +24,7 @@ mod shape;
 mod template;
 mod texts;
 pub mod tree;
+mod trunk;
 mod walk;
 
 pub use asterisk::{AmiCover, AmiPlace, Asterisk, WhenRunning};
@@ -35,3 +36,4 @@ pub use model::*;
 pub use partners::*;
 pub use remark::{Refused, Remark};
 pub use schema::schema;
+pub use trunk::*;

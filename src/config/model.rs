@@ -14,8 +14,9 @@ use super::asterisk::Asterisk;
 use super::freeswitch::Freeswitch;
 use super::kamailio::Kamailio;
 use super::partners::{Agent, Fence, Peer, Witness};
+use super::trunk::Trunk;
 pub use crate::units::policy::{DownWhen, HalfDead, SiteCut};
-use crate::units::{CheckName, EventName, NodeName, Side, TrunkKind};
+use crate::units::{CheckName, EventName, NodeName, Side};
 
 /// The whole file.
 #[derive(Debug, Clone)]
@@ -451,19 +452,6 @@ pub struct CommandDriver {
     pub unregister_trunks: Vec<String>,
     /// Stop serving.
     pub stop_accepting: Vec<String>,
-}
-
-/// One trunk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trunk {
-    /// As the PBX calls it.
-    pub name: String,
-    /// How it reaches its provider.
-    pub kind: TrunkKind,
-    /// Must it be up?
-    pub required: bool,
-    /// The name of the ActionURL that moves its numbers.
-    pub move_url: Option<String>,
 }
 
 /// The synced directory.

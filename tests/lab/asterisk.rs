@@ -117,6 +117,12 @@ impl Setup {
         self
     }
 
+    /// With no trunk so far.
+    pub fn without_trunks(mut self) -> Self {
+        self.trunks.clear();
+        self
+    }
+
     /// With a trunk to `provider`, which it registers as soon as it runs.
     pub fn trunk(mut self, name: &str, provider: SocketAddr, user: &str, password: &str) -> Self {
         self.trunks.push(Trunk::new(name, provider, user, password));

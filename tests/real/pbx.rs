@@ -5,6 +5,7 @@ mod builtin;
 mod command;
 mod freeswitch;
 mod kamailio_driver;
+mod providers;
 mod rigs;
 mod systemd;
 
@@ -98,18 +99,17 @@ fn site(marker: &Path, registrar: SocketAddr, before_reload: &[&str]) -> Site {
 }
 
 fn site_with_trunk(trunk: &str, marker: &Path, registrar: SocketAddr, before_reload: &[&str]) -> Site {
+    site_with(vec![config::Trunk::new(trunk, TrunkKind::Register)], marker, registrar, before_reload)
+}
+
+fn site_with(trunks: Vec<config::Trunk>, marker: &Path, registrar: SocketAddr, before_reload: &[&str]) -> Site {
     let pbx = config::Pbx {
         working_dirs: vec!["/srv/a".into(), "/srv/b".into()],
         before_reload: before_reload.iter().map(|&word| word.to_owned()).collect(),
         give_up_after: Duration::from_secs(300),
         driver: Driver::Command(Box::default()),
         probe: SipProbe { host: registrar.ip().to_string(), port: registrar.port(), transport: SipTransport::Udp },
-        trunks: vec![config::Trunk {
-            name: trunk.to_owned(),
-            kind: TrunkKind::Register,
-            required: true,
-            move_url: None,
-        }],
+        trunks,
     };
     Site::new(&node(), marker.to_owned(), &pbx)
 }

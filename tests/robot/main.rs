@@ -16,5 +16,6 @@ mod passive;
 mod people;
 mod primaries;
 mod process;
+mod providers;
 mod takeover;
 mod witness;

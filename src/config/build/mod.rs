@@ -14,6 +14,7 @@ mod partners;
 mod paths;
 mod pbx;
 mod request;
+mod trunk;
 
 use std::path::{Path, PathBuf};
 

@@ -352,7 +352,7 @@ impl AsteriskPbx {
             Ok((phones, calls, trunks)) => PbxStatus {
                 registrations: Some(phones),
                 calls: Some(calls),
-                trunks: trunks.into_iter().map(|(trunk, _)| trunk).collect(),
+                trunks: trunks.into_iter().map(|(trunk, said)| trunk.saying(said)).collect(),
                 ..PbxStatus::serving(serving)
             },
             Err(trouble) => PbxStatus {
