@@ -15,5 +15,6 @@ mod fence;
 mod people;
 mod primaries;
 mod process;
+mod readiness;
 mod takeover;
 mod witness;
