@@ -1,5 +1,6 @@
 //! Proves readiness before the bad day: asks every real thing once, without moving any service.
 
+mod announced;
 mod bans;
 pub mod both;
 mod elsewhere;
@@ -141,6 +142,9 @@ pub async fn prove(config: Config) -> Vec<Finding> {
     surroundings::site(&world, &mut findings).await;
     surroundings::fence(&world, answering, &mut findings).await;
     let serves = pbx(&world, &mut findings).await;
+    if serves == Serves::Yes {
+        announced::look(&world.config, &mut findings).await;
+    }
     papers::look(&world.config, named, serves, &mut findings).await;
     bans::look(&world.config, &mut findings).await;
     epoch(&world, 0, &mut findings).await;

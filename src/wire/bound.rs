@@ -117,7 +117,8 @@ impl Names {
             {
                 return self.holds(address);
             }
-            !part.is_empty() && self.hosts.contains(&part.to_ascii_lowercase())
+            // A few names: comparing costs less than a lower-case copy of every word of a tree.
+            self.hosts.iter().any(|host| host.eq_ignore_ascii_case(part))
         })
     }
 }
@@ -162,20 +163,12 @@ pub fn look(bytes: &[u8], path: &Path, names: &Names) -> Seen {
         if let Some(path) = certificate(&code) {
             seen.certificates.push(Named { line: at + 1, path });
         }
-        let mut announced_by = None;
-        let mut word = None;
-        for candidate in words(&code) {
-            if word.is_none() {
-                word = names.named(candidate);
-            }
-            if announced_by.is_none() {
-                announced_by = ANNOUNCE.iter().find(|key| candidate.eq_ignore_ascii_case(key)).copied();
-            }
-        }
-        let Some(word) = word else { continue };
+        let Some(word) = words(&code).find_map(|candidate| names.named(candidate)) else { continue };
         if contains(line, ALLOW.as_bytes()) {
             continue;
         }
+        let key = |candidate: &str| ANNOUNCE.iter().find(|key| candidate.eq_ignore_ascii_case(key)).copied();
+        let announced_by = words(&code).find_map(key);
         seen.hits.push(Hit { line: at + 1, word: word.to_owned(), announced_by });
     }
     seen

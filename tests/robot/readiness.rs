@@ -170,3 +170,75 @@ fn check_prints_the_line_that_fail2ban_lacks() {
     let told = banned("pbx-b", "");
     assert_eq!(told, ["ok no jail that is on has the name of a PBX | "]);
 }
+
+/// The commands of the shipped unit under this key, for a fail2ban whose own place these arguments name.
+fn orders(key: &str, place: &[&str]) -> Vec<Vec<String>> {
+    let unit = include_str!("../../systemd/pbx-failover-fail2ban-grace@.service");
+    let lines = unit.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    let order = |line: &str| {
+        let mut words = line.trim_start_matches('-').split(' ').map(|word| word.replace("%i", "asterisk"));
+        let program = words.next().expect("a program");
+        [program].into_iter().chain(place.iter().map(|&word| word.to_owned())).chain(words).collect()
+    };
+    lines.map(order).collect()
+}
+
+#[test]
+fn the_grace_of_a_jail_bans_nobody_and_leaves_the_jail_as_it_was() {
+    if !have(&["fail2ban-server", "fail2ban-client", "unshare"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("directory");
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let copied = Command::new("cp").args(["-r", "/etc/fail2ban", &at("conf")]).status().expect("cp runs");
+    assert!(copied.success());
+    let _ = fs::remove_dir_all(at("conf/jail.d"));
+    // It bans into a file: the machine's firewall is not touched, and a namespace holds what would.
+    let action = format!("[Definition]\nactionban = echo <ip> >> {}\n", at("bans"));
+    fs::write(at("conf/action.d/told.conf"), action).expect("written");
+    fs::write(at("conf/fail2ban.local"), "[DEFAULT]\ndbfile = :memory:\n").expect("written");
+    let jail = "[asterisk]\nenabled = true\nbackend = polling\nmaxretry = 3\naction = told\nignoreip = 127.0.0.1/8\n";
+    fs::write(at("conf/jail.local"), format!("{jail}logpath = {}\n", at("log"))).expect("written");
+    fs::write(at("log"), "").expect("written");
+    let (conf, socket, pid, own_log) = (at("conf"), at("sock"), at("pid"), at("f2b.log"));
+    let place = ["-c", &conf, "-s", &socket, "-p", &pid];
+    let mut argv = vec!["unshare", "-n", "fail2ban-server"];
+    argv.extend(place);
+    argv.extend(["--logtarget", &own_log, "-f", "start"]);
+    let _server = Running::start(&argv, &dir.path().join("server.log"));
+    let ask = |words: &[&str]| {
+        let output = Command::new("fail2ban-client").args(place).args(words).output().expect("it runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let patience = Duration::from_secs(20);
+    wait_until("the jail is on", patience, || ask(&["status", "asterisk"]).contains("Banned IP list"));
+    let before = ask(&["get", "asterisk", "ignoreip"]);
+    let failing = |address: &str| {
+        let now = Command::new("date").arg("+%Y-%m-%d %H:%M:%S").output().expect("date runs").stdout;
+        let now = String::from_utf8_lossy(&now).trim().to_owned();
+        let line = format!(
+            "[{now}] NOTICE[1] chan_sip.c: Registration from '<sip:1@x>' failed for '{address}:5060' - Wrong password\n"
+        );
+        let log = fs::read_to_string(at("log")).expect("the log");
+        fs::write(at("log"), log + &line.repeat(4)).expect("written");
+    };
+    let run = |key: &str| {
+        for order in orders(key, &place) {
+            let end = Command::new(&order[0]).args(&order[1..]).output().expect("it runs");
+            assert!(end.status.success(), "{order:?}: {}", String::from_utf8_lossy(&end.stderr));
+        }
+    };
+    let bans = || fs::read_to_string(at("bans")).unwrap_or_default();
+    let passed_over =
+        |address: &str| fs::read_to_string(&own_log).unwrap_or_default().contains(&format!("Ignore {address}"));
+    run("ExecStartPre");
+    failing("192.0.2.77");
+    failing("2001:db8::77");
+    wait_until("the office is passed over", patience, || passed_over("192.0.2.77") && passed_over("2001:db8::77"));
+    run("ExecStopPost");
+    assert_eq!(ask(&["get", "asterisk", "ignoreip"]), before);
+    // Afterwards nothing of the grace is counted, and an attacker is banned as ever.
+    failing("192.0.2.78");
+    wait_until("an attacker is banned", patience, || bans().contains("192.0.2.78"));
+    assert_eq!(bans(), "192.0.2.78\n");
+}

@@ -7,6 +7,7 @@
 //!
 //! Whatever is wrong with AMI alone never keeps an Asterisk that answers phones from serving.
 
+mod announced;
 mod baseline;
 mod client;
 mod findings;
@@ -25,7 +26,7 @@ use super::marker::Phase;
 use super::registrar::{Heard, PAUSE};
 use super::unit::{State, Unit};
 use super::{EFFECT_LIMIT, Site, calls_up, judge_trunks};
-use crate::config::{Asterisk, Config, WhenRunning};
+use crate::config::{Asterisk, Config, Host, WhenRunning};
 use crate::ports::{Answer, Load, Pbx};
 use crate::units::finding::Finding;
 use crate::units::{Guarded, Mode, PbxStatus, Serving, Side, StepOutcome, TrunkKind, TrunkState};
@@ -58,6 +59,8 @@ pub struct AsteriskPbx {
     when_running: WhenRunning,
     baseline: Baseline,
     side: Side,
+    /// This host, where its addresses are known.
+    own: Option<Host>,
 }
 
 /// What was counted after a start.
@@ -71,7 +74,9 @@ enum Counted {
 impl AsteriskPbx {
     /// The driver with the settings `asterisk` of this configuration; `systemctl` drives its unit.
     pub fn new(site: Site, systemctl: PathBuf, config: &Config, asterisk: &Asterisk) -> Self {
-        Self::with(site, systemctl, asterisk, &config.pbx.working_dirs, config.state_dir.join(KEEP_FILE), config.side)
+        let keep = config.state_dir.join(KEEP_FILE);
+        let own = Some(config.host(config.side).clone());
+        Self { own, ..Self::with(site, systemctl, asterisk, &config.pbx.working_dirs, keep, config.side) }
     }
 
     /// The driver with these settings, for tests.
@@ -92,6 +97,7 @@ impl AsteriskPbx {
             when_running: asterisk.takeover,
             baseline: Baseline::new(places, keep),
             side: of,
+            own: None,
         }
     }
 
