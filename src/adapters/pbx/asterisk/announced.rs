@@ -4,9 +4,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::baseline::{Held, KEYS};
+use super::baseline::{Baseline, Held, KEYS};
 use crate::config::Host;
-use crate::units::finding::Finding;
+use crate::units::finding::{Finding, Level};
 use crate::wire::asterisk_conf::{Section, Value, Weight};
 
 const ABOUT: &str = "pbx announces";
@@ -19,6 +19,12 @@ pub fn announced(held: &Held, own: &Host) -> Vec<Finding> {
     let is_transport =
         |section: &Section<'_>| section.last(0_usize).is_some_and(|kind| kind.text.eq_ignore_ascii_case("transport"));
     held.conf.sections().filter(is_transport).take(TRANSPORTS_MAX).flat_map(|section| one(&section, own)).collect()
+}
+
+/// The first thing that is wrong with them, in one line.
+pub fn wrong(baseline: &Baseline, own: &Host) -> Option<String> {
+    let found = announced(&baseline.held()?, own);
+    found.into_iter().find(|finding| finding.level > Level::Skipped).map(|finding| finding.text)
 }
 
 fn one(section: &Section<'_>, own: &Host) -> Vec<Finding> {
@@ -79,9 +85,7 @@ fn address(text: &str) -> Option<IpAddr> {
 mod tests {
     use std::fs;
 
-    use super::super::baseline::Baseline;
     use super::*;
-    use crate::units::finding::Level;
 
     fn told(text: &str, own: &Host) -> Vec<(Level, String)> {
         let dir = tempfile::tempdir().expect("directory");
@@ -112,6 +116,13 @@ mod tests {
         let bad = good.replacen("198.51.100.20", "203.0.113.1", 1);
         let text = "F:4: [t] external_media_address=203.0.113.1 is not pbx-b's: REGISTER works and audio is one-way";
         assert_eq!(told(&bad, &host(None)), [(Level::Problem, text.to_owned())]);
+        let dir = tempfile::tempdir().expect("directory");
+        let path = dir.path().join("pjsip.conf");
+        let baseline = Baseline::new(vec![path.clone()], dir.path().join("count"));
+        fs::write(&path, good).expect("written");
+        assert_eq!(wrong(&baseline, &host(None)), None);
+        fs::write(&path, &bad).expect("written");
+        assert_eq!(wrong(&baseline, &host(None)), Some(text.replacen('F', &path.display().to_string(), 1)));
         let bad = good.replace("0.0.0.0:5060", "[2001:db8::9]:5060");
         let text = "F:3: [t] bind=2001:db8::9 is no address of pbx-b: Asterisk does not listen there";
         assert_eq!(told(&bad, &host(None)), [(Level::Problem, text.to_owned())]);

@@ -396,7 +396,19 @@ impl Pbx for AsteriskPbx {
     }
 
     fn accept_registrations(&self, mode: Mode) -> Answer<'_, StepOutcome> {
-        Box::pin(self.site.registrar.accepts(mode, self.unit.start_timeout(), || Box::pin(self.unit.gone())))
+        Box::pin(async move {
+            let accepts = self.site.registrar.accepts(mode, self.unit.start_timeout(), || Box::pin(self.unit.gone()));
+            let (proof, own) = match (accepts.await, self.own.clone()) {
+                (StepOutcome::Done(proof), Some(own)) => (proof, own),
+                (outcome, _) => return outcome,
+            };
+            // Phones register at a wrong address too, so it is no reason to hold the service back.
+            let wrong = self.with_files(move |baseline| announced::wrong(baseline, &own)).await.ok().flatten();
+            StepOutcome::Done(match wrong {
+                Some(wrong) => format!("{proof}; but {wrong}"),
+                None => proof,
+            })
+        })
     }
 
     fn register_trunks(&self, mode: Mode) -> Answer<'_, StepOutcome> {
