@@ -42,9 +42,9 @@ pub enum Named {
 }
 
 /// Judges the first certificate of a PEM file; `named_at` says where it is named.
-pub fn file(path: &Path, named_at: &str, names: &[String], now: Timestamp, named: Named) -> Finding {
+pub fn file(path: &Path, named_at: &str, names: &[String], now: Timestamp, by: Named) -> Finding {
     let what = format!("{} (named at {named_at})", path.display());
-    let level = if named == Named::ByPerson { Level::Problem } else { Level::Warning };
+    let level = if by == Named::ByPerson { Level::Problem } else { Level::Warning };
     let bad = |text: String, hint: &str| Finding { level, ..Finding::warning(ABOUT, text, hint) };
     let mut pem = Vec::new();
     match File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut pem)) {

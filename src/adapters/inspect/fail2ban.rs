@@ -51,10 +51,7 @@ impl Watch {
 pub async fn look() -> Seen {
     let argv = ["/bin/sh", "-c", ASK].map(str::to_owned);
     let end = command::run(&argv, &[], LIMIT).await;
-    let (stdout, stderr) = match &end {
-        CommandEnd::Exited { stdout, stderr, .. } => (stdout, stderr),
-        _ => return Seen::Unknown(end.line()),
-    };
+    let CommandEnd::Exited { stdout, stderr, .. } = &end else { return Seen::Unknown(end.line()) };
     if stdout.len() >= command::OUTPUT_BYTES_MAX {
         return Seen::Unknown("it has too many jails".to_owned());
     }
