@@ -7,6 +7,7 @@ pub mod courier;
 pub mod dns;
 pub mod epoch_local;
 pub mod fence;
+pub mod inspect;
 pub mod pbx;
 pub mod peer;
 pub mod witness;

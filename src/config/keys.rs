@@ -311,6 +311,12 @@ const PBX: Shape = Shape::Map(&[
         Shape::Text("a SIP URI such as sip:127.0.0.1:5060"),
         "Our own registrar, asked after accept_registrations; default: sip:LISTEN_ADDRESS:5060.",
     ),
+    key(
+        "certificates",
+        Default("[]"),
+        Shape::List("paths", &PATH),
+        "Certificates (PEM) that it shows, for check; those that its settings in working_dir name are found.",
+    ),
     key("trunks", Default("{}"), Shape::Named("trunks", &TRUNK), "The trunks, by the name that the PBX gives them."),
 ]);
 

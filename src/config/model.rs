@@ -361,6 +361,8 @@ pub struct Pbx {
     pub driver: Driver,
     /// Our own registrar, asked after `accept_registrations`.
     pub probe: SipProbe,
+    /// Certificates that it shows, beside those that its own settings name.
+    pub certificates: Vec<PathBuf>,
     /// The trunks, in the file's order.
     pub trunks: Vec<Trunk>,
 }

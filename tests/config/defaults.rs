@@ -61,6 +61,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("pbx.driver.command.unregister_trunks", "[]"),
     ("pbx.driver.command.stop_accepting", "[]"),
     ("pbx.probe", r#""""#),
+    ("pbx.certificates", "[]"),
     ("pbx.trunks", "{}"),
     ("pbx.trunks.*.kind", r#""register""#),
     ("pbx.trunks.*.required", "true"),

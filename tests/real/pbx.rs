@@ -105,6 +105,7 @@ fn site_with_trunk(trunk: &str, marker: &Path, registrar: SocketAddr, before_rel
 fn site_with(trunks: Vec<config::Trunk>, marker: &Path, registrar: SocketAddr, before_reload: &[&str]) -> Site {
     let pbx = config::Pbx {
         working_dirs: vec!["/srv/a".into(), "/srv/b".into()],
+        certificates: Vec::new(),
         before_reload: before_reload.iter().map(|&word| word.to_owned()).collect(),
         give_up_after: Duration::from_secs(300),
         driver: Driver::Command(Box::default()),

@@ -17,5 +17,6 @@ mod people;
 mod primaries;
 mod process;
 mod providers;
+mod readiness;
 mod takeover;
 mod witness;

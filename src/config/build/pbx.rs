@@ -44,6 +44,7 @@ pub fn pbx<'a>(
     let give_up_after = at.key("give_up_after").duration();
     let driver = driver(&at.key("driver"), pair, build);
     let probe = probe(&at.key("probe"), pair, driver.as_ref(), build);
+    let certificates = certificates(&at.key("certificates"), build);
     let trunks_at = at.key("trunks");
     let trunks: Option<Vec<_>> =
         trunks_at.named().into_iter().map(|(name, at)| trunk(name, &at, driver.as_ref(), action_urls, build)).collect();
@@ -65,6 +66,7 @@ pub fn pbx<'a>(
         give_up_after: give_up_after?,
         driver,
         probe: probe?,
+        certificates: certificates?,
         trunks,
     })
 }
@@ -206,6 +208,25 @@ fn certificate<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Certificate
         Some(path)
     });
     Some(CertificateFiles { certificate: certificate?, key: key? })
+}
+
+fn certificates<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Vec<PathBuf>> {
+    let items = at.items();
+    if items.len() > WORKING_DIRS_MAX {
+        at.error(
+            &mut build.notes,
+            format!("holds more than {WORKING_DIRS_MAX} paths"),
+            "name those that phones are shown",
+        );
+    }
+    let path = |item: &Cursor<'a>| {
+        let path = item.path_buf()?;
+        if path.is_relative() {
+            item.error(&mut build.notes, "is no absolute path", "begin it with /");
+        }
+        Some(path)
+    };
+    items.iter().map(path).collect()
 }
 
 fn systemd<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Driver> {

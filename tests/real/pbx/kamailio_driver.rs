@@ -446,6 +446,7 @@ fn answered_with(answer: Option<&'static str>, dir: &Path, probe: &str) -> Kamai
 fn site_asking(probe: &str, marker: &Path) -> Site {
     let pbx = config::Pbx {
         working_dirs: Vec::new(),
+        certificates: Vec::new(),
         before_reload: Vec::new(),
         give_up_after: Duration::from_secs(300),
         driver: Driver::Command(Box::default()),
