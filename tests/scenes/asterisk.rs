@@ -19,6 +19,7 @@ fn telephones_go_on(suite: &Suite) {
         .map(|(place, user, pitch_hz)| office.phone(place, user, pitch_hz));
     let [anna, bert] = &phones;
     office.wait_phones_at(&phones, &office.primary);
+    office.wait_quiet(&phones, &office.primary);
     office.kill_primary();
     office.robot().wait_served();
     office.wait_trunk_at(Host::Backup);
@@ -35,7 +36,7 @@ fn telephones_go_on(suite: &Suite) {
 
     office.primary_returns();
     office.robot().wait("the primary is seen", |status| status["peer"]["contact"] == "heard");
-    office.wait_phones_at(&phones, &office.backup);
+    office.wait_quiet(&phones, &office.backup);
     office.go_home();
     office.wait_phones_at(&phones, &office.primary);
     bert.sings_with(anna);

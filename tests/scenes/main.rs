@@ -8,4 +8,7 @@
 mod lab;
 
 mod asterisk;
+mod half_dead;
+mod kamailio;
 mod office;
+mod troubles;

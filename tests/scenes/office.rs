@@ -7,11 +7,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
-
 use crate::lab::asterisk::{self, Asterisk, MANAGER};
 use crate::lab::baresip::{self, Baresip};
-use crate::lab::kamailio::{self, Kamailio};
+use crate::lab::kamailio::{self, Gate, Kamailio};
 use crate::lab::outside::{Outside, Settings, at};
 use crate::lab::robot::{Robot, binary};
 use crate::lab::sip::Binding;
@@ -19,18 +17,27 @@ use crate::lab::sipp::{self, Phone};
 use crate::lab::sites::{Host, Line};
 use crate::lab::suite::Suite;
 use crate::lab::unit::Unit;
-use crate::lab::{Running, have, wait_until};
+use crate::lab::{Running, have, wait_for, wait_until};
 
 /// How long something is waited for that needs no phone's own time.
 pub const SOON: Duration = Duration::from_secs(40);
 /// A phone whose REGISTER met nobody waits for up to a minute before its next.
 const PHONES: Duration = Duration::from_secs(100);
 /// Phones register for so long.
-const REGISTERED_S: u32 = 12;
-/// One that has registered within the last seconds has so many left.
-const FRESH_S: i64 = 9;
+const REGISTERED_S: u32 = 20;
+/// Whenever each of them has registered last, there is a moment in which all have so long left.
+const FRESH_S: i64 = 10;
 /// Resolvers keep the PBX's address for so long.
 const TTL_S: u32 = 5;
+
+/// What the backup's PBX does while it is passive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Passive {
+    /// Nothing: it is stopped.
+    Stopped,
+    /// It runs from the boot on, and answers everybody with this code.
+    Refuses(u16),
+}
 
 /// A PBX of a host.
 pub trait Exchange {
@@ -48,6 +55,10 @@ pub trait Exchange {
     fn signal(&self, name: &str);
     /// Where calls to an account go.
     fn bindings(&self, user: &str) -> Vec<Binding>;
+    /// What it does on the backup.
+    fn passive(&self) -> Passive {
+        Passive::Stopped
+    }
 }
 
 impl Exchange for Asterisk {
@@ -81,6 +92,77 @@ impl Exchange for Asterisk {
     }
 }
 
+/// Kamailio, stopped or behind the gate of the recipe while it is passive.
+pub struct Kam {
+    /// The PBX.
+    pub pbx: Kamailio,
+    passive: Passive,
+    host: Host,
+}
+
+impl Exchange for Kam {
+    fn start_command(&self, host: Host) -> String {
+        let start = self.pbx.command("reload").join(" ");
+        // Where no robot looks after them, its trunks come with its start.
+        if host == Host::Primary {
+            format!("{start}; {}", self.pbx.command("register_trunks").join(" "))
+        } else {
+            start
+        }
+    }
+
+    fn stop_command(&self) -> String {
+        self.pbx.command("passive").join(" ")
+    }
+
+    fn alive_command(&self) -> String {
+        format!("{} | grep -q '\"serving\": true'", self.pbx.command("status").join(" "))
+    }
+
+    fn settings(&self) -> String {
+        let passive = match (self.host, self.passive) {
+            (Host::Backup, Passive::Refuses(_)) => "gate, reload: [htable.reload]",
+            _ => "stopped",
+        };
+        let driver = format!(
+            "jsonrpc: \"unix://{}\", unit: pbx.service, passive: {passive}",
+            self.pbx.path("rpc.sock").display()
+        );
+        format!("working_dir: {}, driver: {{ kamailio: {{ {driver} }} }}", self.pbx.work_dir().display())
+    }
+
+    fn receive_from(&self, other: &Self) {
+        for name in ["accounts/htable", "accounts/version", "trunks/uacreg", "trunks/version"] {
+            std::fs::copy(other.pbx.work_dir().join(name), self.pbx.work_dir().join(name)).expect("copied");
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        self.pbx.signal(name);
+    }
+
+    fn bindings(&self, user: &str) -> Vec<Binding> {
+        self.pbx.bindings(user)
+    }
+
+    fn passive(&self) -> Passive {
+        self.passive
+    }
+}
+
+/// Both Kamailios of an office: the accounts stand in the primary's files only, and come to the backup by the copy.
+pub fn kamailios(passive: Passive) -> impl Fn(&Outside, Host) -> Kam {
+    move |_, host| {
+        let setup = kamailio::Setup::at(at(host, 5060)).trunk("carrier", at(Host::Provider, 5060), "office", "pw");
+        let setup = match (host, passive) {
+            (Host::Primary, _) => setup.account("100", "pw100").account("101", "pw101"),
+            (_, Passive::Stopped) => setup,
+            (_, Passive::Refuses(_)) => setup.gate(Gate::Asked),
+        };
+        Kam { pbx: Kamailio::new(setup), passive, host }
+    }
+}
+
 /// One of the office's hosts: its PBX, and the daemon beside it.
 pub struct Side<E> {
     host: Host,
@@ -90,26 +172,29 @@ pub struct Side<E> {
     pub pbx: E,
     dir: tempfile::TempDir,
     prefix: Vec<String>,
+    settings: Settings,
 }
 
 impl<E: Exchange> Side<E> {
-    fn new(outside: &Outside, host: Host, pbx: E, settings: &Settings) -> Self {
+    fn new(outside: &Outside, host: Host, pbx: E, settings: Settings) -> Self {
         let dir = tempfile::Builder::new().prefix("host").tempdir().expect("temporary directory");
         let mut prefix = outside.net.exec(host);
         let path = std::env::var("PATH").unwrap_or_default();
         prefix.extend(["env".to_owned(), format!("PATH={}:{path}", dir.path().display())]);
-        let daemon = outside.daemon(host, settings, prefix.clone());
+        let daemon = outside.daemon(host, &settings, prefix.clone());
         daemon.secret("ami.secret", MANAGER.1);
         let condition = if host == Host::Primary {
             // As `ExecCondition=` of its unit.
             format!("{} --config {} guard >>{}/guard 2>&1", binary(), daemon.config().display(), dir.path().display())
-        } else {
+        } else if pbx.passive() == Passive::Stopped {
             // As `ConditionPathExists=` of its unit.
             format!("[ -e {} ]", daemon.path("run/active").display())
+        } else {
+            "true".to_owned()
         };
         let start = format!("{condition} || exit 0; {}", pbx.start_command(host));
         Unit { start: &start, stop: &pbx.stop_command(), alive: &pbx.alive_command() }.write(dir.path());
-        Self { host, daemon, pbx, dir, prefix }
+        Self { host, daemon, pbx, dir, prefix, settings }
     }
 
     /// Somebody starts the unit; whether it then runs.
@@ -218,13 +303,15 @@ impl<E: Exchange> Office<E> {
             settings.more = "failback: { drain: 5m, wait_for_primary: 60s }\n\
                  notify: { command: [sh, -c, 'echo \"$PBX_FAILOVER_EVENT: $PBX_FAILOVER_REASON\" >>@DIR@/told'] }\n"
                 .to_owned();
-            Side::new(&outside, host, pbx, &edit(settings))
+            Side::new(&outside, host, pbx, edit(settings))
         };
         let mut office = Self { backup: side(Host::Backup), primary: side(Host::Primary), provider, abroad, outside };
         office.backup.pbx.receive_from(&office.primary.pbx);
         office.primary.daemon.start();
         assert!(office.primary.start_unit(), "the guard lets the primary start: {:?}", office.primary.unit_calls());
         office.wait_trunk_at(Host::Primary);
+        let is_boot = office.backup.pbx.passive() != Passive::Stopped;
+        assert_eq!(office.backup.start_unit(), is_boot, "whether the backup's PBX runs after a boot");
         office.backup.daemon.start();
         office.backup.daemon.wait_armed();
         office.backup.daemon.wait("the agent is heard", |pair| pair["peer"]["contact"] == "heard");
@@ -234,6 +321,16 @@ impl<E: Exchange> Office<E> {
     /// The robot.
     pub fn robot(&self) -> &Robot {
         &self.backup.daemon
+    }
+
+    /// Changes the robot's settings while it runs.
+    pub fn configure_backup(&mut self, edit: impl FnOnce(&mut Settings)) {
+        let loaded = |robot: &Robot| robot.history().iter().filter(|event| event["kind"] == "config").count();
+        let before = loaded(self.robot());
+        edit(&mut self.backup.settings);
+        self.backup.daemon.configure(&self.backup.settings.text(Host::Backup));
+        self.backup.daemon.process().signal("HUP");
+        wait_until("the settings are read", SOON, || loaded(self.robot()) > before);
     }
 
     /// The primary loses everything at once, and is silent.
@@ -262,13 +359,20 @@ impl<E: Exchange> Office<E> {
     /// Waits until all is as it was at the beginning.
     pub fn wait_home(&self) {
         self.robot().wait_at_most("given back", SOON * 2, |status| status["state"] == "standby");
-        assert!(self.primary.runs() && !self.backup.runs(), "{:?}", self.primary.unit_calls());
+        assert!(self.primary.runs(), "{:?}", self.primary.unit_calls());
+        let heard = match self.backup.pbx.passive() {
+            Passive::Stopped => None,
+            Passive::Refuses(code) => Some(code),
+        };
+        assert_eq!((self.backup.runs(), self.backup.knocked()), (heard.is_some(), heard), "the backup is passive");
         assert_eq!(self.outside.holder().as_deref(), Some("pbx-a"));
         assert_eq!(self.outside.dns.query("pbx.lab.test", "A"), [Host::Primary.address().to_string()]);
         self.wait_trunk_at(Host::Primary);
+        let contacts = self.provider.contacts("office").join(" ");
+        assert!(!contacts.contains(&Host::Backup.address().to_string()), "the backup gave its trunk up: {contacts}");
     }
 
-    /// Waits until the provider would send calls to this host, and to no other.
+    /// Waits until the provider would send calls to this host.
     pub fn wait_trunk_at(&self, host: Host) {
         wait_until(&format!("the trunk is registered from {host:?}"), SOON, || {
             let contacts = self.provider.contacts("office");
@@ -287,15 +391,35 @@ impl<E: Exchange> Office<E> {
         Singer { phone: Baresip::started(&setup), user: user.to_owned(), pitch_hz, place }
     }
 
-    /// Waits until all phones are registered at the PBX of a side, and have been so for a moment only: their next
-    /// REGISTER is seconds away.
+    /// Waits until all phones are registered at the PBX of a side.
     pub fn wait_phones_at(&self, phones: &[Singer], side: &Side<E>) {
-        let is_fresh = |phone: &Singer| {
+        self.wait_registered(phones, side, 1, PHONES);
+    }
+
+    /// Waits until the next REGISTER of each phone is seconds away.
+    pub fn wait_quiet(&self, phones: &[Singer], side: &Side<E>) {
+        self.wait_registered(phones, side, FRESH_S, PHONES);
+    }
+
+    fn wait_registered(&self, phones: &[Singer], side: &Side<E>, left_s: i64, limit: Duration) {
+        let registered = |phone: &Singer| {
             let place = phone.place.address().to_string();
             let bindings = side.pbx.bindings(&phone.user);
-            bindings.iter().any(|binding| binding.contact.contains(&place) && binding.expires_s >= FRESH_S)
+            bindings.iter().any(|binding| binding.contact.contains(&place) && binding.expires_s >= left_s)
         };
-        wait_until(&format!("all phones are registered at {:?}", side.host), PHONES, || phones.iter().all(is_fresh));
+        wait_for(limit, || {
+            if phones.iter().all(registered) {
+                return Ok(());
+            }
+            Err(|| {
+                let phone = |phone: &Singer| {
+                    let (user, heard) = (&phone.user, phone.phone.state());
+                    format!("{user} has heard {heard:?} and is known by {:?}", side.pbx.bindings(user))
+                };
+                let all: Vec<_> = phones.iter().map(phone).collect();
+                format!("not all registered at {:?} for {left_s} s:\n{}", side.host, all.join("\n"))
+            })
+        });
     }
 
     /// What notifications have been sent, in order: event and reason.
@@ -303,11 +427,6 @@ impl<E: Exchange> Office<E> {
         let told = std::fs::read_to_string(self.robot().path("told")).unwrap_or_default();
         let start = format!("{event}: ");
         told.lines().filter_map(|line| line.strip_prefix(&start)).map(str::to_owned).collect()
-    }
-
-    /// A step of the plan, as status has it.
-    pub fn step(&self, name: &str) -> Value {
-        crate::lab::robot::step(&self.robot().status(), name).clone()
     }
 
     /// A phone without an ear at some other place, for the call of a moment.
