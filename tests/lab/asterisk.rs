@@ -56,6 +56,16 @@ const CALL_MODULES: &[&str] = &[
     "pbx_config",
 ];
 
+/// `modules.conf` of one that connects calls.
+pub fn modules_for_calls() -> String {
+    modules_conf(CALL_MODULES)
+}
+
+fn modules_conf(more: &[&str]) -> String {
+    let load = MODULES.iter().chain(more).fold(String::new(), |text, module| format!("{text}load = {module}.so\n"));
+    format!("[modules]\nautoload=no\n{load}")
+}
+
 /// What belongs to one host, below its configuration.
 pub const PER_HOST: &str = "host.d";
 
@@ -391,9 +401,7 @@ impl Asterisk {
             std::fs::write(self.path("etc").join(PER_HOST).join("transport.conf"), lines).expect("config");
         }
         let calls: &[_] = if self.setup.calls == Calls::None { &[] } else { CALL_MODULES };
-        let load =
-            MODULES.iter().chain(calls).fold(String::new(), |text, module| format!("{text}load = {module}.so\n"));
-        write("modules.conf", &format!("[modules]\nautoload=no\n{load}"));
+        write("modules.conf", &modules_conf(calls));
         self.write_manager();
         let out = match self.setup.trunks.last() {
             Some(Trunk { name, .. }) if self.setup.calls == Calls::Outward => {
