@@ -8,20 +8,20 @@ fn telephones_go_on(passive: Passive) {
     let phones = [(Host::Router, "100", 440), (Host::Observer, "101", 1000)]
         .map(|(place, user, pitch_hz)| office.phone(place, user, pitch_hz));
     let [anna, bert] = &phones;
-    office.wait_phones_at(&phones, &office.primary);
-    office.wait_quiet(&phones, &office.primary);
+    office.primary.wait_phones(&phones);
+    office.primary.wait_quiet(&phones);
     office.kill_primary();
     office.robot().wait_served();
     office.wait_trunk_at(Host::Backup);
-    office.wait_phones_at(&phones, &office.backup);
+    office.backup.wait_phones(&phones);
     anna.sings_with(bert);
     anna.phone.hang_up();
 
     office.primary_returns();
     office.robot().wait("the primary is seen", |status| status["peer"]["contact"] == "heard");
-    office.wait_quiet(&phones, &office.backup);
+    office.backup.wait_quiet(&phones);
     office.go_home();
-    office.wait_phones_at(&phones, &office.primary);
+    office.primary.wait_phones(&phones);
     bert.sings_with(anna);
 }
 

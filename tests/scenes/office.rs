@@ -224,6 +224,37 @@ impl<E: Exchange> Side<E> {
         calls.lines().filter(|call| !call.starts_with("show")).map(str::to_owned).collect()
     }
 
+    /// Waits until all phones are registered at the PBX here.
+    pub fn wait_phones(&self, phones: &[Singer]) {
+        self.wait_registered(phones, 1);
+    }
+
+    /// Waits until the next REGISTER of each phone is seconds away.
+    pub fn wait_quiet(&self, phones: &[Singer]) {
+        self.wait_registered(phones, FRESH_S);
+    }
+
+    fn wait_registered(&self, phones: &[Singer], left_s: i64) {
+        let registered = |phone: &Singer| {
+            let place = phone.place.address().to_string();
+            let bindings = self.pbx.bindings(&phone.user);
+            bindings.iter().any(|binding| binding.contact.contains(&place) && binding.expires_s >= left_s)
+        };
+        wait_for(PHONES, || {
+            if phones.iter().all(registered) {
+                return Ok(());
+            }
+            Err(|| {
+                let phone = |phone: &Singer| {
+                    let (user, heard) = (&phone.user, phone.phone.state());
+                    format!("{user} has heard {heard:?} and is known by {:?}", self.pbx.bindings(user))
+                };
+                let all: Vec<_> = phones.iter().map(phone).collect();
+                format!("not all registered at {:?} for {left_s} s:\n{}", self.host, all.join("\n"))
+            })
+        });
+    }
+
     /// What a stranger's REGISTER hears on its own host.
     pub fn knocked(&self) -> Option<u16> {
         let phone = Phone::new("nobody", "").inside(self.prefix.clone(), self.host.address());
@@ -300,9 +331,8 @@ impl<E: Exchange> Office<E> {
             let trunks = "{ carrier: { kind: register, required: true } }";
             let mut settings = Settings::with(format!("{}, trunks: {trunks}", pbx.settings()));
             settings.ttl_s = TTL_S;
-            settings.more = "failback: { drain: 5m, wait_for_primary: 60s }\n\
-                 notify: { command: [sh, -c, 'echo \"$PBX_FAILOVER_EVENT: $PBX_FAILOVER_REASON\" >>@DIR@/told'] }\n"
-                .to_owned();
+            settings.more += "failback: { drain: 5m, wait_for_primary: 60s }\n\
+                 notify: { command: [sh, -c, 'echo \"$PBX_FAILOVER_EVENT: $PBX_FAILOVER_REASON\" >>@DIR@/told'] }\n";
             Side::new(&outside, host, pbx, edit(settings))
         };
         let mut office = Self { backup: side(Host::Backup), primary: side(Host::Primary), provider, abroad, outside };
@@ -389,37 +419,6 @@ impl<E: Exchange> Office<E> {
             .sings(pitch_hz)
             .traced();
         Singer { phone: Baresip::started(&setup), user: user.to_owned(), pitch_hz, place }
-    }
-
-    /// Waits until all phones are registered at the PBX of a side.
-    pub fn wait_phones_at(&self, phones: &[Singer], side: &Side<E>) {
-        self.wait_registered(phones, side, 1, PHONES);
-    }
-
-    /// Waits until the next REGISTER of each phone is seconds away.
-    pub fn wait_quiet(&self, phones: &[Singer], side: &Side<E>) {
-        self.wait_registered(phones, side, FRESH_S, PHONES);
-    }
-
-    fn wait_registered(&self, phones: &[Singer], side: &Side<E>, left_s: i64, limit: Duration) {
-        let registered = |phone: &Singer| {
-            let place = phone.place.address().to_string();
-            let bindings = side.pbx.bindings(&phone.user);
-            bindings.iter().any(|binding| binding.contact.contains(&place) && binding.expires_s >= left_s)
-        };
-        wait_for(limit, || {
-            if phones.iter().all(registered) {
-                return Ok(());
-            }
-            Err(|| {
-                let phone = |phone: &Singer| {
-                    let (user, heard) = (&phone.user, phone.phone.state());
-                    format!("{user} has heard {heard:?} and is known by {:?}", side.pbx.bindings(user))
-                };
-                let all: Vec<_> = phones.iter().map(phone).collect();
-                format!("not all registered at {:?} for {left_s} s:\n{}", side.host, all.join("\n"))
-            })
-        });
     }
 
     /// What notifications have been sent, in order: event and reason.

@@ -17,8 +17,8 @@ const UNIT: &str = "kamailio.service";
 
 /// What stands before the lines of the page in this office's `kamailio.cfg`.
 const HEAD: &str = "#!KAMAILIO\ndebug=0\nlog_stderror=no\nchildren=1\ntcp_children=1\nauto_aliases=no\n";
-const MODULES: [&str; 11] =
-    ["kex", "pv", "textops", "siputils", "tm", "sl", "rr", "maxfwd", "usrloc", "registrar", "auth"];
+const MODULES: [&str; 12] =
+    ["kex", "pv", "textops", "siputils", "tm", "sl", "rr", "maxfwd", "usrloc", "registrar", "auth", "db_text"];
 /// And what stands after them: one account, and calls between phones.
 const TAIL: &str = r#"modparam("uac", "restore_mode", "none")
 modparam("uac", "reg_db_url", "text:///etc/kamailio/trunks")
@@ -43,8 +43,7 @@ fn with_kamailio(world: &World, host: Host) -> Machine {
     let pages = blocks(PAGE, "kamailio");
     let addresses =
         block(&pages, "reg_contact_addr").replace(&Host::Backup.address().to_string(), &host.address().to_string());
-    let modules: String =
-        MODULES.iter().chain(&["db_text"]).map(|name| format!("loadmodule \"{name}.so\"\n")).collect();
+    let modules = MODULES.map(|name| format!("loadmodule \"{name}.so\"\n")).concat();
     let config = format!("{HEAD}{modules}{}{TAIL}", block(&pages, "jsonrpcs"));
     let provider = SocketAddr::from(([10, 77, 1, 5], 5060));
     // The rig knows how a table of trunks is written.
@@ -72,18 +71,17 @@ fn the_recipe_for_kamailio_leads_to_a_first_takeover_and_home() {
     let provider = Kamailio::started(Setup::at(provider).inside(world.net.exec(Host::Inet)).account("office", "pw"));
     let registered = |host: Host| provider.contacts("office").join(" ").contains(&format!("@{}", host.address()));
     let yaml = blocks(PAGE, "yaml");
-    let indent =
-        |text: &str| text.lines().map(|line| format!("{}\n", line.strip_prefix("   ").unwrap_or(line))).collect();
-    let pbx: String =
-        indent(PAGE.split("   ```yaml\n").nth(1).and_then(|rest| rest.split("   ```").next()).expect("a block"));
+    let section = PAGE.split("   ```yaml\n").nth(1).and_then(|rest| rest.split("   ```").next()).expect("a block");
+    let pbx = section
+        .lines()
+        .map(|line| line.strip_prefix("   ").unwrap_or(line))
+        .fold(String::new(), |text, line| text + line + "\n");
     assert!(yaml.len() == 2 && !pbx.contains("gate"), "the page has two sections `pbx`: {pbx}");
 
     let primary = with_kamailio(&world, Host::Primary);
     with_robot(&world, &primary, Host::Primary, &pbx);
-    for machine in [&primary] {
-        type_in(machine, "usermod -aG kamailio pbx-failover");
-        type_in(machine, &RENAME.replace("UNIT", UNIT));
-    }
+    type_in(&primary, "usermod -aG kamailio pbx-failover");
+    type_in(&primary, &RENAME.replace("UNIT", UNIT));
     with_guard(&primary, UNIT);
     primary.must(&["systemctl", "restart", UNIT]);
     wait_until("the primary serves, with its trunk", PATIENCE, || {

@@ -64,7 +64,7 @@ pub fn with_robot(world: &World, machine: &Machine, host: Host, pbx: &str) {
     let fast = "interval: 200ms, fast_interval: 100ms, timeout: 300ms, checks:";
     let others = blocks(include_str!("../../../docs/recipes/asterisk.md"), "yaml").concat();
     let lines = |text: &str, wanted: &dyn Fn(&str) -> bool| {
-        text.lines().filter(|line| wanted(line)).map(|line| format!("{line}\n")).collect::<String>()
+        text.lines().filter(|line| wanted(line)).fold(String::new(), |text, line| text + line + "\n")
     };
     let others = lines(&others, &|line| !["pbx:", "notify:", " "].iter().any(|start| line.starts_with(start)));
     let others = others.replace("monitor: { checks:", &format!("monitor: {{ {fast}"));
