@@ -10,7 +10,6 @@ mod rigs;
 mod systemd;
 
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -22,6 +21,7 @@ use pbx_failover::units::{Mode, NodeName, Serving, StepOutcome, TrunkKind, Trunk
 use crate::lab::kamailio::{self, Kamailio, Setup};
 use crate::lab::netns::{Cut, Host, Topology};
 use crate::lab::sipp::{self, Phone};
+use crate::lab::unit::Unit;
 use crate::lab::web::Authority;
 use crate::lab::{Running, free_port, have, wait_until};
 
@@ -121,14 +121,7 @@ fn node() -> NodeName {
 
 /// The stand-in for systemctl, whose `pbx.service` is these two commands.
 fn systemctl(dir: &Path, start: &str, stop: &str) -> PathBuf {
-    let program = dir.join("systemctl");
-    let script = include_str!("../lab/systemctl/systemctl.sh")
-        .replace("@STATE@", &dir.join("state").display().to_string())
-        .replace("@START@", start)
-        .replace("@STOP@", stop);
-    std::fs::write(&program, script).expect("script");
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("may be run");
-    program
+    Unit { start, stop, alive: "true" }.write(dir)
 }
 
 fn sh(script: &str) -> Vec<String> {

@@ -107,7 +107,7 @@ fn files(baseline: &Baseline, trunks: &[String]) -> Vec<Finding> {
     let Some(held) = baseline.held() else {
         if let Some(path) = baseline.config() {
             let text = format!("{} may not be read by this user: a copy that was cut is not seen", path.display());
-            let hint = "put the robot's user into the file's group (SupplementaryGroups=asterisk in its unit)";
+            let hint = "put the robot's user into the file's group (usermod -aG asterisk pbx-failover) and restart it";
             return vec![Finding::warning(ABOUT, text, hint)];
         }
         return vec![Finding::warning(
