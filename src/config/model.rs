@@ -131,6 +131,11 @@ pub struct Host {
 }
 
 impl Host {
+    /// Whether this is one of its addresses.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&address) || self.listen_address == Some(address)
+    }
+
     /// The address that is asked.
     pub fn address(&self) -> IpAddr {
         self.addresses[0]

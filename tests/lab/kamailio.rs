@@ -55,6 +55,8 @@ pub struct Setup {
     pub options: Options,
     /// How contacts may be removed.
     pub removal: Removal,
+    /// Whether 112 and numbers that begin with 0 go out over its first trunk.
+    pub calls_out: bool,
 }
 
 /// How a registrar lets contacts be removed.
@@ -142,7 +144,14 @@ impl Setup {
             second: Second::Kept,
             options: Options::All,
             removal: Removal::Each,
+            calls_out: false,
         }
+    }
+
+    /// With 112 and numbers that begin with 0 going out over its first trunk.
+    pub fn calls_out(mut self) -> Self {
+        self.calls_out = true;
+        self
     }
 
     /// So letting contacts be removed.
@@ -457,7 +466,12 @@ impl Kamailio {
             // Memory of the others is deleted (README of registrar, `save`).
             Second::Replaces => (1, "0x04"),
         };
+        let out = self.setup.trunks.first().filter(|_| self.setup.calls_out).map_or_else(String::new, |trunk| {
+            let to = format!("$ru = \"sip:\" + $rU + \"@{}\"", trunk.provider);
+            format!("if (!has_totag() && $rU =~ \"^(0|112$)\") {{ {to}; t_relay(); exit; }}")
+        });
         text.replace("@GATE_PARAMS@", params)
+            .replace("@OUT@", &out)
             .replace("@OPTIONS@", &options)
             .replace("@REMOVAL@", match self.setup.removal {
                 Removal::Each => "",

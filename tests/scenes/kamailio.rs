@@ -16,6 +16,13 @@ fn telephones_go_on(passive: Passive) {
     office.backup.wait_phones(&phones);
     anna.sings_with(bert);
     anna.phone.hang_up();
+    bert.hears_itself_from("0123");
+    bert.phone.hang_up();
+    let invites = office.abroad.invites("0123");
+    let backup = Host::Backup.address().to_string();
+    let came_by =
+        |invite: &String| invite.lines().any(|line| line.starts_with("Record-Route:") && line.contains(&backup));
+    assert!(invites.iter().any(came_by), "{invites:#?}");
 
     office.primary_returns();
     office.robot().wait("the primary is seen", |status| status["peer"]["contact"] == "heard");

@@ -154,6 +154,7 @@ impl Exchange for Kam {
 pub fn kamailios(passive: Passive) -> impl Fn(&Outside, Host) -> Kam {
     move |_, host| {
         let setup = kamailio::Setup::at(at(host, 5060)).trunk("carrier", at(Host::Provider, 5060), "office", "pw");
+        let setup = setup.calls_out();
         let setup = match (host, passive) {
             (Host::Primary, _) => setup.account("100", "pw100").account("101", "pw101"),
             (_, Passive::Stopped) => setup,

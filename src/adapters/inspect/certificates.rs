@@ -2,14 +2,15 @@
 //!
 //! Who signed it is not judged: phones of a site may know an authority that this host does not.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use rustix::fs::{Mode, OFlags};
 use rustls::Error;
 use rustls::client::verify_server_name;
 use rustls::pki_types::CertificateDer;
@@ -19,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::tree;
 use crate::host::shown::{self, Judge, Papers};
 use crate::host::tolerant::{server_name, trouble};
 use crate::units::finding::{Finding, Level};
@@ -43,11 +45,11 @@ pub enum Named {
 
 /// Judges the first certificate of a PEM file; `named_at` says where it is named.
 pub fn file(path: &Path, named_at: &str, names: &[String], now: Timestamp, by: Named) -> Finding {
-    let what = format!("{} (named at {named_at})", path.display());
+    let what = format!("{} (named at {named_at})", tree::shown(path));
     let level = if by == Named::ByPerson { Level::Problem } else { Level::Warning };
     let bad = |text: String, hint: &str| Finding { level, ..Finding::warning(ABOUT, text, hint) };
     let mut pem = Vec::new();
-    match File::open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut pem)) {
+    match open(path).and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut pem)) {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             let hint = "let the robot's user read it; it holds no secret unless the key stands in the same file";
@@ -62,6 +64,17 @@ pub fn file(path: &Path, named_at: &str, names: &[String], now: Timestamp, by: N
         Ok(certificate) => judge(&what, &certificate, names, now, level),
         Err(error) => bad(format!("{what} holds no certificate: {error}"), "write a PEM file"),
     }
+}
+
+/// Opens a file that somebody else has named: looked at before, since only to open a device may set something off, and
+/// after, since it may have been replaced. A link is followed: those who renew certificates change what it leads to.
+fn open(path: &Path) -> io::Result<File> {
+    let regular = |about: &fs::Metadata| about.is_file().then_some(()).ok_or_else(|| io::Error::other("it is no file"));
+    regular(&fs::metadata(path)?)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    regular(&file.metadata()?)?;
+    Ok(file)
 }
 
 /// Judges what a server shows.

@@ -133,11 +133,14 @@ impl Walk<'_> {
             return;
         }
         let Ok(entries) = fs::read_dir(dir) else { return self.closed(dir) };
-        let mut entries: Vec<_> =
-            entries.flatten().take(self.limits.files + 1).map(|entry| (entry.file_name(), entry)).collect();
+        // One more than may be looked at: that there are too many is told.
+        let left = self.limits.files.saturating_sub(self.listed) + 1;
+        // Of the entry itself: a link is neither.
+        let known = entries.flatten().filter_map(|entry| Some((entry.file_name(), entry.file_type().ok()?)));
+        let mut entries: Vec<_> = known.take(left).collect();
         // What is told must not change from one run to the next.
         entries.sort_by(|a, b| a.0.cmp(&b.0));
-        for (name, entry) in entries {
+        for (name, kind) in entries {
             self.listed += 1;
             if self.listed > self.limits.files {
                 self.found.cut = Some("there are too many files");
@@ -147,12 +150,10 @@ impl Walk<'_> {
                 self.found.cut = Some("it took too long");
                 return;
             }
-            // Of the entry itself: a link is neither.
-            let Ok(kind) = entry.file_type() else { continue };
             if kind.is_dir() && !is_data_dir(&name) {
-                self.directory(&entry.path(), depth + 1);
+                self.directory(&dir.join(&name), depth + 1);
             } else if kind.is_file() && !is_data(&name) {
-                self.file(&entry.path());
+                self.file(&dir.join(&name));
             }
             if self.found.cut.is_some() {
                 return;

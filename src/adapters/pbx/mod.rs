@@ -76,14 +76,13 @@ pub fn driver(config: &Config, resident: &Resident) -> Result<Box<dyn Pbx>, Stri
     Ok(Box::new(Proved::new(pbx, config, accounts(&config.pbx))))
 }
 
-/// Where the trunks' passwords lie, as far as the driver's files tell.
+/// Where the trunks' passwords lie, as far as the driver can know.
 fn accounts(pbx: &config::Pbx) -> Accounts {
     let file = match &pbx.driver {
         Driver::Builtin(builtin) => &builtin.accounts,
         Driver::Asterisk(asterisk) => &asterisk.config,
-        Driver::Systemd { .. } | Driver::Command(_) | Driver::Freeswitch(_) | Driver::Kamailio(_) => {
-            return Accounts::Elsewhere;
-        }
+        Driver::Kamailio(settings) => return Accounts::uac(settings.jsonrpc.clone()),
+        Driver::Systemd { .. } | Driver::Command(_) | Driver::Freeswitch(_) => return Accounts::Elsewhere,
     };
     Accounts::Pjsip(pbx.working_dirs.iter().map(|dir| dir.join(file)).collect())
 }

@@ -70,11 +70,18 @@ fn old_binding<'a>(at: &Cursor<'a>, kind: TrunkKind, driver: Option<&Driver>, bu
     }
     if kind != TrunkKind::Register {
         at.error(&mut build.notes, "a trunk of this kind has no binding", "delete it");
-    } else if driver.is_some_and(|driver| !matches!(driver, Driver::Builtin(_) | Driver::Asterisk(_))) {
+    } else if driver.is_some_and(|driver| !knows_passwords(driver)) {
         let fix = "delete it, and keep the expiry of the primary's registration at 300 s or less";
         at.error(&mut build.notes, "not yet with this driver: it does not know the trunk's password", fix);
     }
     OldBinding::Cleared
+}
+
+fn knows_passwords(driver: &Driver) -> bool {
+    match driver {
+        Driver::Builtin(_) | Driver::Asterisk(_) | Driver::Kamailio(_) => true,
+        Driver::Systemd { .. } | Driver::Command(_) | Driver::Freeswitch(_) => false,
+    }
 }
 
 fn fqdn<'a>(at: &Cursor<'a>, kind: TrunkKind, build: &mut Build<'a>) -> Option<String> {

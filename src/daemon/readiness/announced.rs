@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::sip::client::{self, Endpoint, SipEnd};
+use crate::sip::message::Target;
 use crate::units::finding::{Finding, Level};
 
 const ABOUT: &str = "pbx announces";
@@ -30,10 +31,9 @@ pub async fn look(config: &Config, findings: &mut Vec<Finding>) {
 
 fn tell(config: &Config, contacts: &[&str]) -> Finding {
     let own = config.host(config.side);
-    let is_ours = |address: &IpAddr| {
-        own.addresses.contains(address) || address.is_loopback() || own.listen_address == Some(*address)
-    };
-    let told: Vec<IpAddr> = contacts.iter().filter_map(|uri| address(uri)).collect();
+    let is_ours = |address: &IpAddr| address.is_loopback() || own.has(*address);
+    let address = |uri: &&str| Target::read(uri).ok()?.host.parse().ok();
+    let told: Vec<IpAddr> = contacts.iter().filter_map(address).collect();
     match told.iter().find(|address| !is_ours(address)) {
         Some(foreign) => Finding::warning(
             ABOUT,
@@ -45,33 +45,5 @@ fn tell(config: &Config, contacts: &[&str]) -> Finding {
             Finding { level: Level::Skipped, ..Finding::ok(ABOUT, text) }
         }
         None => Finding::ok(ABOUT, format!("Contact {} in its answer to OPTIONS", told[0])),
-    }
-}
-
-/// The address in the URI `sip:pbx@[2001:db8::1]:5060;transport=tcp`.
-fn address(uri: &str) -> Option<IpAddr> {
-    let rest = uri.split_once(':')?.1;
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    if let Some(inside) = rest.strip_prefix('[') {
-        return inside.split(']').next()?.parse().ok();
-    }
-    rest.split([':', ';', '>', '?']).next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_address_of_a_contact_is_read_in_every_form() {
-        for (uri, expected) in [
-            ("sip:203.0.113.1", Some("203.0.113.1")),
-            ("sip:pbx@203.0.113.1:5060;transport=tcp", Some("203.0.113.1")),
-            ("sips:[2001:db8::1]:5061", Some("2001:db8::1")),
-            ("sip:pbx.example.com", None),
-            ("nonsense", None),
-        ] {
-            assert_eq!(address(uri), expected.map(|text| text.parse().expect("address")), "{uri}");
-        }
     }
 }

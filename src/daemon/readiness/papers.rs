@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::timeout;
 
 use super::tree::host_of;
 use crate::adapters::inspect::certificates::{self, Named};
@@ -15,6 +16,9 @@ use crate::units::finding::Finding;
 
 /// A server that is there shows its certificate at once.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+
+/// Small files are read at once.
+const READ_LIMIT: Duration = Duration::from_secs(10);
 
 /// A certificate's file, where it is named, and by whom.
 type File = (PathBuf, String, Named);
@@ -41,7 +45,15 @@ pub async fn look(config: &Config, found: Vec<Certificate>, serves: Serves, find
         let judge = |(path, named_at, named): &File| certificates::file(path, named_at, &names, now, *named);
         files.iter().map(judge).collect::<Vec<_>>()
     };
-    findings.extend(tokio::task::spawn_blocking(read).await.unwrap_or_default());
+    // A file system that does not answer keeps a thread, and not the person who asked.
+    match timeout(READ_LIMIT, tokio::task::spawn_blocking(read)).await {
+        Ok(judged) => findings.extend(judged.unwrap_or_default()),
+        Err(_) => findings.push(Finding::warning(
+            "certificate",
+            format!("the files were not read within {READ_LIMIT:?}"),
+            "see the file system that they lie on",
+        )),
+    }
     primary(config, now, findings).await;
     if serves == Serves::Yes {
         own(config, now, findings).await;

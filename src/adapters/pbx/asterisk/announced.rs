@@ -29,7 +29,6 @@ pub fn wrong(baseline: &Baseline, own: &Host) -> Option<String> {
 
 fn one(section: &Section<'_>, own: &Host) -> Vec<Finding> {
     let value = |key: &str| KEYS.iter().position(|known| *known == key).and_then(|at| section.last(at));
-    let is_own = |address: IpAddr| own.addresses.contains(&address) || own.listen_address == Some(address);
     let hint = "write it in a file of each host outside the synced tree, and #include that";
     let mut findings = Vec::new();
     let place = |value: &Value<'_>, what: String| {
@@ -41,7 +40,7 @@ fn one(section: &Section<'_>, own: &Host) -> Vec<Finding> {
         && let Some(address) = address(bind.text)
         && !address.is_unspecified()
         && !address.is_loopback()
-        && !is_own(address)
+        && !own.has(address)
     {
         let text = format!("[{name}] bind={address} is no address of {}: Asterisk does not listen there", own.node);
         findings.push(Finding::problem(ABOUT, place(&bind, text), hint));

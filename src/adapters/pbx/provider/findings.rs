@@ -45,6 +45,9 @@ async fn provider(trunk: &Trunk, ledger: &Ledger) -> Option<Finding> {
 /// What its provider holds now, asked with the trunk's own password.
 async fn bindings(trunk: &Trunk, ledger: &Ledger) -> Finding {
     let about = about(trunk);
+    if let Some(why) = ledger.sleeps().await {
+        return Finding { level: Level::Skipped, ..Finding::ok(about, format!("its provider is not asked: {why}")) };
+    }
     let held = match ledger.look(&trunk.name).await {
         Ok(held) => held,
         Err(why) => {

@@ -15,7 +15,8 @@ use super::bindings::{self, Held, Trouble};
 use super::options::{self, Said};
 use super::own::Own;
 use crate::adapters::pbx::builtin::accounts::{self, TrunkAccount, Watched};
-use crate::config::Trunk;
+use crate::adapters::pbx::kamailio::{self, Rpc};
+use crate::config::{JsonRpc, Trunk};
 
 /// How long an answer to OPTIONS counts.
 const OPTIONS_COUNT: Duration = Duration::from_secs(30);
@@ -31,8 +32,17 @@ const PAUSE_REFUSED: Duration = Duration::from_secs(600);
 pub enum Accounts {
     /// In the first of these `pjsip.conf` that is there.
     Pjsip(Vec<PathBuf>),
+    /// In the records of the Kamailio that answers here, while it runs.
+    Uac(Rpc),
     /// This driver does not know them.
     Elsewhere,
+}
+
+impl Accounts {
+    /// In the records of the Kamailio at this place.
+    pub fn uac(place: JsonRpc) -> Self {
+        Self::Uac(Rpc::new(place))
+    }
 }
 
 /// The trunks of the files, as they were read last.
@@ -72,12 +82,23 @@ impl Ledger {
 
     /// What the trunk's provider said last to OPTIONS.
     pub fn said(&self, trunk: &str) -> Option<Said> {
-        self.memory().options.get(trunk).map(|(_, said)| said.clone())
+        let memory = self.memory();
+        let young = |(at, _): &&(Instant, Said)| at.elapsed() < 2 * OPTIONS_COUNT;
+        memory.options.get(trunk).filter(young).map(|(_, said)| said.clone())
     }
 
     /// What it was last seen to hold, or why that is not known.
     pub fn held(&self, trunk: &str) -> Option<Result<Held, String>> {
-        self.memory().held.get(trunk).map(|(_, held)| held.clone())
+        let memory = self.memory();
+        let young = |(at, _): &&(Instant, Result<Held, String>)| at.elapsed() < 2 * BINDINGS_COUNT;
+        memory.held.get(trunk).filter(young).map(|(_, held)| held.clone())
+    }
+
+    /// Forgets what was heard; who refused stays known.
+    pub fn forget(&self) {
+        let mut memory = self.memory();
+        memory.options.clear();
+        memory.held.clear();
     }
 
     /// Asks a trunk's provider OPTIONS; `None` where no provider is given.
@@ -89,7 +110,15 @@ impl Ledger {
 
     /// Whether anybody here knows the trunks' passwords.
     pub fn knows_accounts(&self) -> bool {
-        matches!(self.accounts, Accounts::Pjsip(_))
+        !matches!(self.accounts, Accounts::Elsewhere)
+    }
+
+    /// Why the passwords cannot be had now, though nothing is wrong: a stopped Kamailio tells none.
+    pub async fn sleeps(&self) -> Option<String> {
+        match &self.accounts {
+            Accounts::Uac(rpc) => kamailio::sleeps(rpc).await,
+            Accounts::Pjsip(_) | Accounts::Elsewhere => None,
+        }
     }
 
     /// Asks which bindings a trunk's provider holds.
@@ -149,19 +178,21 @@ impl Ledger {
         }
     }
 
-    /// The account of a trunk, from the files as they are now.
+    /// The account of a trunk, as it is now.
     async fn account(&self, trunk: &str) -> Result<TrunkAccount, String> {
-        let Accounts::Pjsip(places) = &self.accounts else {
-            return Err("this driver does not know the trunk's password".to_owned());
-        };
-        let is_old = self.memory().read.as_ref().is_none_or(|read| accounts::changed(&read.files));
-        if is_old {
-            let places = places.clone();
-            let read =
-                spawn_blocking(move || read(&places)).await.map_err(|_| "its file could not be read".to_owned())?;
-            self.memory().read = read;
+        match &self.accounts {
+            Accounts::Pjsip(places) => self.account_in(places, trunk).await,
+            Accounts::Uac(rpc) => kamailio::account(rpc, trunk).await,
+            Accounts::Elsewhere => Err("this driver does not know the trunk's password".to_owned()),
         }
-        let memory = self.memory();
+    }
+
+    async fn account_in(&self, places: &[PathBuf], trunk: &str) -> Result<TrunkAccount, String> {
+        let (known, places) = (self.memory().read.take(), places.to_vec());
+        let current = move || known.filter(|known| !accounts::changed(&known.files)).or_else(|| read(&places));
+        let read = spawn_blocking(current).await.map_err(|_| "its file could not be read".to_owned())?;
+        let mut memory = self.memory();
+        memory.read = read;
         let found = memory.read.iter().flat_map(|read| &read.trunks).find(|account| account.name == trunk);
         found.cloned().ok_or_else(|| "no registration of that name is in the PBX's files here".to_owned())
     }

@@ -37,7 +37,10 @@ impl Own {
 
     /// Where a question to `target` leaves from: the PBX's own address where this host has it.
     pub fn source(&self, target: IpAddr) -> Source {
-        let same = |address: &&IpAddr| address.is_ipv4() == target.is_ipv4() && !address.is_unspecified();
+        // From a loopback address nothing gets out.
+        let leads = |address: &IpAddr| !address.is_loopback() || target.is_loopback();
+        let same =
+            |address: &&IpAddr| address.is_ipv4() == target.is_ipv4() && !address.is_unspecified() && leads(address);
         let bind = self.listen.iter().filter(same).find(|address| UdpSocket::bind((**address, 0)).is_ok()).copied();
         let chosen = bind.or_else(|| reach::source(target));
         let words = match (bind, chosen) {
@@ -85,6 +88,13 @@ mod tests {
         let elsewhere = own.source(ip("127.0.0.1"));
         let words = "from 127.0.0.1, as the kernel chose, because 198.51.100.20 is not on this host";
         assert_eq!((elsewhere.bind, elsewhere.words.as_str()), (None, words));
+    }
+
+    #[test]
+    fn a_pbx_that_is_probed_on_loopback_asks_no_provider_from_there() {
+        let own = Own { listen: vec![ip("198.51.100.20"), ip("127.0.0.1")], public: vec![ip("198.51.100.20")] };
+        assert_eq!(own.source(ip("192.0.2.1")).bind, None);
+        assert_eq!(own.source(ip("127.0.0.5")).bind, Some(ip("127.0.0.1")));
     }
 
     #[test]

@@ -7,6 +7,11 @@
 //! provider that lists a contact in other words than it knows it by does not find it; `*` then helps, and takes ours away
 //! too, so it is sent only while this node is not registered.
 
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
 use super::bindings::Held;
 use super::findings;
 use super::ledger::{Accounts, Ledger};
@@ -16,10 +21,15 @@ use crate::config::{Config, DnsMode, OldBinding, Trunk, TrunkProof};
 use crate::ports::{Answer, Load, Pbx};
 use crate::sip::message::question::ALL;
 use crate::units::finding::Finding;
-use crate::units::{Guarded, Mode, PassiveLook, PbxStatus, Serving, StepOutcome, TrunkKind, TrunkState, TrunkStatus};
+use crate::units::{
+    Guarded, Mode, PassiveLook, PbxStatus, Serving, Side, StepOutcome, TrunkKind, TrunkState, TrunkStatus,
+};
 
 /// What a person can do about a provider that allows one registration, and holds another's.
 const HELPS: &str = "where that keeps ours away, clear_old_binding: true has it removed";
+
+/// How long the providers may take to tell, and to remove, what they hold: the trunks register after that.
+const CLEAR_LIMIT: Duration = Duration::from_secs(10);
 
 /// A driver with its providers.
 pub struct Proved {
@@ -37,7 +47,7 @@ impl Proved {
             DnsMode::Replace => records.map(|record| record.name.clone()).collect(),
             DnsMode::StaticSrv | DnsMode::None => Vec::new(),
         };
-        Self { moved_names, ..Self::with(inner, config.pbx.trunks.clone(), Own::of(config), accounts) }
+        Self { moved_names, ..Self::with(inner, trunks_of(config), Own::of(config), accounts) }
     }
 
     /// The same with these trunks and addresses, where DNS moves nothing.
@@ -51,40 +61,43 @@ impl Proved {
         self.trunks.iter().filter(move |trunk| known && trunk.kind == TrunkKind::Register)
     }
 
-    /// Removes what providers hold of others, where that is asked for; what happened, for people.
+    /// Removes what providers hold of others, where that is asked for; what happened, for people. All at once, and not
+    /// for long: a provider that is ill must not keep the trunks of others from registering.
     async fn clear(&self) -> Vec<String> {
-        let mut words = Vec::new();
-        for trunk in self.registering().filter(|trunk| trunk.old_binding == OldBinding::Cleared) {
-            let name = &trunk.name;
-            let held = match self.ledger.look(name).await {
-                Ok(held) if held.foreign.is_empty() => continue,
-                Ok(held) => held,
-                Err(why) => {
-                    words.push(format!("the old binding of {name} was not looked for: {why}"));
-                    continue;
-                }
-            };
-            words.push(match self.clear_one(name, &held).await {
-                Ok(()) => format!("of {name} the old binding was removed: {}", listed(&held)),
-                Err(why) => format!("of {name} the provider still holds {}: {why}", listed(&held)),
-            });
-        }
-        words
+        let wanted = self.registering().filter(|trunk| trunk.old_binding == OldBinding::Cleared);
+        let each = wanted.map(async |trunk: &Trunk| {
+            let late = format!("the old binding of {}: its provider took longer than {CLEAR_LIMIT:?}", trunk.name);
+            timeout(CLEAR_LIMIT, self.clear_trunk(&trunk.name)).await.unwrap_or(Some(late))
+        });
+        join_all(each).await.into_iter().flatten().collect()
+    }
+
+    async fn clear_trunk(&self, name: &str) -> Option<String> {
+        let held = match self.ledger.look(name).await {
+            Ok(held) if held.foreign.is_empty() => return None,
+            Ok(held) => held,
+            Err(why) => return Some(format!("the old binding of {name} was not looked for: {why}")),
+        };
+        Some(match self.clear_one(name, &held).await {
+            Ok(()) => format!("of {name} the old binding was removed: {}", listed(&held)),
+            Err(why) => format!("of {name} the provider still holds {}: {why}", listed(&held)),
+        })
     }
 
     async fn clear_one(&self, name: &str, held: &Held) -> Result<(), String> {
-        let status = self.inner.status().await;
-        let is_up = status.trunks.iter().any(|trunk| trunk.name == name && trunk.state == TrunkState::Up);
-        if is_up && held.own == 0 {
-            return Err("none of them is at an address of this host, and one must be; see backup.address".to_owned());
+        if held.own == 0 && self.standing(name).await == Registered::Maybe {
+            return Err(
+                "none of them is at an address of this host, and one may be its own; see backup.address".to_owned()
+            );
         }
         let contacts: Vec<_> = held.foreign.iter().map(|(uri, _)| uri.as_str()).collect();
-        let why = match self.ledger.remove(name, &contacts).await {
+        let (own, why) = match self.ledger.remove(name, &contacts).await {
             Ok(left) if left.foreign.is_empty() => return Ok(()),
-            Ok(_) => "it does not remove them".to_owned(),
-            Err(why) => why,
+            Ok(left) => (left.own, "it does not remove them".to_owned()),
+            Err(why) => (held.own, why),
         };
-        if is_up || held.own > 0 {
+        // A PBX registers by itself: it may have done so meanwhile.
+        if own > 0 || self.standing(name).await == Registered::Maybe {
             return Err(why);
         }
         match self.ledger.remove(name, &[ALL]).await {
@@ -94,15 +107,20 @@ impl Proved {
         }
     }
 
-    /// What the providers say that is a proof, one after another: each within seconds.
-    async fn proofs(&self) -> Vec<(&Trunk, Said)> {
-        let mut proofs = Vec::new();
-        for trunk in self.trunks.iter().filter(|trunk| trunk.proof == TrunkProof::Options) {
-            if let Some(said) = self.ledger.ask(trunk).await {
-                proofs.push((trunk, said));
-            }
+    /// Whether this node's PBX is registered, by its own word now.
+    async fn standing(&self, name: &str) -> Registered {
+        let status = self.inner.status().await;
+        match status.trunks.iter().find(|trunk| trunk.name == name).map(|trunk| trunk.state) {
+            Some(TrunkState::Down | TrunkState::Rejected | TrunkState::Trying) => Registered::No,
+            Some(TrunkState::Up | TrunkState::Unknown) | None => Registered::Maybe,
         }
-        proofs
+    }
+
+    /// What the providers say that is a proof; each within seconds.
+    async fn proofs(&self) -> Vec<(&Trunk, Said)> {
+        let wanted = self.trunks.iter().filter(|trunk| trunk.proof == TrunkProof::Options);
+        let asked = wanted.map(async |trunk| Some((trunk, self.ledger.ask(trunk).await?)));
+        join_all(asked).await.into_iter().flatten().collect()
     }
 
     async fn register(&self, mode: Mode) -> StepOutcome {
@@ -126,16 +144,13 @@ impl Proved {
 
     /// What providers hold of others after our own registration, one line a trunk.
     async fn foreign(&self) -> Vec<String> {
-        let mut words = Vec::new();
-        for trunk in self.registering() {
+        let asked = self.registering().map(async |trunk: &Trunk| {
             // One that cannot be asked is seen in the status.
-            if let Ok(held) = self.ledger.look(&trunk.name).await
-                && !held.foreign.is_empty()
-            {
-                words.push(format!("the provider of {} also holds {}", trunk.name, listed(&held)));
-            }
-        }
-        words
+            let held = timeout(CLEAR_LIMIT, self.ledger.look(&trunk.name)).await.ok()?.ok()?;
+            let holds = || format!("the provider of {} also holds {}", trunk.name, listed(&held));
+            (!held.foreign.is_empty()).then(holds)
+        });
+        join_all(asked).await.into_iter().flatten().collect()
     }
 
     async fn told(&self) -> PbxStatus {
@@ -143,6 +158,9 @@ impl Proved {
         let serves = status.serving == Serving::Yes;
         if serves {
             self.ledger.refresh(&self.trunks);
+        } else {
+            // At its next turn nothing is told of this one.
+            self.ledger.forget();
         }
         for trunk in &self.trunks {
             let at = status.trunks.iter().position(|told| told.name == trunk.name).unwrap_or_else(|| {
@@ -179,6 +197,23 @@ impl Proved {
             None => {}
         }
     }
+}
+
+/// The trunks of this node. Only the backup claims before it registers: the primary's agent may start its PBX on what it
+/// remembers, beside a backup that serves, and must take nothing from that.
+fn trunks_of(config: &Config) -> Vec<Trunk> {
+    let mut trunks = config.pbx.trunks.clone();
+    if config.side == Side::Primary {
+        trunks.iter_mut().for_each(|trunk| trunk.old_binding = OldBinding::Shown);
+    }
+    trunks
+}
+
+/// Whether a contact that nobody knows may be this node's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Registered {
+    No,
+    Maybe,
 }
 
 /// Every contact of others, for people.
