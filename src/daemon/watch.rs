@@ -70,6 +70,9 @@ fn note(shared: &Shared, change: impl FnOnce(&mut Seen)) {
 /// One look may meet a restart of the PBX; so many in a row are silence.
 const SILENT_LOOKS: u32 = 3;
 
+/// So many looks in a row that do not see it serve are silence too: it hangs, or cannot be seen. What follows looks first.
+const UNSEEN_LOOKS: u32 = 6;
+
 /// Asks the PBX, again and again; while this node must serve, its silence is told to the loop.
 pub async fn pbx(
     shared: Shared,
@@ -77,16 +80,24 @@ pub async fn pbx(
     worlds: watch::Receiver<Arc<World>>,
     mut standing: watch::Receiver<Standing>,
 ) {
-    let mut silent = 0;
+    let (mut silent, mut unseen) = (0, 0);
     loop {
         let world = Arc::clone(&worlds.borrow());
         let status = world.pbx.status().await;
-        let now = *standing.borrow();
-        silent = if now.must_serve && status.serving == Serving::No { silent + 1 } else { 0 };
+        let must_serve = standing.borrow().must_serve;
+        let serving = status.serving.clone();
         note(&shared, |seen| seen.pbx = Some(status));
-        if silent == SILENT_LOOKS {
-            silent = 0;
-            let why = format!("driver {} says that it does not serve", world.pbx.driver());
+        silent = if must_serve && serving == Serving::No { silent + 1 } else { 0 };
+        unseen = if must_serve && serving != Serving::Yes { unseen + 1 } else { 0 };
+        let why = match serving {
+            Serving::No if silent == SILENT_LOOKS => {
+                Some(format!("driver {} says that it does not serve", world.pbx.driver()))
+            }
+            Serving::Unknown(why) if unseen >= UNSEEN_LOOKS => Some(why),
+            _ => None,
+        };
+        if let Some(why) = why {
+            (silent, unseen) = (0, 0);
             if inputs.send(Input::Heard(Event::Pbx(Err(why)))).await.is_err() {
                 return;
             }

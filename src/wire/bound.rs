@@ -139,7 +139,7 @@ pub struct Hit {
 pub struct Named {
     /// From 1.
     pub line: usize,
-    /// Its path, as written.
+    /// Its path, as written; a relative one begins where the text lies.
     pub path: String,
 }
 
@@ -184,7 +184,9 @@ fn certificate(line: &str) -> Option<String> {
     let (key, value) = line.split_once('=')?;
     CERTIFICATE.iter().find(|one| key.trim().eq_ignore_ascii_case(one))?;
     let path = value.trim_start_matches('>').trim().trim_matches(['"', '\'', ';']).trim();
-    path.starts_with('/').then(|| path.to_owned())
+    // What is no path may be a word of the PBX's own.
+    let is_file = path.starts_with('/') || [".pem", ".crt", ".cer"].iter().any(|end| path.ends_with(end));
+    is_file.then(|| path.to_owned())
 }
 
 fn contains(line: &[u8], part: &[u8]) -> bool {

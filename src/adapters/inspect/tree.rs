@@ -195,10 +195,11 @@ impl Walk<'_> {
         }
         for named in seen.certificates {
             let certificates = &mut self.found.certificates;
-            let is_known = certificates.iter().any(|known| known.path == Path::new(&named.path));
+            let file = path.parent().unwrap_or(path).join(named.path);
+            let is_known = certificates.iter().any(|known| known.path == file);
             if !is_known && certificates.len() < CERTIFICATES_MAX {
                 let named_at = format!("{}:{}", shown(path), named.line);
-                certificates.push(Certificate { path: PathBuf::from(named.path), named_at });
+                certificates.push(Certificate { path: file, named_at });
             }
         }
     }

@@ -11,6 +11,7 @@ use super::passive::{Driven, Refusal};
 use super::registrar::Heard;
 use super::unit::Unit;
 use crate::ports::{Answer, Load, Pbx};
+use crate::units::finding::Finding;
 use crate::units::{Guarded, Mode, PassiveLook, PbxStatus, Serving, StepOutcome};
 
 /// Where its settings stand.
@@ -121,5 +122,9 @@ impl Pbx for SystemdPbx {
 
     fn guarded(&self) -> Answer<'_, Guarded> {
         Box::pin(self.unit.guarded())
+    }
+
+    fn findings(&self) -> Answer<'_, Vec<Finding>> {
+        Box::pin(async { self.unit.missing().await.into_iter().collect() })
     }
 }

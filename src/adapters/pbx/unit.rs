@@ -5,6 +5,7 @@
 //! it: `systemd`, which knows nothing more, and those that also speak with the PBX.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -14,6 +15,7 @@ use super::marker::Phase;
 use super::registrar::{Heard, PAUSE};
 use crate::host::command::{self, CommandEnd};
 use crate::ports::Load;
+use crate::units::finding::Finding;
 use crate::units::{Guarded, StepOutcome};
 
 /// How long systemd may take to tell a unit's state: it answers within milliseconds unless the bus is stuck.
@@ -24,6 +26,10 @@ const STOP_LIMIT: Duration = Duration::from_secs(100);
 
 /// How long a stop waits for the unit's `ExecCondition=` to answer: the guard takes less than half of it.
 const CONDITION_LIMIT: Duration = Duration::from_secs(10);
+
+/// One that hung and was started anew is given so long before that is done again: evidence that is wrong every time must
+/// not cut calls off again and again.
+const HUNG_AGAIN_AFTER: Duration = Duration::from_secs(600);
 
 /// Where `systemctl` lies on any distribution, when `PATH` does not say.
 const PROGRAM_DIRS: &str = "/usr/bin:/bin:/usr/local/bin";
@@ -47,6 +53,8 @@ pub struct Unit {
     name: String,
     key: &'static str,
     start_timeout: Duration,
+    /// When it was last halted because it hung.
+    hung: Arc<Mutex<Option<Instant>>>,
 }
 
 /// A unit's state, as `systemctl show` prints it.
@@ -96,12 +104,35 @@ impl Unit {
     /// The unit `name`, asked through the program `systemctl`; `key` is where it stands in the configuration, without
     /// `.unit`.
     pub fn new(systemctl: PathBuf, name: String, key: &'static str, start_timeout: Duration) -> Self {
-        Self { systemctl, name, key, start_timeout }
+        Self { systemctl, name, key, start_timeout, hung: Arc::default() }
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Halts one that hangs, so that it can be started anew; false where that was done a moment ago.
+    ///
+    /// # Errors
+    /// As [`Unit::halt`].
+    pub async fn halt_hung(&self) -> Result<bool, StepOutcome> {
+        let again = |last: &Instant| last.elapsed() < HUNG_AGAIN_AFTER;
+        {
+            let mut hung = self.hung.lock().unwrap_or_else(PoisonError::into_inner);
+            if hung.as_ref().is_some_and(again) {
+                return Ok(false);
+            }
+            *hung = Some(Instant::now());
+        }
+        self.halt().await?;
+        Ok(true)
+    }
+
+    /// What `check` says of a unit that cannot be asked for or is not there: no takeover would succeed.
+    pub async fn missing(&self) -> Option<Finding> {
+        let outcome = self.state().await.err()?;
+        Some(Finding::problem("pbx", outcome.text(), "no takeover would succeed: see the line"))
     }
 
     /// How long its start may take.

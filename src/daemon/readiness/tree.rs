@@ -107,7 +107,7 @@ fn tell(found: &Found, names: &Names, config: &Config, findings: &mut Vec<Findin
         && !config.pbx.working_dirs.contains(first)
     {
         let text = format!("{} of it cannot be read by this user, such as {}", found.closed, shown(first));
-        let hint = "put the robot's user into the group of these files (SupplementaryGroups= in its unit)";
+        let hint = "put the robot's user into the group of these files (usermod -aG GROUP pbx-failover)";
         findings.push(Finding::warning(ABOUT, text, hint));
     }
     if found.places.is_empty() && found.read > 0 {

@@ -510,3 +510,39 @@ async fn at_a_provider_of_one_registration_kamailio_is_refused_until_the_dead_pr
     assert_eq!(dead.held(), [format!("sip:carrier@{}", backup.pbx.address())]);
     done(pbx.stop_accepting().await);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trunk_that_was_given_up_is_not_registered_though_the_provider_holds_another_s() {
+    let Some(backup) = Backup::new() else { return };
+    let dead = Dead::at(Second::Kept);
+    let setup = Setup::at(loopback()).account("100", "pw100");
+    let pbx = Kamailio::new(setup.trunk("carrier", dead.provider.address(), "trunk1", "secret"));
+    let backup = Backup { pbx, ..backup };
+    let pbx = backup.kamailio(KamailioPassive::Stopped);
+    take_over(&pbx).await;
+    assert_eq!(dead.held().len(), 2, "the provider keeps both");
+    // It answers with the other's contact, which uac takes for what is left of its own.
+    done(pbx.unregister_trunks().await);
+    assert_eq!(dead.held(), [dead.contact.as_str()]);
+    assert_eq!(pbx.status().await.trunks[0].state, TrunkState::Down);
+    done(pbx.stop_accepting().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_hangs_while_it_serves_is_started_anew_and_not_again_and_again() {
+    let Some(backup) = Backup::new() else { return };
+    let pbx = backup.kamailio(KamailioPassive::Stopped);
+    take_over(&pbx).await;
+    let before = backup.pbx.pids();
+    backup.pbx.signal("STOP");
+    assert!(matches!(pbx.accept_registrations(Mode::Look).await, StepOutcome::Failed(_)));
+    done(pbx.accept_registrations(Mode::Act).await);
+    let after = backup.pbx.pids();
+    assert!(after.iter().all(|pid| !before.contains(pid)), "{before:?} {after:?}");
+    // Evidence that says so each time must not cut calls off again and again.
+    backup.pbx.signal("STOP");
+    assert!(matches!(pbx.accept_registrations(Mode::Act).await, StepOutcome::Failed(_)));
+    assert_eq!(backup.pbx.pids(), after);
+    backup.pbx.signal("CONT");
+    done(pbx.stop_accepting().await);
+}

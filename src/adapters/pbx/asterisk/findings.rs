@@ -43,6 +43,12 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 impl AsteriskPbx {
     pub(super) async fn find(&self) -> Vec<Finding> {
+        let mut found: Vec<_> = self.unit.missing().await.into_iter().collect();
+        found.extend(self.find_more().await);
+        found
+    }
+
+    async fn find_more(&self) -> Vec<Finding> {
         let trunks: Vec<_> =
             self.site.trunks.iter().filter(|trunk| trunk.kind == TrunkKind::Register).cloned().collect();
         let names: Vec<String> = trunks.into_iter().map(|trunk| trunk.name).collect();

@@ -270,6 +270,18 @@ impl AsteriskPbx {
         Ok(format!("{} was reloaded; {before} endpoints before, {after} after", self.unit.name()))
     }
 
+    /// Starts one anew that hangs: neither phones nor the manager are answered.
+    async fn wake(&self) -> Result<(), StepOutcome> {
+        if self.unit.gone().await.is_none()
+            && matches!(self.site.registrar.ask().await, Heard::Nobody(_))
+            && matches!(self.session().await, Err(Trouble::Hangs(_)))
+            && self.unit.halt_hung().await?
+        {
+            self.load(Load::Again).await?;
+        }
+        Ok(())
+    }
+
     /// The trunks that are named, or why they are not known.
     async fn trunks(&self) -> Result<Vec<Told>, Trouble> {
         said::trunks(&mut self.session().await?, &self.site.trunks).await
@@ -412,6 +424,11 @@ impl Pbx for AsteriskPbx {
 
     fn accept_registrations(&self, mode: Mode) -> Answer<'_, StepOutcome> {
         Box::pin(async move {
+            if mode == Mode::Act
+                && let Err(outcome) = self.wake().await
+            {
+                return outcome;
+            }
             let accepts = self.site.registrar.accepts(mode, self.unit.start_timeout(), || Box::pin(self.unit.gone()));
             let (proof, own) = match (accepts.await, self.own.clone()) {
                 (StepOutcome::Done(proof), Some(own)) => (proof, own),

@@ -332,6 +332,7 @@ impl FreeswitchPbx {
             "this driver was never run against a real FreeSWITCH: it is experimental",
             "rehearse a takeover and a failback in a quiet hour before you rely on it",
         )];
+        findings.extend(self.unit.missing().await);
         let at_boot = self.unit.enabled_at_boot().await;
         match (self.passive, at_boot.as_deref()) {
             (WhilePassive::Stopped, Some("enabled")) => findings.push(Finding::warning(

@@ -21,6 +21,10 @@ impl KamailioPbx {
         if let Some(finding) = self.find_boot().await {
             found.push(finding);
         }
+        if let Some(finding) = self.unit.missing().await {
+            found.push(finding);
+            return found;
+        }
         let is_idle = self.unit.gone().await;
         if let (Some(idle), KamailioPassive::Stopped) = (&is_idle, &self.passive) {
             found.push(Finding::ok(ABOUT, format!("{idle}: passive; its settings are seen while it runs")));
@@ -47,6 +51,10 @@ impl KamailioPbx {
                     "kamailio's module db_text keeps its tables: a takeover restarts it instead of reloading them";
                 found.push(Finding::warning(ABOUT, text, r#"write modparam("db_text", "db_mode", 1)"#));
             }
+        }
+        if let Err(Trouble::NoCommand(_)) = self.ask("stats.fetchn", &["usrloc:".into()]).await {
+            let text = "kamailio tells no numbers: how many phones are registered is not seen";
+            found.push(Finding::warning(ABOUT, text, "load its module kex"));
         }
         if let Err(Trouble::NoCommand(_)) = self.calls().await {
             let text = "kamailio counts no calls: a failback does not wait for their end";

@@ -101,6 +101,7 @@ impl KamailioPbx {
     /// Starts the unit and sees it answer; one that hangs is started once more.
     async fn start(&self, load: Load) -> Result<String, StepOutcome> {
         let mut state = self.unit.start(&self.site, load).await?;
+        self.rpc.forget_missing();
         let mut awake = self.awake().await;
         if matches!(awake, Err(Trouble::Silent(_))) && self.is_deaf().await {
             // Neither its control nor its SIP port answers phones: waiting helps nobody.
@@ -119,6 +120,18 @@ impl KamailioPbx {
 
     async fn serves(&self) -> bool {
         matches!(self.site.registrar.ask().await, Heard::Serves(_))
+    }
+
+    /// Starts one anew that hangs: neither phones nor JSON-RPC are answered.
+    async fn wake(&self) -> Result<(), StepOutcome> {
+        if self.unit.gone().await.is_none()
+            && matches!(self.site.registrar.ask().await, Heard::Nobody(_))
+            && matches!(self.ask("core.version", &[]).await, Err(Trouble::Silent(_)))
+            && self.unit.halt_hung().await?
+        {
+            self.start(Load::Again).await?;
+        }
+        Ok(())
     }
 
     /// Whether phones are certainly not served: a question that never left proves nothing, and halts nobody.
@@ -258,6 +271,11 @@ impl Pbx for KamailioPbx {
 
     fn accept_registrations(&self, mode: Mode) -> Answer<'_, StepOutcome> {
         Box::pin(async move {
+            if mode == Mode::Act
+                && let Err(outcome) = self.wake().await
+            {
+                return outcome;
+            }
             if let (KamailioPassive::Gate { htable, key }, Mode::Act) = (&self.passive, mode)
                 && let Err(trouble) = self.turn(htable, key, gate::Turn::Open).await
             {

@@ -3,15 +3,17 @@
 //! Each question has a socket and an id of its own, so a late answer to an earlier one meets nobody. What is asked, and
 //! what the answer means, is the driver's.
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram as StdUnixDatagram};
 use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::net::UnixDatagram;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::config::JsonRpc;
 use crate::host::http;
@@ -20,6 +22,9 @@ use crate::wire::json_rpc::{self, DOCUMENT_BYTES_MAX, NoReply, Reply};
 
 /// How long an answer may take: Kamailio answers within milliseconds, and a reload of its tables within a second.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+
+/// For how long a command that it does not have is not asked for: somebody may load the module and start it anew.
+const MISSING_COUNTS: Duration = Duration::from_secs(600);
 
 /// Documents that are no answer to our question, before we cease to wait for ours.
 const STRANGE_MAX: u32 = 16;
@@ -32,6 +37,8 @@ pub const KEY: &str = "pbx.driver.kamailio";
 pub struct Rpc {
     place: JsonRpc,
     limit: Duration,
+    /// Commands that it does not have, and since when that is known: each question for one is an error in its log.
+    missing: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
 /// Why there is no answer that one could go on with.
@@ -82,7 +89,7 @@ impl Trouble {
 impl Rpc {
     /// The server at `place`.
     pub fn new(place: JsonRpc) -> Self {
-        Self { place, limit: ANSWER_LIMIT }
+        Self { place, limit: ANSWER_LIMIT, missing: Arc::default() }
     }
 
     /// The same with less patience, for tests.
@@ -97,6 +104,9 @@ impl Rpc {
     /// # Errors
     /// Why there is no result.
     pub async fn ask(&self, method: &str, params: &[Value]) -> Result<Value, Trouble> {
+        if self.missing().get(method).is_some_and(|since| since.elapsed() < MISSING_COUNTS) {
+            return Err(Trouble::NoCommand(no_command(method)));
+        }
         // 53 bits: more are no whole number to a server that counts in floating point.
         let id = fastrand::u64(1..1 << 53);
         let question = json_rpc::question(id, method, params);
@@ -108,12 +118,22 @@ impl Rpc {
             Reply::Result(value) => Ok(value),
             // 5.6 says 500, JSON-RPC 2.0 §5.1 wants -32601: its words are the same in all versions.
             Reply::Error { code, message } if code == -32601 || message.eq_ignore_ascii_case("method not found") => {
+                self.missing().insert(method.to_owned(), Instant::now());
                 Err(Trouble::NoCommand(no_command(method)))
             }
             Reply::Error { code, message } => {
                 Err(Trouble::Refused { code, line: format!("kamailio refuses {method}: {message}") })
             }
         }
+    }
+
+    fn missing(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It was started anew: it may have other commands now.
+    pub fn forget_missing(&self) {
+        self.missing().clear();
     }
 
     async fn by_datagram(&self, path: &Path, id: u64, question: &[u8]) -> Result<Reply, Trouble> {

@@ -59,7 +59,8 @@ impl Record {
     pub fn state(&self) -> TrunkState {
         match self.flags {
             flags if flags & DISABLED != 0 => TrunkState::Rejected,
-            flags if flags & ONLINE != 0 => TrunkState::Up,
+            // Given up, and answered with the contacts of others: uac takes the first of them for its own.
+            flags if flags & ONLINE != 0 && self.expires_s > 0 => TrunkState::Up,
             flags if flags & (ONGOING | AUTH_SENT) != 0 => TrunkState::Trying,
             _ => TrunkState::Down,
         }
@@ -258,7 +259,7 @@ impl KamailioPbx {
         let mut given = GivenUp::default();
         loop {
             let records = self.all_records().await.map_err(|trouble| trouble.outcome())?;
-            let held = |record: &&Record| record.flags & (ONLINE | ONGOING | AUTH_SENT) != 0;
+            let held = |record: &&Record| record.state() == TrunkState::Up || record.flags & (ONGOING | AUTH_SENT) != 0;
             let Some(still) = records.iter().find(held) else { return Ok(given) };
             if Instant::now() >= deadline {
                 given.unanswered = Some(format!(
@@ -300,6 +301,7 @@ mod tests {
             (20, 60, 59, 1_795_699_220, TrunkState::Up),
             (16, 60, 2, 1_795_699_162, TrunkState::Down),
             (16, 0, -3, 1_795_699_167, TrunkState::Down),
+            (20, 0, 90, 1_795_699_167, TrunkState::Down),
             (17, 60, 60, 1_795_699_220, TrunkState::Rejected),
         ] {
             assert_eq!(record(flags, expires, diff, at).state(), state, "{flags}");
