@@ -9,52 +9,69 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::units::snapshot::{Passive, PassiveSign};
-use crate::units::{EventName, Look, PassiveLook, Sign, State};
+use crate::units::{EventName, Look, PassiveLook, Sign, State, Step, StepState};
 
 use super::core::Engine;
 use super::event::Channels;
 
-/// So many looks in a row must agree: one alone may have met a command (`asterisk -rx`), or a start that the unit's own
-/// condition ends at once.
+/// So many looks in a row must agree on a sign: one alone may have met a command (`asterisk -rx`), or a start that the
+/// unit's own condition ends at once.
 pub(super) const LOOKS: u32 = 2;
+
+/// After so long without a look nothing is said of the PBX any more: the pause (15 s) and the longest look (45 s), and as
+/// much again as a busy host may add.
+const OLD: Duration = Duration::from_secs(90);
 
 /// What the looks at this node's PBX saw, while it should be passive.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PassiveWatch {
     /// Since when it should be; a look that was begun earlier is void.
     since: Option<Duration>,
-    looked: bool,
-    seen: BTreeMap<Sign, String>,
+    /// When the last look was begun.
+    looked: Option<Duration>,
+    seen: BTreeMap<Sign, Seen>,
     unseen: BTreeMap<Sign, String>,
     todo: String,
-    /// Looks in a row that saw a sign.
-    dirty: u32,
-    /// Looks in a row that saw none.
+    /// Looks in a row after which no sign was left.
     clean: u32,
 }
 
+/// A sign that was seen, and not gone since.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    what: String,
+    /// Looks that saw it.
+    looks: u32,
+}
+
 impl PassiveWatch {
-    fn take(&mut self, look: PassiveLook) {
-        self.looked = true;
+    fn take(&mut self, look: PassiveLook, asked: Duration) {
+        self.looked = Some(asked);
         self.unseen.clear();
+        // A sign that this driver does not look for any more (it was changed) could never end.
+        self.seen.retain(|sign, _| look.looks.contains_key(sign));
         for (sign, look) in look.looks {
             match look {
-                Look::Seen(what) => drop(self.seen.insert(sign, what)),
+                Look::Seen(what) => {
+                    let seen = self.seen.entry(sign).or_default();
+                    *seen = Seen { what, looks: seen.looks.saturating_add(1) };
+                }
                 Look::Clear => drop(self.seen.remove(&sign)),
                 // What could not be looked at is neither there nor gone.
                 Look::Unknown(why) => drop(self.unseen.insert(sign, why)),
             }
         }
         self.todo = look.todo;
-        if self.seen.is_empty() {
-            (self.dirty, self.clean) = (0, self.clean.saturating_add(1));
-        } else {
-            (self.dirty, self.clean) = (self.dirty.saturating_add(1), 0);
-        }
+        self.clean = if self.seen.is_empty() { self.clean.saturating_add(1) } else { 0 };
+    }
+
+    /// Enough looks agree on one sign: two signs that were seen once each may be two chances.
+    fn is_agreed(&self) -> bool {
+        self.seen.values().any(|seen| seen.looks >= LOOKS)
     }
 
     fn signs(&self) -> String {
-        self.seen.values().map(String::as_str).collect::<Vec<_>>().join("; ")
+        self.seen.values().map(|seen| seen.what.as_str()).collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -62,7 +79,14 @@ impl Engine {
     /// Whether this node's PBX must be passive now. A failback enters Standby only once it has proved the stop; what its
     /// plan still does then (DNS, messages) may take an hour and concerns no PBX.
     fn must_be_passive(&self) -> bool {
-        matches!(self.memory.state, State::Standby | State::Suspect)
+        matches!(self.memory.state, State::Standby | State::Suspect) && !self.is_stopping()
+    }
+
+    /// Whether the robot itself is stopping the PBX, which may take some seconds: a retreat and a withdrawal do so in
+    /// Standby. A stop that does not come to its end is told as a step that is tried again.
+    fn is_stopping(&self) -> bool {
+        let stop = self.run.as_ref().and_then(|run| run.step(Step::StopAccepting));
+        stop.is_some_and(|stop| matches!(stop.state, StepState::Pending | StepState::Running | StepState::Unknown))
     }
 
     /// Begins anew whenever the PBX has to be passive again.
@@ -83,11 +107,11 @@ impl Engine {
             return;
         }
         let before: Vec<_> = self.passive.seen.keys().copied().collect();
-        self.passive.take(look);
+        self.passive.take(look, asked);
         let now: Vec<_> = self.passive.seen.keys().copied().collect();
         let (signs, todo) = (self.passive.signs(), self.passive.todo.clone());
         let known = self.memory.not_passive_since.is_some();
-        if !known && self.passive.dirty >= LOOKS {
+        if !known && self.passive.is_agreed() {
             self.memory.not_passive_since = Some(self.now.wall);
             self.note("passive", format!("its PBX is not passive: {signs}"), todo.clone(), None);
             self.tell(EventName::NotPassive, format!("{signs}; {todo}"), Channels::All);
@@ -103,16 +127,30 @@ impl Engine {
 
     pub(super) fn passive_snapshot(&self) -> Option<Passive> {
         let since = self.memory.not_passive_since.filter(|_| self.must_be_passive());
-        if since.is_none() && !self.passive.looked {
+        let old = self.passive_is_old();
+        if since.is_none() && old.is_none() && self.passive.looked.is_none() {
             return None;
         }
-        let sign = |(name, text): (&Sign, &String)| PassiveSign { name: *name, text: text.clone() };
+        let sign = |(name, seen): (&Sign, &Seen)| PassiveSign { name: *name, text: seen.what.clone() };
+        let unseen = self.passive.unseen.iter().map(|(sign, why)| format!("{sign}: {why}"));
         Some(Passive {
             ok: since.is_none(),
             since,
             signs: self.passive.seen.iter().filter(|_| since.is_some()).map(sign).collect(),
             todo: since.map(|_| self.passive.todo.clone()).filter(|todo| !todo.is_empty()),
-            unseen: self.passive.unseen.iter().map(|(sign, why)| format!("{sign}: {why}")).collect(),
+            old: old.is_some(),
+            unseen: old.into_iter().chain(unseen).collect(),
+        })
+    }
+
+    /// Why what was seen tells nothing of now, if it does not.
+    fn passive_is_old(&self) -> Option<String> {
+        let since = self.passive.since?;
+        let age = self.now.since(self.passive.looked.unwrap_or(since));
+        let seconds = age.as_secs();
+        (age > OLD).then(|| match self.passive.looked {
+            Some(_) => format!("the last look at it began {seconds} s ago; see the log"),
+            None => format!("no look at it has ended in {seconds} s; see the log"),
         })
     }
 
@@ -126,6 +164,7 @@ impl Engine {
                 lines.push(format!("its own PBX is NOT passive, since {since}; that does not disarm:"));
                 lines.extend(passive.signs.iter().map(|sign| format!("  {}: {}", sign.name, sign.text)));
             }
+            None if passive.old => lines.push("whether its own PBX is passive is not known".to_owned()),
             None => lines.push("its own PBX is passive".to_owned()),
         }
         lines.extend(passive.unseen.iter().map(|unseen| format!("  not seen, {unseen}")));

@@ -366,6 +366,9 @@ pub struct Passive {
     /// What to do about it, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub todo: Option<String>,
+    /// It was not looked at for so long that `ok` tells nothing of now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub old: bool,
     /// What could not be looked at, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<String>,

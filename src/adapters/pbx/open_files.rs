@@ -2,10 +2,14 @@
 //!
 //! A process that holds one (a SQLite database, a log) works on while the sync replaces the file under it, and never
 //! sees the new one. Only a PBX's own processes are looked at: those in its unit's control group, and programs with a
-//! PBX's name, wherever they run. What belongs there (rsync, Syncthing, a backup program, an editor) is never asked.
+//! PBX's name, wherever they run. What belongs there (rsync, Syncthing, a backup program, an editor) is never asked, and a
+//! container's directory of the same name is not ours.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -118,7 +122,7 @@ impl Scan {
             }
         }
         if !holding.is_empty() {
-            let told = |Holding { pid, program, path }: &Holding| format!("{program} ({pid}) holds {}", path.display());
+            let told = |Holding { pid, program, path }: &Holding| format!("{program} ({pid}) holds {}", shown(path));
             let told: Vec<_> = holding.iter().map(told).collect();
             let why = "it works on with it while the sync replaces it";
             return Look::Seen(format!("{} open: {why}", told.join(", ")));
@@ -140,7 +144,9 @@ impl Scan {
 
     /// The program's name, if it may be the PBX.
     fn suspect(&self, process: &Path) -> Option<String> {
-        let name = fs::read_to_string(process.join("comm")).ok()?.trim().to_owned();
+        let name = fs::read(process.join("comm")).ok()?;
+        // A process gives itself any name; what it holds is told to people in one line.
+        let name = String::from_utf8_lossy(name.trim_ascii()).escape_debug().to_string();
         (PROGRAMS.contains(&name.as_str()) || name.starts_with(PROGRAM_PREFIX) || self.is_in_group(process))
             .then_some(name)
     }
@@ -187,21 +193,58 @@ pub fn right() -> &'static str {
     RIGHT
 }
 
-/// The kernel names files by their real path.
-pub fn real(dirs: &[PathBuf]) -> Vec<PathBuf> {
-    dirs.iter().map(|dir| dir.canonicalize().unwrap_or_else(|_| dir.clone())).collect()
+/// A path in one line: a file's name may hold a line end, or what moves a cursor.
+pub fn shown(path: &Path) -> String {
+    path.to_string_lossy().escape_debug().to_string()
+}
+
+/// A directory of ours, by its name and by what it is.
+#[derive(Debug, Clone)]
+pub struct Dir {
+    path: PathBuf,
+    /// Its device and inode; without them only the name counts.
+    identity: Option<(u64, u64)>,
+}
+
+impl Dir {
+    fn at(dir: &Path) -> Self {
+        // The kernel names files by their real path.
+        let path = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+        let identity = fs::metadata(&path).ok().map(|dir| (dir.dev(), dir.ino()));
+        Self { path, identity }
+    }
+
+    /// Whether the process finds this directory under its name, and not another: a container has one of its own under
+    /// the same name. The mount namespace alone tells nothing, since a sandboxed unit has one too, as the robot's.
+    fn is_seen_by(&self, process: &Path) -> io::Result<bool> {
+        let Some(identity) = self.identity else { return Ok(true) };
+        // `/` in a container, which has a root of its own; another path after a mere chroot.
+        let root = fs::read_link(process.join("root"))?;
+        // Out of reach of its chroot: it was opened before, under the name that we know.
+        let Ok(inside) = self.path.strip_prefix(&root) else { return Ok(true) };
+        match fs::metadata(process.join("root").join(inside)) {
+            Ok(dir) => Ok((dir.dev(), dir.ino()) == identity),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// The directories as the kernel names and knows them.
+pub fn real(dirs: &[PathBuf]) -> Vec<Dir> {
+    dirs.iter().map(|dir| Dir::at(dir)).collect()
 }
 
 /// The first file below `dirs` that this process holds open, or has mapped.
 ///
 /// # Errors
 /// When it may not be looked at.
-pub fn held(process: &Path, dirs: &[PathBuf]) -> io::Result<Option<PathBuf>> {
+pub fn held(process: &Path, dirs: &[Dir]) -> io::Result<Option<PathBuf>> {
     held_by(process, dirs, &mut Budget::of(PROOF_FILES_MAX, PROOF_FILES_MAX, PROOF_TIME_MAX))
 }
 
-fn held_by(process: &Path, dirs: &[PathBuf], budget: &mut Budget) -> io::Result<Option<PathBuf>> {
-    let inside = |path: &Path| dirs.iter().any(|dir| path.starts_with(dir));
+fn held_by(process: &Path, dirs: &[Dir], budget: &mut Budget) -> io::Result<Option<PathBuf>> {
+    let mut dirs = Sighted { process, dirs: dirs.iter().map(|dir| (dir, None)).collect() };
     for (place, entry) in fs::read_dir(process.join("fd"))?.enumerate() {
         let entry = entry?.path();
         if !budget.spend(place) {
@@ -209,17 +252,45 @@ fn held_by(process: &Path, dirs: &[PathBuf], budget: &mut Budget) -> io::Result<
         }
         // A file that was closed meanwhile is not held; a directory may be, by whoever stands in it.
         if let Ok(path) = fs::read_link(&entry)
-            && inside(&path)
+            && dirs.hold(&path)?
             && fs::metadata(&entry).is_ok_and(|file| !file.is_dir())
         {
             return Ok(Some(path));
         }
     }
-    // `address perms offset dev inode path`; what is no file has no path that begins with /.
-    let maps = fs::read_to_string(process.join("maps"))?;
+    // `address perms offset dev inode path`; what is no file has no path that begins with /. A path may be no text.
+    let maps = fs::read(process.join("maps"))?;
     budget.files = budget.files.saturating_sub(MAPS_COST);
-    let mut mapped = maps.lines().filter_map(|line| line.find('/').map(|at| Path::new(&line[at..])));
-    Ok(mapped.find(|path| inside(path)).map(Path::to_owned))
+    for line in maps.split(|byte| *byte == b'\n') {
+        let Some(at) = line.iter().position(|byte| *byte == b'/') else { continue };
+        let path = Path::new(OsStr::from_bytes(&line[at..]));
+        if dirs.hold(path)? {
+            return Ok(Some(path.to_owned()));
+        }
+    }
+    Ok(None)
+}
+
+/// The directories, and which of them the process was found to see.
+struct Sighted<'a> {
+    process: &'a Path,
+    dirs: Vec<(&'a Dir, Option<bool>)>,
+}
+
+impl Sighted<'_> {
+    /// Whether a path that the kernel tells of this process lies in one of them.
+    fn hold(&mut self, path: &Path) -> io::Result<bool> {
+        for (dir, seen) in self.dirs.iter_mut().filter(|(dir, _)| path.starts_with(&dir.path)) {
+            let is_seen = match *seen {
+                Some(known) => known,
+                None => *seen.insert(dir.is_seen_by(self.process)?),
+            };
+            if is_seen {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
 }
 
 #[cfg(test)]
@@ -341,6 +412,88 @@ mod tests {
         if own.len() > 1 {
             assert!(matches!(scan(&rig, Some(own)), Look::Seen(said) if said.contains("java")));
         }
+    }
+
+    /// A process in a mount namespace of its own, after `prepare` (a line of shell) was done there; `None` where this
+    /// user may make none. It says `ready` once it holds the file.
+    fn in_a_namespace(rig: &Rig, prepare: &str) -> Option<Program> {
+        let asterisk = rig.programs.join("asterisk");
+        fs::copy("/bin/sleep", &asterisk).expect("a program");
+        if !Command::new("unshare").args(["--mount", "true"]).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+        {
+            return None;
+        }
+        let script = format!("set -e; cd /; {prepare}; echo ready; exec \"$PROGRAM\" 600 >/dev/null");
+        let child = Command::new("unshare")
+            .args(["--mount", "--propagation", "private", "sh", "-c", &script])
+            .env("WORK", &rig.work)
+            .env("FILE", &rig.file)
+            .env("PROGRAM", &asterisk)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut program = Program(child.expect("it starts"));
+        let mut said = [0; 5];
+        let stdout = program.0.stdout.as_mut().expect("piped");
+        io::Read::read_exact(stdout, &mut said).expect("it is ready");
+        let comm = PathBuf::from(format!("/proc/{}/comm", program.id()));
+        while fs::read_to_string(&comm).is_ok_and(|now| now.trim() != "asterisk") {
+            std::thread::yield_now();
+        }
+        Some(program)
+    }
+
+    #[test]
+    fn a_containers_own_directory_of_the_same_name_is_not_ours() {
+        const OWN: &str = "mount -t tmpfs none \"$WORK\"; echo own > \"$FILE\"; exec < \"$FILE\"";
+        const MAPPED: &str =
+            "mount -t tmpfs none \"$WORK\"; cp \"$PROGRAM\" \"$WORK/asterisk\"; PROGRAM=\"$WORK/asterisk\"";
+        for prepare in [OWN, &format!("{OWN}; rm \"$FILE\""), MAPPED] {
+            let rig = rig();
+            let Some(program) = in_a_namespace(&rig, prepare) else { return };
+            let links = fs::read_link(format!("/proc/{}/fd/0", program.id())).expect("its file");
+            let maps = fs::read_to_string(format!("/proc/{}/maps", program.id())).expect("its maps");
+            let work = rig.work.canonicalize().expect("path").display().to_string();
+            assert!(links.starts_with(&work) || maps.contains(&work), "it has the name, at least: {links:?}");
+            let look = scan(&rig, None);
+            assert!(nothing_held(&look), "{prepare}: {look:?}");
+        }
+    }
+
+    #[test]
+    fn a_sandbox_or_a_chroot_that_shows_our_directory_hides_nothing() {
+        const SANDBOX: &str = "mount -t tmpfs none /mnt; exec < \"$FILE\"";
+        const MAPPED: &str = "cp \"$PROGRAM\" \"$WORK/asterisk\"; PROGRAM=\"$WORK/asterisk\"";
+        for prepare in [SANDBOX, &format!("{SANDBOX}; rm \"$FILE\""), MAPPED] {
+            let rig = rig();
+            let Some(program) = in_a_namespace(&rig, prepare) else { return };
+            let look = scan(&rig, None);
+            let id = format!("asterisk ({})", program.id());
+            assert!(matches!(&look, Look::Seen(said) if said.contains(&id)), "{prepare}: {look:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_a_file_or_a_program_stays_in_its_line() {
+        let rig = rig();
+        let file = rig.work.join("ä\n\u{1b}[2Jall is well");
+        fs::write(&file, "").expect("file");
+        let _program = Program::start(&rig.programs, "pbxctrl-\u{1b}[2J", &file);
+        let Look::Seen(said) = scan(&rig, None) else { panic!("{:?}", scan(&rig, None)) };
+        assert!(!said.contains(char::is_control), "{said:?}");
+        assert!(said.contains(r"ä\n\u{1b}[2Jall is well") && said.contains(r"pbxctrl-\u{1b}[2J ("), "{said}");
+    }
+
+    #[test]
+    fn a_mapped_file_whose_name_is_no_text_hides_nothing() {
+        let rig = rig();
+        let odd = rig.programs.join(OsStr::from_bytes(b"odd\xff"));
+        fs::create_dir(&odd).expect("directory");
+        let program = Program::start(&odd, "asterisk", Path::new("/dev/null"));
+        let process = PathBuf::from(format!("/proc/{}", program.id()));
+        assert_eq!(held(&process, &real(std::slice::from_ref(&rig.work))).expect("it is seen"), None);
+        let held = held(&process, &real(&[odd])).expect("it is seen").expect("its own program is mapped");
+        assert!(held.ends_with("asterisk") && shown(&held).contains('\u{fffd}'), "{held:?}");
     }
 
     #[test]

@@ -4,15 +4,24 @@
 //! open files are looked for whoever runs. What follows from a sign is decided in the engine.
 
 use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
 
-use tokio::task::spawn_blocking;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{Instant, timeout_at};
 
 use super::Site;
 use super::marker::Phase;
 use super::open_files::Scan;
 use super::registrar::Heard;
-use super::unit::Unit;
+use super::unit::{State, Unit};
 use crate::units::{Look, Meant, PassiveLook, Sign, TrunkKind, TrunkState, TrunkStatus};
+
+/// How long the look at open files may take: it bounds itself to a second, unless a file system does not answer.
+const FILES_LIMIT: Duration = Duration::from_secs(5);
+
+/// One such look at a time in this process, also over a change of the configuration: each that hangs keeps its thread.
+static FILES: Semaphore = Semaphore::const_new(1);
 
 /// What an answer that takes no registration means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,19 +44,27 @@ pub enum Driven<'a> {
 impl Site {
     /// Looks once. `trunks`: the driver's own view of them, where it has one.
     pub(super) async fn look_passive(&self, driven: Driven<'_>, refusal: Refusal, trunks: Option<Look>) -> PassiveLook {
-        let (group, todo) = match driven {
-            Driven::Unit(unit) => advice(unit).await,
-            Driven::Otherwise(how) => (None, how.to_owned()),
+        let state = match driven {
+            Driven::Unit(unit) => unit.state().await.ok(),
+            Driven::Otherwise(_) => None,
         };
-        let (answers, accepts) = self.ask_as_a_phone(refusal).await;
-        let scan = Scan { dirs: self.working_dirs.clone(), group };
-        let files = spawn_blocking(move || scan.look()).await;
-        let files = files.unwrap_or_else(|_| Look::Unknown("the look at open files broke off; see the log".to_owned()));
+        let heard = self.ask_as_a_phone().await;
+        let is_silent = matches!(heard, Heard::Nobody(_));
+        let (answers, accepts) = judge(heard, refusal);
+        let scan = Scan { dirs: self.working_dirs.clone(), group: state.as_ref().and_then(State::group) };
+        let files = within(&FILES, FILES_LIMIT, move || scan.look()).await;
         let mut looks =
             BTreeMap::from([(Sign::Answers, answers), (Sign::AcceptsRegister, accepts), (Sign::OpenFile, files)]);
-        if let Some(trunks) = trunks {
-            looks.insert(Sign::TrunkUp, trunks);
+        match trunks {
+            // Whoever could tell is gone with the PBX; where nobody is there, no trunk is.
+            Some(Look::Unknown(_)) if is_silent => drop(looks.insert(Sign::TrunkUp, Look::Clear)),
+            Some(trunks) => drop(looks.insert(Sign::TrunkUp, trunks)),
+            None => {}
         }
+        let todo = match driven {
+            Driven::Unit(unit) => advice(unit.name(), state.as_ref(), refusal, &looks),
+            Driven::Otherwise(how) => how.to_owned(),
+        };
         let meant = match self.phase() {
             Ok(Some(Phase::Starting | Phase::Started)) => Meant::Serving,
             Ok(Some(Phase::Stopping) | None) | Err(_) => Meant::Passive,
@@ -55,40 +72,84 @@ impl Site {
         PassiveLook { looks, todo, meant }
     }
 
-    /// Whether somebody answers, and whether it takes registrations.
-    async fn ask_as_a_phone(&self, refusal: Refusal) -> (Look, Look) {
-        if let Some(why) = self.registrar.elsewhere().await {
-            return (Look::Unknown(why.clone()), Look::Unknown(why));
-        }
-        match (self.registrar.ask().await, refusal) {
-            (Heard::Serves(answer), _) => {
-                (Look::Clear, Look::Seen(format!("{answer}: phones that find this node are served here")))
-            }
-            (Heard::Refuses(answer), Refusal::IsRunning) => {
-                (Look::Seen(format!("a SIP server runs here: {answer}")), Look::Clear)
-            }
-            (Heard::Refuses(_), Refusal::IsPassive) | (Heard::Nobody(_), _) => (Look::Clear, Look::Clear),
-            (Heard::NotAsked(why), _) => (Look::Unknown(why.clone()), Look::Unknown(why)),
+    async fn ask_as_a_phone(&self) -> Heard {
+        match self.registrar.elsewhere().await {
+            Some(why) => Heard::NotAsked(why),
+            None => self.registrar.ask().await,
         }
     }
 }
 
-/// The unit's control group while it runs, and what to do about a PBX that is not passive.
-async fn advice(unit: &Unit) -> (Option<String>, String) {
-    let name = unit.name();
-    match unit.state().await {
-        Ok(state) if state.stopped() => {
-            let how = "end the process that was started by hand (`ss -lnp` names it)";
-            (None, format!("{name} is {}, so it runs outside of its unit: {how}", state.word()))
+/// Whether somebody answers, and whether it takes registrations.
+fn judge(heard: Heard, refusal: Refusal) -> (Look, Look) {
+    match (heard, refusal) {
+        (Heard::Serves(answer), _) => {
+            (Look::Clear, Look::Seen(format!("{answer}: phones that find this node are served here")))
         }
-        Ok(state) => (
-            state.group(),
+        (Heard::Refuses(answer), Refusal::IsRunning) => {
+            (Look::Seen(format!("a SIP server runs here: {answer}")), Look::Clear)
+        }
+        (Heard::Refuses(_), Refusal::IsPassive) | (Heard::Nobody(_), _) => (Look::Clear, Look::Clear),
+        (Heard::NotAsked(why), _) => (Look::Unknown(why.clone()), Look::Unknown(why)),
+    }
+}
+
+/// Looks in a thread of its own, one at a time behind `gate`. Nothing ends a thread that waits for a file system, and the
+/// runtime would wait for one of its own as the robot ends.
+async fn within(gate: &'static Semaphore, limit: Duration, look: impl FnOnce() -> Look + Send + 'static) -> Look {
+    let deadline = Instant::now() + limit;
+    let hangs = || {
+        let why = "a file system may hang (a dead NFS mount?): see whether `ls` of each working directory answers";
+        Look::Unknown(format!("the look at open files has not ended within {limit:?}: {why}"))
+    };
+    let Ok(Ok(turn)) = timeout_at(deadline, gate.acquire()).await else { return hangs() };
+    let (tell, told) = oneshot::channel();
+    let looking = thread::Builder::new().name("open-files".to_owned()).spawn(move || {
+        let look = look();
+        drop(turn);
+        // Whoever asked may have given up.
+        let _ = tell.send(look);
+    });
+    if let Err(error) = looking {
+        return Look::Unknown(format!("no thread could be started to look at open files: {error}"));
+    }
+    match timeout_at(deadline, told).await {
+        Ok(Ok(look)) => look,
+        Ok(Err(_)) => Look::Unknown("the look at open files broke off; see the log".to_owned()),
+        Err(_) => hangs(),
+    }
+}
+
+/// What to do about a PBX that is not passive, as far as its unit `name` can be asked.
+fn advice(name: &str, state: Option<&State>, refusal: Refusal, looks: &BTreeMap<Sign, Look>) -> String {
+    match (state, refusal) {
+        (Some(state), _) if state.stopped() => {
+            let how = "end the process that was started by hand (`ss -lnp` names it)";
+            format!("{name} is {}, so it runs outside of its unit: {how}", state.word())
+        }
+        (_, Refusal::IsPassive) => mend(name, looks),
+        (Some(_), Refusal::IsRunning) => {
             format!(
                 "`systemctl stop {name}`, and install the drop-in that lets only the robot start it (docs/systemd.md)"
-            ),
-        ),
-        Err(_) => (None, format!("`systemctl stop {name}`, or end the process that was started by hand")),
+            )
+        }
+        (None, Refusal::IsRunning) => {
+            format!("`systemctl stop {name}`, or end the process that was started by hand (`ss -lnp` names it)")
+        }
     }
+}
+
+/// The same where passive means running: to stop the unit would be wrong.
+fn mend(name: &str, looks: &BTreeMap<Sign, Look>) -> String {
+    let seen = |sign: Sign| matches!(looks.get(&sign), Some(Look::Seen(_)));
+    let ways = [
+        (Sign::AcceptsRegister, "make it refuse registrations again"),
+        (Sign::TrunkUp, "give the trunk up, and let only a takeover register it"),
+        (Sign::OpenFile, "move the file out of the working directory, so that no sync replaces it"),
+    ];
+    let mut todo: Vec<_> = ways.iter().filter(|(sign, _)| seen(*sign)).map(|(_, way)| (*way).to_owned()).collect();
+    todo.push(format!("leave {name} running; a second PBX that was started by hand must end (`ss -lnp` names it)"));
+    todo.join("; ")
 }
 
 /// Which of these trunks is registered. One that needs no registration binds no provider to this host.
@@ -111,5 +172,47 @@ impl Site {
     /// As [`registered`], by the kinds of the configured trunks.
     pub(super) fn registered(&self, trunks: &[TrunkStatus]) -> Look {
         registered(trunks, |name| self.trunks.iter().find(|trunk| trunk.name == name).map(|trunk| trunk.kind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_look_that_hangs_is_told_and_no_second_one_joins_it() {
+        static GATE: Semaphore = Semaphore::const_new(1);
+        let short = Duration::from_millis(50);
+        let (end, hangs) = mpsc::channel::<()>();
+        let hanging = move || {
+            let _ = hangs.recv();
+            Look::Clear
+        };
+        let look = within(&GATE, short, hanging).await;
+        assert!(matches!(&look, Look::Unknown(why) if why.contains("has not ended within 50ms")), "{look:?}");
+        let look = within(&GATE, short, || panic!("a second thread")).await;
+        assert!(matches!(&look, Look::Unknown(why) if why.contains("has not ended within 50ms")), "{look:?}");
+        end.send(()).expect("it waits");
+        assert_eq!(within(&GATE, Duration::from_secs(60), || Look::Clear).await, Look::Clear, "it goes on afterwards");
+        let look = within(&GATE, Duration::from_secs(60), || panic!("a fault of ours")).await;
+        assert!(matches!(&look, Look::Unknown(why) if why.contains("broke off")), "{look:?}");
+        assert_eq!(within(&GATE, Duration::from_secs(60), || Look::Clear).await, Look::Clear, "also after a fault");
+    }
+
+    #[test]
+    fn where_passive_means_running_the_advice_is_not_to_stop_the_unit() {
+        let seen = |sign| BTreeMap::from([(sign, Look::Seen("seen".to_owned()))]);
+        for (sign, way) in [
+            (Sign::TrunkUp, "give the trunk up"),
+            (Sign::OpenFile, "move the file out"),
+            (Sign::AcceptsRegister, "refuse"),
+        ] {
+            let said = advice("kamailio.service", None, Refusal::IsPassive, &seen(sign));
+            assert!(said.contains(way) && said.contains("`ss -lnp`") && !said.contains("systemctl stop"), "{said}");
+            let said = advice("kamailio.service", None, Refusal::IsRunning, &seen(sign));
+            assert!(said.contains("`systemctl stop kamailio.service`") && said.contains("`ss -lnp`"), "{said}");
+        }
     }
 }

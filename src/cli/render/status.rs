@@ -65,7 +65,7 @@ fn pair_lines(pair: &Pair, page: &Page, lines: &mut Lines) {
         others::witness(witness, page, lines);
     }
     if let Some(here) = &pair.pbx {
-        pbx(here, pair.passive.as_ref().filter(|watched| !watched.ok), page, lines);
+        pbx(here, pair.passive.as_ref(), page, lines);
     }
     if let Some(peer) = &pair.peer {
         others::peer(peer, page, lines);
@@ -184,12 +184,15 @@ fn internet(internet: &Internet, page: &Page, lines: &mut Lines) {
     }
 }
 
-fn pbx(pbx: &Pbx, not_passive: Option<&Passive>, page: &Page, lines: &mut Lines) {
+fn pbx(pbx: &Pbx, watched: Option<&Passive>, page: &Page, lines: &mut Lines) {
     lines.line("");
+    let not_passive = watched.filter(|watched| !watched.ok);
     let serving = match (pbx.serving, not_passive) {
         // Its unit may be stopped, and a PBX run beside it.
         (_, Some(_)) => page.paint.word(Tone::Bad, "NOT passive"),
         (Some(true), None) => "serves".to_owned(),
+        // What its driver says of the unit is no look at what else may run.
+        (Some(false), None) if watched.is_some_and(|watched| watched.old) => "passive by its driver's word".to_owned(),
         (Some(false), None) => "passive".to_owned(),
         (None, None) => "not known".to_owned(),
     };
@@ -201,6 +204,9 @@ fn pbx(pbx: &Pbx, not_passive: Option<&Passive>, page: &Page, lines: &mut Lines)
     lines.line(&format!("{head} ({}): {serving}{counts}", one_line(&pbx.driver)));
     if let Some(watched) = not_passive {
         signs(watched, page, lines);
+    }
+    if let Some(why) = watched.filter(|watched| watched.old).and_then(|watched| watched.unseen.first()) {
+        lines.text(2, why);
     }
     if let Some(error) = &pbx.error {
         lines.text(2, error);
@@ -292,6 +298,18 @@ PBX here (systemd): NOT passive
   although this node should be, since 2026-11-18 10:02
     trunk-up: trunk carrier is registered from here
     unless somebody is testing it: `systemctl stop asterisk.service`
+";
+        assert!(text.ends_with(want), "{text}");
+    }
+
+    #[test]
+    fn a_pbx_that_was_not_looked_at_for_long_is_passive_by_its_drivers_word_only() {
+        let mut json = sample::standby();
+        json["pairs"][0]["passive"] = serde_json::json!({"ok": true, "old": true, "unseen": ["the last look at it began 300 s ago; see the log"]});
+        let text = render(&sample::status(json), &sample::page(Paint::Plain));
+        let want = "\
+PBX here (systemd): passive by its driver's word
+  the last look at it began 300 s ago; see the log
 ";
         assert!(text.ends_with(want), "{text}");
     }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::world::{Host, World, failback};
 use crate::engine::Event;
-use crate::units::{Look, Meant, PassiveLook, Sign, State};
+use crate::units::{
+    EpochRecord, EpochSeen, Look, Meant, PassiveLook, PlanId, PlanKind, Sign, State, Step, StepOutcome,
+};
 
 const TODO: &str = "`systemctl stop pbx.service`";
 
@@ -140,4 +142,86 @@ fn over_a_restart_of_the_robot_nobody_is_told_a_second_time() {
     w.crash();
     looks(&mut w, &clear(), 3);
     assert_eq!((told(&w, "not-passive"), told(&w, "passive-again")), (1, 1));
+}
+
+#[test]
+fn while_the_robot_itself_stops_the_pbx_nobody_is_told_that_it_runs() {
+    let mut w = World::well();
+    w.faults.insert(Step::Reload, StepOutcome::failed("not yet"));
+    w.primary = Host::Down;
+    w.run_until(State::TakingOver, 60);
+    w.run_for(5);
+    w.faults.insert(Step::StopAccepting, StepOutcome::failed("it still runs"));
+    let other = EpochRecord {
+        number: 9,
+        holder: "pbx-a".parse().unwrap(),
+        id: PlanId(ulid::Ulid::from_parts(1, 9)),
+        since: jiff::Timestamp::UNIX_EPOCH,
+    };
+    w.epoch = Ok(EpochSeen::held(other));
+    w.primary = Host::Up;
+    w.run_until(State::Standby, 60);
+    assert_eq!(w.engine.plan_kind(), Some(PlanKind::Retreat), "{}", w.story());
+    looks(&mut w, &seen(Sign::AcceptsRegister), 4);
+    assert!(w.acted(Step::StopAccepting) > 1 && told(&w, "not-passive") == 0, "{}", w.story());
+    let asked = w.now.boot;
+    w.faults.clear();
+    for _ in 0..120 {
+        if w.engine.plan_kind() == Some(PlanKind::Retreat) {
+            w.run_for(1);
+        }
+    }
+    for _ in 0..3 {
+        w.hear(Event::Passive { look: seen(Sign::AcceptsRegister), asked });
+    }
+    assert_eq!(told(&w, "not-passive"), 0, "a look from before the proof is void: {}", w.story());
+    looks(&mut w, &seen(Sign::AcceptsRegister), 2);
+    assert_eq!(told(&w, "not-passive"), 1, "one that serves on after it is told: {}", w.story());
+}
+
+#[test]
+fn two_looks_must_agree_on_the_same_sign() {
+    let unknown = look(&[(Sign::OpenFile, Look::Unknown("no right to see it".into()))]);
+    let mut w = World::well();
+    looks(&mut w, &seen(Sign::OpenFile), 1);
+    looks(&mut w, &unknown, 5);
+    assert_eq!(told(&w, "not-passive"), 0, "one look saw it, the others nothing");
+    looks(&mut w, &seen(Sign::OpenFile), 1);
+    assert_eq!(told(&w, "not-passive"), 1, "now two");
+
+    let mut w = World::well();
+    for _ in 0..5 {
+        looks(&mut w, &seen(Sign::Answers), 1);
+        looks(&mut w, &seen(Sign::AcceptsRegister), 1);
+        looks(&mut w, &clear(), 1);
+    }
+    assert_eq!(told(&w, "not-passive"), 0, "two signs, each seen once");
+}
+
+#[test]
+fn a_sign_that_is_not_looked_for_any_more_ends() {
+    let mut w = World::well();
+    looks(&mut w, &seen(Sign::TrunkUp), 2);
+    assert_eq!(told(&w, "not-passive"), 1);
+    let without = [Sign::Answers, Sign::AcceptsRegister, Sign::OpenFile].map(|sign| (sign, Look::Clear));
+    looks(&mut w, &look(&without), 2);
+    assert_eq!(told(&w, "passive-again"), 1, "the driver that saw trunks is gone");
+}
+
+#[test]
+fn what_was_not_looked_at_for_long_is_not_called_passive() {
+    let mut w = World::well();
+    looks(&mut w, &clear(), 2);
+    assert!(!w.engine.snapshot().passive.expect("it was looked at").old);
+    w.run_for(120);
+    let passive = w.engine.snapshot().passive.expect("it should be looked at");
+    assert!(passive.old && passive.unseen[0].contains("120 s ago"), "{passive:?}");
+    let explained = w.engine.explain().inputs;
+    assert!(explained.iter().any(|line| line.contains("is not known")), "{explained:?}");
+    assert!(!explained.iter().any(|line| line == "its own PBX is passive"), "{explained:?}");
+    looks(&mut w, &clear(), 1);
+    assert!(!w.engine.snapshot().passive.expect("it was looked at").old);
+    w.crash();
+    w.run_for(120);
+    assert!(w.engine.snapshot().passive.expect("it should be looked at").old, "also when no look ever ended");
 }

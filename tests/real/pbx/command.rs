@@ -1,5 +1,7 @@
 //! The driver `command`: with real Kamailio, and with commands that end in every way.
 
+use pbx_failover::units::{Look, Sign};
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -140,6 +142,19 @@ async fn a_verb_that_hangs_is_unknown_after_its_limit() {
     assert_eq!(unknown(pbx.drain().await), line("drain"));
     assert_eq!(unknown(pbx.unregister_trunks().await), line("unregister_trunks"));
     assert_eq!(unknown(pbx.stop_accepting().await), line("stop_accepting"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_nobody_answers_a_status_command_that_fails_with_its_pbx_leaves_no_trunk_in_doubt() {
+    let Some(backup) = Backup::new() else { return };
+    let verbs = CommandDriver { status: sh("echo no such socket >&2; exit 1"), ..CommandDriver::default() };
+    let pbx = CommandPbx::new(backup.site(), verbs);
+    let look = pbx.look_passive().await;
+    assert_eq!(look.looks[&Sign::TrunkUp], Look::Clear, "{look:?}");
+    backup.pbx.start();
+    let look = pbx.look_passive().await;
+    assert!(matches!(&look.looks[&Sign::TrunkUp], Look::Unknown(why) if why.contains("no such socket")), "{look:?}");
+    backup.pbx.stop();
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use super::rpc::Trouble;
 use super::settings::{Param, param};
 use super::{KamailioPbx, held};
 use crate::adapters::pbx::marker::Phase;
+use crate::adapters::pbx::open_files;
 use crate::adapters::pbx::registrar::Heard;
 use crate::ports::Load;
 use crate::units::StepOutcome;
@@ -93,7 +94,7 @@ impl KamailioPbx {
             Heard::Nobody(why) | Heard::NotAsked(why) => return Err(format!("its gate cannot be seen: {why}")),
         };
         if let Some(path) = self.held().await? {
-            return Err(format!("it holds {} of the working directory open", path.display()));
+            return Err(format!("it holds {} of the working directory open", open_files::shown(&path)));
         }
         let trunks = given.line();
         Ok(format!("its gate is shut: {refusal}; {trunks}; it holds no file of the working directory"))
