@@ -540,7 +540,7 @@ fn run_takes_its_file_before_the_flag_and_history_its_bounds() {
 
 fn program(args: &[&str]) -> Output {
     let mut process = Process::new(env!("CARGO_BIN_EXE_pbx-failover"));
-    process.args(args).env_remove("PBX_FAILOVER_CONFIG").stdin(Stdio::null());
+    process.args(args).env_remove("PBX_FAILOVER_CONFIG").env_remove("PBX_FAILOVER_CONTROL").stdin(Stdio::null());
     process.output().expect("the program starts")
 }
 
@@ -614,6 +614,31 @@ fn completions_and_manual_pages_come_for_every_shell_and_command() {
         assert!(dir.path().join(page).exists(), "{page}");
     }
     assert_eq!(program(&["man", "/nowhere/at/all"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_file_that_was_cut_keeps_nobody_from_the_daemon() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (file, socket) = (dir.path().join("failover.yaml"), dir.path().join("none.sock"));
+    let cut = format!("control: {}\nnode: pbx-b\nmonitor: {{ checks: {{ web: {{ http: \"https://pbx", socket.display());
+    std::fs::write(&file, cut).expect("written");
+    let on_the_file = |args: &[&str]| {
+        let output = program(&[args, &["--config", file.to_str().expect("a path")]].concat());
+        (output.status.code(), text(&output.stderr))
+    };
+    let at = format!("no daemon answers at {}", socket.display());
+    for args in ["status", "explain", "history", "takeover --dry-run", "ack --yes --reason test"] {
+        let (code, said) = on_the_file(&args.split(' ').collect::<Vec<_>>());
+        assert!(code == Some(4) && said.contains(&at), "{args}: {code:?} {said}");
+        let notes: Vec<_> = said.lines().filter(|line| line.starts_with("note: ")).collect();
+        assert!(notes.len() == 1 && notes[0].contains("`pbx-failover check`"), "{args}: {said}");
+    }
+    let (code, said) = on_the_file(&["status", "--control", "/nowhere/given.sock"]);
+    assert!(code == Some(4) && said.contains("/nowhere/given.sock") && !said.contains("note: "), "{said}");
+    for (args, exit) in [(&["check"][..], 3), (&["run"], 3), (&["test", "notify", "email"], 3), (&["guard"], 11)] {
+        let (code, said) = on_the_file(args);
+        assert!(code == Some(exit) && said.contains("not good YAML"), "{args:?}: {code:?} {said}");
+    }
 }
 
 #[test]

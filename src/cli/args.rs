@@ -50,6 +50,16 @@ pub struct GlobalArgs {
         help_heading = EVERYWHERE
     )]
     pub config: PathBuf,
+    /// The daemon's control socket [default: what the configuration says]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "PBX_FAILOVER_CONTROL",
+        hide_env_values = true,
+        help_heading = EVERYWHERE
+    )]
+    pub control: Option<PathBuf>,
     /// Print JSON instead of text
     #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub json: bool,
@@ -220,6 +230,35 @@ pub enum Verb {
         /// The folder
         dir: Option<PathBuf>,
     },
+}
+
+impl Verb {
+    /// Whether it speaks to the daemon, and needs nothing else.
+    pub fn asks_the_daemon(&self) -> bool {
+        match self {
+            Self::Status
+            | Self::Explain
+            | Self::History { .. }
+            | Self::Takeover { .. }
+            | Self::Failback { .. }
+            | Self::Pause { .. }
+            | Self::Unpause { .. }
+            | Self::Continue { .. }
+            | Self::Abandon { .. }
+            | Self::Ack { .. } => true,
+            Self::Run { .. }
+            | Self::Demo { .. }
+            | Self::DemoPart { .. }
+            | Self::Check { .. }
+            | Self::Guard { .. }
+            | Self::Test { .. }
+            | Self::Keys { .. }
+            | Self::Fsm { .. }
+            | Self::Schema
+            | Self::Completions { .. }
+            | Self::Man { .. } => false,
+        }
+    }
 }
 
 /// The processes of the demo.

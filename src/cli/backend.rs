@@ -23,6 +23,8 @@ use crate::units::{DeliveryOutcome, PlanKind};
 pub struct Global {
     /// The configuration file; it names the control socket.
     pub config: PathBuf,
+    /// The control socket, where it was given: then the configuration is not read for it.
+    pub control: Option<PathBuf>,
     /// Machine-readable output is wanted (for `run`: logs).
     pub json: bool,
     /// How often `-v` was given.
@@ -75,6 +77,12 @@ pub trait Backend {
 
     /// On the primary: may this node serve?
     fn guard(&self, order: GuardOrder) -> Result<GuardReport, Trouble>;
+
+    /// What a person must know of the way to the daemon before it is asked: that the configuration is refused, and
+    /// which socket is asked all the same.
+    fn about_the_way(&self) -> Option<String> {
+        None
+    }
 
     /// Where we stand.
     fn status(&self) -> Result<Status, Trouble>;

@@ -22,7 +22,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use serde::Serialize;
 
-use self::args::{Cli, Test, Verb};
+use self::args::{Cli, GlobalArgs, Test, Verb};
 use self::backend::{AfterStory, Backend, CheckOrder, Ending, Global, GuardOrder, HistoryBounds, Level, May, Told};
 use self::console::{Console, Terminal};
 use self::exit::{Exit, Trouble};
@@ -45,7 +45,8 @@ where
         Ok(cli) => cli,
         Err(error) => return told_by_clap(&error, console),
     };
-    let global = Global { config: cli.global.config, json: cli.global.json, verbose: cli.global.verbose };
+    let GlobalArgs { config, control, json, verbose } = cli.global;
+    let global = Global { config, control, json, verbose };
     let backend = connect(&global);
     match (Call { backend: backend.as_ref(), console: &mut *console, global: &global }).verb(cli.verb) {
         Ok(exit) => exit,
@@ -102,6 +103,11 @@ struct Call<'a> {
 
 impl Call<'_> {
     fn verb(&mut self, verb: Verb) -> Result<Exit, Stop> {
+        if verb.asks_the_daemon()
+            && let Some(note) = self.backend.about_the_way()
+        {
+            self.console.say(&format!("note: {}", render::one_line(&note)));
+        }
         match verb {
             Verb::Run { file } => self.backend.run(file.as_ref().unwrap_or(&self.global.config))?,
             Verb::Demo { keep } => return self.demo(if keep { AfterStory::Stay } else { AfterStory::End }),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::args::Part;
+use super::args::{CONFIG_DEFAULT, Part};
 use super::backend::{
     AfterStory, Backend, CheckOrder, CheckReport, Ending, Finding, FsmFormat, Global, GuardOrder, GuardReport,
     HistoryBounds, Level, Preview, Teller,
@@ -35,19 +35,49 @@ struct Real {
     global: Global,
 }
 
+/// The way to the daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Way {
+    /// Where it listens.
+    socket: PathBuf,
+    /// The configuration is refused, and the socket is what could be made out all the same.
+    refused: Option<String>,
+}
+
 impl Real {
-    /// Where the daemon listens.
+    /// The way to the daemon.
     ///
-    /// A configuration that is being edited must not keep a person from the daemon that runs with the old one: of a
-    /// refused file only the key `control` is read. A file that cannot be read at all is an error, so that a slip in
-    /// its name never reaches another daemon.
-    fn socket(&self) -> Result<PathBuf, Trouble> {
+    /// A configuration that is being edited, or was cut, must not keep a person from the daemon that runs with the old
+    /// one: of a refused file only the key `control` is read. Where a file was named and cannot be read at all, it is
+    /// an error, so that a slip in its name never reaches another daemon.
+    fn way(&self) -> Result<Way, Trouble> {
+        if let Some(control) = &self.global.control {
+            return Ok(Way { socket: control.clone(), refused: None });
+        }
         let file = &self.global.config;
-        config::load(file, Loading::Offline).map(|loaded| loaded.config.control).or_else(|refused| {
-            let text = std::fs::read_to_string(file).map_err(|_| config_refused(&refused))?;
-            let (root, _) = tree::parse(&text).map_err(|_| config_refused(&refused))?;
-            Ok(written_control(&root).unwrap_or_else(|| CONTROL_DEFAULT.into()))
-        })
+        let refused = match config::load(file, Loading::Offline) {
+            Ok(loaded) => return Ok(Way { socket: loaded.config.control, refused: None }),
+            Err(refused) => refused,
+        };
+        let written = match std::fs::read(file) {
+            Ok(bytes) => written_control(&String::from_utf8_lossy(&bytes)),
+            Err(_) if file == Path::new(CONFIG_DEFAULT) => None,
+            Err(_) => {
+                let trouble = config_refused(&refused);
+                return Err(trouble.hint("name the daemon's file, or its socket with --control"));
+            }
+        };
+        let socket = written.unwrap_or_else(|| CONTROL_DEFAULT.into());
+        let note = format!(
+            "{} cannot be used, see `pbx-failover check`; the daemon is asked at {}",
+            file.display(),
+            socket.display()
+        );
+        Ok(Way { socket, refused: Some(note) })
+    }
+
+    fn socket(&self) -> Result<PathBuf, Trouble> {
+        self.way().map(|way| way.socket)
     }
 
     fn send(&self, channel: readiness::Channel, name: &str) -> Result<DeliveryOutcome, Trouble> {
@@ -63,11 +93,24 @@ impl Real {
     }
 }
 
-fn written_control(root: &tree::Node) -> Option<PathBuf> {
-    let tree::Value::Map(entries) = &root.value else { return None };
-    let control = entries.iter().find(|entry| entry.key == "control")?;
-    match &control.value.value {
-        tree::Value::Scalar { text, .. } if !text.is_empty() => Some(text.into()),
+/// The key `control` of a file that is refused: by its tree, or where there is none by its line.
+fn written_control(text: &str) -> Option<PathBuf> {
+    let value = match tree::parse(text) {
+        Ok((root, _)) => control_in(root),
+        Err(_) => text.lines().filter(|line| line.starts_with("control:")).find_map(|line| {
+            let (line, _) = tree::parse(line).ok()?;
+            control_in(line)
+        }),
+    };
+    // A file that was cut within this line names the beginning of it.
+    value.filter(|path| !CONTROL_DEFAULT.starts_with(path.as_str())).map(PathBuf::from)
+}
+
+fn control_in(root: tree::Node) -> Option<String> {
+    let tree::Value::Map(entries) = root.value else { return None };
+    let control = entries.into_iter().find(|entry| entry.key == "control")?;
+    match control.value.value {
+        tree::Value::Scalar { text, .. } if !text.is_empty() => Some(text),
         _ => None,
     }
 }
@@ -180,6 +223,11 @@ impl Backend for Real {
         Ok(CheckReport { findings })
     }
 
+    fn about_the_way(&self) -> Option<String> {
+        // One that cannot be found is told by the question itself.
+        self.way().ok()?.refused
+    }
+
     fn status(&self) -> Result<Status, Trouble> {
         self.get("/v1/status").map_err(|trouble| {
             if trouble.exit != Exit::NoDaemon {
@@ -242,7 +290,7 @@ mod tests {
     use super::*;
 
     fn real(file: &Path) -> Real {
-        Real { global: Global { config: file.to_owned(), json: false, verbose: 0 } }
+        Real { global: Global { config: file.to_owned(), control: None, json: false, verbose: 0 } }
     }
 
     #[test]
@@ -253,6 +301,30 @@ mod tests {
         assert_eq!(real(&file).socket(), Ok("/run/other.sock".into()));
         std::fs::write(&file, "broken-by-an-edit: yes\n").unwrap();
         assert_eq!(real(&file).socket(), Ok(CONTROL_DEFAULT.into()));
+        assert!(real(&file).about_the_way().is_some_and(|note| note.contains(CONTROL_DEFAULT)));
+    }
+
+    #[test]
+    fn a_file_that_was_cut_anywhere_still_leads_to_the_daemon() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("failover.yaml");
+        let cut = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            real(&file).socket().map_err(|trouble| trouble.to_string())
+        };
+        let quotes = "control: \"/run/other.sock\" # ours\nmonitor:\n  checks: { web: { http: \"https://pbx";
+        assert_eq!(cut(quotes), Ok("/run/other.sock".into()));
+        assert_eq!(cut("agent:\n  control: /run/no.sock\n  listen: \""), Ok(CONTROL_DEFAULT.into()));
+        assert_eq!(cut("node: \"pbx-b\"\ncontrol: /run/pbx-fail"), Ok(CONTROL_DEFAULT.into()));
+        assert_eq!(cut(""), Ok(CONTROL_DEFAULT.into()));
+    }
+
+    #[test]
+    fn a_socket_that_is_given_needs_no_file() {
+        let mut given = real(Path::new("/nowhere/failover.yaml"));
+        given.global.control = Some("/run/given.sock".into());
+        assert_eq!(given.socket(), Ok("/run/given.sock".into()));
+        assert_eq!(given.about_the_way(), None);
     }
 
     #[test]

@@ -22,7 +22,7 @@ const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
     /// Exit code 4.
-    #[error("no daemon answers at {0}; start it (systemctl start pbx-failover), or give its --config")]
+    #[error("no daemon answers at {0}; start it (systemctl start pbx-failover), or give its --config or --control")]
     NoDaemon(PathBuf),
     /// The socket is for its owner and group.
     #[error("not allowed to use {0}; run it with sudo, or join the group that owns the socket")]

@@ -4,6 +4,7 @@ mod announced;
 mod bans;
 pub mod both;
 mod elsewhere;
+mod meant;
 mod papers;
 mod passive;
 mod peers;
@@ -22,7 +23,7 @@ use crate::engine::{Engine, Recovered};
 use crate::host::{clock, tls};
 use crate::units::finding::{Finding, Level};
 use crate::units::names::{Redirect, Verified};
-use crate::units::{DeliveryOutcome, EpochSeen, Mode, ProbeAnswer, Serving, Side, StepOutcome};
+use crate::units::{DeliveryOutcome, EpochSeen, Meant, Mode, PassiveLook, ProbeAnswer, Serving, Side};
 
 use self::papers::Serves;
 use self::surroundings::Answering;
@@ -138,18 +139,20 @@ pub async fn prove(config: Config) -> Vec<Finding> {
             return findings;
         }
     };
-    let answering = checks(&world, &mut findings).await;
+    // What an outage looks like from the node that serves is no fault of the settings.
+    let look = world.pbx.look_passive().await;
+    let answering = checks(&world, look.meant, &mut findings).await;
     internet(&world, &mut findings).await;
     surroundings::site(&world, &mut findings).await;
     surroundings::fence(&world, answering, &mut findings).await;
-    let serves = pbx(&world, &mut findings).await;
+    let serves = pbx(&world, &look, &mut findings).await;
     if serves == Serves::Yes {
         announced::look(&world.config, &mut findings).await;
     }
     papers::look(&world.config, named, serves, &mut findings).await;
     bans::look(&world.config, &mut findings).await;
     epoch(&world, 0, &mut findings).await;
-    dns(&world, &mut findings).await;
+    dns(&world, look.meant, &mut findings).await;
     let heard = peers::ask(&world.config, &mut findings).await;
     messages_out(&world, &mut findings);
     both::both(&world.config, heard.as_ref(), &mut findings);
@@ -169,7 +172,7 @@ pub(super) fn working_directories(config: &Config) -> Vec<Finding> {
     config.pbx.working_dirs.iter().map(look).collect()
 }
 
-async fn checks(world: &World, findings: &mut Vec<Finding>) -> Answering {
+async fn checks(world: &World, meant: Meant, findings: &mut Vec<Finding>) -> Answering {
     let mut answering = Answering::No;
     for ((name, probe), check) in world.checks.iter().zip(&world.config.monitor.checks) {
         let about = format!("check {name}");
@@ -186,11 +189,7 @@ async fn checks(world: &World, findings: &mut Vec<Finding>) -> Answering {
                 format!("{seen}, but {warning}"),
                 "renew the certificate, or relieve the server",
             ),
-            ProbeAnswer::Down(why) => Finding::problem(
-                about,
-                why,
-                "a check must be up once before the robot believes it: see address and port",
-            ),
+            ProbeAnswer::Down(why) => meant::down(meant, about, why),
             ProbeAnswer::Unknown(why) => Finding::problem(about, why, "the question did not leave this host"),
         });
     }
@@ -223,20 +222,11 @@ async fn internet(world: &World, findings: &mut Vec<Finding>) {
     });
 }
 
-async fn pbx(world: &World, findings: &mut Vec<Finding>) -> Serves {
-    const ABOUT: &str = "pbx";
+async fn pbx(world: &World, look: &PassiveLook, findings: &mut Vec<Finding>) -> Serves {
     let status = world.pbx.status().await;
     let serves = if status.serving == Serving::Yes { Serves::Yes } else { Serves::No };
-    findings.push(match status.serving {
-        Serving::No => Finding::ok(ABOUT, format!("driver {}: passive", world.pbx.driver())),
-        Serving::Yes => Finding::warning(
-            ABOUT,
-            format!("driver {}: the PBX on this node serves", world.pbx.driver()),
-            "unless this node has taken over, stop it: two active servers hurt more than none",
-        ),
-        Serving::Unknown(why) => Finding::warning(ABOUT, why, "see pbx.driver"),
-    });
-    findings.extend(passive::findings(&world.pbx.look_passive().await, open_files::sight()));
+    findings.push(meant::pbx(status.serving, look.meant, world.pbx.driver()));
+    findings.extend(passive::findings(look, open_files::sight()));
     findings.extend(world.pbx.findings().await);
     serves
 }
@@ -274,24 +264,18 @@ pub(super) async fn epoch(world: &World, seen_max: u64, findings: &mut Vec<Findi
     }
 }
 
-async fn dns(world: &World, findings: &mut Vec<Finding>) {
+async fn dns(world: &World, meant: Meant, findings: &mut Vec<Finding>) {
     if world.config.dns.mode != DnsMode::Replace || world.config.dns.updates.is_empty() {
         return;
     }
-    let order = Redirect { to: Side::Primary, mode: Mode::Look, epoch_raw: None, last_verified: Verified::new() };
+    let to = if meant == Meant::Serving { Side::Backup } else { Side::Primary };
+    let order = Redirect { to, mode: Mode::Look, epoch_raw: None, last_verified: Verified::new() };
     let seen = world.names.redirect(&order).await;
     for view in &seen.views {
         let about = format!("dns {} {}", view.name, view.rtype);
         findings.push(Finding::ok(about, view.seen.join("; ")));
     }
-    findings.push(match seen.outcome {
-        StepOutcome::Done(proof) => Finding::ok("dns", format!("the records point at the primary: {proof}")),
-        other => Finding::warning(
-            "dns",
-            format!("the records do not point at the primary: {}", other.text()),
-            "unless this node serves, put the configured lists into the zone: what is not as configured is not overwritten",
-        ),
-    });
+    findings.push(meant::records(&seen.outcome, to));
     for record in DnsRecords::new(&world.config.dns, &world.config.epoch).unprotected() {
         findings.push(Finding::warning(
             "dns",

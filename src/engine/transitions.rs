@@ -232,6 +232,7 @@ impl Engine {
         match fact {
             Fact::StepDone(step, proof) => self.step_done(step, &proof),
             Fact::Page(step, why) => {
+                self.note("step", format!("{step} is tried again and again"), why.clone(), None);
                 let text = format!("{step} is being tried again: {why}");
                 self.tell_of_step(EventName::StepRetries, Some(step), text, Channels::Notifications);
             }

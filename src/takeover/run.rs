@@ -17,9 +17,9 @@ mod resume;
 #[cfg(test)]
 mod shape;
 
-/// A person is paged at this attempt of a step that is tried for ever.
+/// A person is paged at this attempt of a step that is tried for ever, or in the background.
 const PAGE_AT_TRY: u32 = 3;
-/// And again at every so many-th attempt: about a quarter of an hour with the longest pause.
+/// And, for ever, again at every so many-th attempt: about a quarter of an hour with the longest pause.
 const PAGE_AGAIN_EVERY: u32 = 90;
 /// First pause before trying again; it doubles.
 const BACK_OFF_FIRST: Duration = Duration::from_millis(200);
@@ -93,6 +93,8 @@ pub struct StepRun {
     refusals: u32,
     next_try: Option<Duration>,
     done_before: bool,
+    /// A person was paged because of it, in this plan.
+    paged: bool,
 }
 
 impl StepRun {
@@ -170,6 +172,7 @@ impl Run {
             refusals: 0,
             next_try: None,
             done_before: false,
+            paged: false,
         };
         Self {
             id,
@@ -359,6 +362,11 @@ impl Run {
         run.text.clone_from(&proof);
         run.elapsed = run.began.map(|began| now.since(began));
         run.proved = Some(now.boot);
+        if run.row.patience == Patience::Background {
+            // What fails again after the PBX was started anew fails for the first time.
+            run.tries = 0;
+            run.refusals = 0;
+        }
         vec![Fact::StepDone(run.row.step, proof)]
     }
 
@@ -386,8 +394,15 @@ impl Run {
                 run.next_try = Some(now.boot + again_in);
             }
         }
-        let page = matches!(patience, Patience::ForEver | Patience::WhileLent)
-            && (run.tries == PAGE_AT_TRY || run.tries.is_multiple_of(PAGE_AGAIN_EVERY));
+        let page = match patience {
+            Patience::ForEver | Patience::WhileLent => {
+                run.tries == PAGE_AT_TRY || run.tries.is_multiple_of(PAGE_AGAIN_EVERY)
+            }
+            // Phones are served meanwhile: once is enough, the next word is that it was given up.
+            Patience::Background => run.tries == PAGE_AT_TRY && !run.paged,
+            _ => false,
+        };
+        run.paged |= page;
         if step == Step::AcceptRegistrations {
             // The PBX may have died under us: see that it runs before asking it again.
             self.look_again(&[Step::Reload]);

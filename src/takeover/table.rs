@@ -29,7 +29,8 @@ pub enum Patience {
     ThenGoesOn(u32),
     /// Tried so often; then the plan halts for a person.
     ThenHalts(u32),
-    /// Tried in the background for an hour; then it is reported, and the plan ends without it.
+    /// Tried in the background for an hour, a person is told once at the third attempt; then it is given up, which is
+    /// told too, and the plan ends without it.
     Background,
     /// Asked again until the plan's time for it is over; then the plan halts for a person.
     WaitsThenHalts,
@@ -143,7 +144,7 @@ impl Patience {
             }
             ThenGoesOn(n) => format!("tried {n} times, then said and passed"),
             ThenHalts(n) => format!("tried {n} times, then halts for a person"),
-            Background => "tried in the background for an hour, then reported".to_owned(),
+            Background => "tried in the background for an hour, a person is told; then given up".to_owned(),
             WaitsThenHalts => "asked again until its time is over, then halts for a person".to_owned(),
             WaitsThenReturns => "asked again until its time is over, then service is taken back".to_owned(),
             WaitsThenDrops => "asked again until its time is over, then the plan is dropped".to_owned(),

@@ -225,6 +225,51 @@ fn background_steps_never_hold_the_service_up() {
     assert!(!w.engine.snapshot().degraded, "{}", w.story());
 }
 
+/// What was told of steps that are tried again.
+fn retries_told(w: &World) -> Vec<&str> {
+    w.told.iter().filter(|told| told.starts_with("step-retries")).map(String::as_str).collect()
+}
+
+#[test]
+fn a_background_step_that_fails_three_times_in_a_row_is_told_once() {
+    for fault in [StepOutcome::failed("carrier: 503"), StepOutcome::Refused("carrier: 403".into())] {
+        let mut w = World::well();
+        w.faults.insert(Step::RegisterTrunks, fault.clone());
+        w.primary = Host::Down;
+        w.run_until(State::Active, 30);
+        w.run_for(60);
+        let said = format!("step-retries: register_trunks is being tried again: {}", fault.text());
+        assert_eq!(retries_told(&w), [said.as_str()], "{}", w.story());
+        let noted = |w: &World| w.disk.history.iter().filter(|e| e.what.contains("again and again")).count();
+        assert_eq!(noted(&w), 1);
+        w.crash();
+        w.run_for(1500);
+        assert_eq!(retries_told(&w), [said.as_str()], "neither by time nor by a restart\n{}", w.story());
+        w.faults.clear();
+        w.run_for(700);
+        assert_eq!(retries_told(&w).len(), 1);
+        assert!(!w.engine.snapshot().degraded, "{}", w.story());
+    }
+}
+
+#[test]
+fn a_background_step_that_fails_twice_is_told_to_nobody() {
+    let mut w = World::well();
+    w.faults.insert(Step::RedirectDns, StepOutcome::failed("SERVFAIL"));
+    w.primary = Host::Down;
+    w.run_until(State::Active, 30);
+    let mut seconds = 0;
+    while w.acted(Step::RedirectDns) < 2 {
+        w.run_for(1);
+        seconds += 1;
+        assert!(seconds < 10, "{}", w.story());
+    }
+    assert_eq!(w.acted(Step::RedirectDns), 2);
+    w.faults.clear();
+    w.run_for(60);
+    assert!(w.named && retries_told(&w).is_empty(), "{:?}", w.told);
+}
+
 #[test]
 fn a_full_disk_disarms_before_the_claim_and_does_not_stop_after_it() {
     let mut w = World::well();

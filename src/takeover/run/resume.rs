@@ -5,11 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::takeover::intent::Configured;
-use crate::takeover::table::Row;
+use crate::takeover::table::{Patience, Row};
 use crate::units::journal::{JournalEntry, JournalRecord};
 use crate::units::{Now, PlanKind, StepOutcome, StepState};
 
-use super::{Limits, Plan, Run};
+use super::{Limits, PAGE_AT_TRY, Plan, Run};
 
 impl Run {
     /// The plan as its journal leaves it; `None` when the journal does not begin with `Opened`, or ends `Closed`.
@@ -73,6 +73,11 @@ impl Run {
                 if matches!(outcome, StepOutcome::Done(_)) {
                     run.state = StepState::Done;
                     run.elapsed = since(run.began_wall);
+                    run.tries = 0;
+                } else if run.row.patience == Patience::Background {
+                    // Who was told of it before the restart is not told again.
+                    run.tries += 1;
+                    run.paged |= run.tries >= PAGE_AT_TRY;
                 }
             }
             JournalRecord::GaveUp { because, .. } => {
