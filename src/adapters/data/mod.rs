@@ -1,0 +1,5 @@
+//! The working directory: walks it, reads what it must, and never writes into it unasked.
+//!
+//! What follows from what is seen is decided in [`crate::data`].
+
+pub mod walk;
