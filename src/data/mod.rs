@@ -4,13 +4,16 @@
 //! are bytes, relative to their working directory and without a leading `/`: a file name need not be UTF-8.
 
 pub mod class;
+pub mod gate;
 pub mod manifest;
 pub mod names;
 pub mod path;
 pub mod pattern;
+pub mod survey;
 
 pub use class::{Class, Classes};
 pub use manifest::Line;
 pub use names::{Foreign, Tool, foreign};
 pub use path::{compare, shown};
 pub use pattern::Pattern;
+pub use survey::{Fault, Few, Kept, Place, Survey};
