@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::pattern::Pattern;
-use super::survey::{Few, Kept, Place, Survey};
+use super::survey::{Fault, Few, Kept, Place, Survey};
 
 /// A leftover of a sync tool that nobody has written to for so long is one: its writer died.
 pub const LEFTOVER_AFTER: Duration = Duration::from_secs(3600);
@@ -169,7 +169,7 @@ pub fn judge(survey: &Survey, rules: &Rules, around: &Around<'_>) -> Report {
     if survey.total().files == 0 {
         add(Weight::Broken, "the working directory is empty".to_owned());
     }
-    if let Some((at, place)) = &survey.newest
+    if let Some((at, place)) = &survey.touched
         && age_of(*at) < rules.settle
     {
         add(Weight::UnderWay, format!("{place} changed {} s ago (sync.settle)", age_of(*at).as_secs()));
@@ -221,9 +221,10 @@ fn content(survey: &Survey, rules: &Rules, around: &Around<'_>, add: &mut impl F
     for (place, kept) in &survey.kept {
         let before = around.good.and_then(|good| good.kept.get(place));
         let Some(what) = wrong(kept, before) else { continue };
+        // At the first look ever nobody knows whether it was always so.
+        let known = around.good.is_none() || before.is_some_and(|b| b.fault == kept.fault && b.size == kept.size);
         let rule = rules.faults.iter().find(|(pattern, _)| pattern.matches(&place.path)).map(|(_, on)| *on);
         let young = age(around.now, kept.changed) < MEANT_AFTER;
-        let known = before.is_some_and(|before| before.fault == kept.fault && before.size == kept.size);
         let weight = match rule.unwrap_or(OnFault::Hold) {
             OnFault::Ignore => continue,
             OnFault::Hold if young && !known => Weight::Broken,
@@ -239,8 +240,11 @@ fn content(survey: &Survey, rules: &Rules, around: &Around<'_>, add: &mut impl F
 
 /// What is wrong with a file, in itself or beside what it was.
 fn wrong(kept: &Kept, before: Option<&Kept>) -> Option<String> {
-    if let Some(fault) = &kept.fault {
-        return Some(fault.to_string());
+    match &kept.fault {
+        // Many are made so, to be filled one day: it is a fault only of one that had something in it.
+        Some(Fault::Empty) => return before.filter(|before| before.size > 0).map(|_| Fault::Empty.to_string()),
+        Some(fault) => return Some(fault.to_string()),
+        None => {}
     }
     let before = before?;
     if before.size >= CUT_FROM && before.fault.is_none() && kept.size * CUT_BELOW.1 < before.size * CUT_BELOW.0 {

@@ -4,6 +4,7 @@
 //! are bytes, relative to their working directory and without a leading `/`: a file name need not be UTF-8.
 
 pub mod class;
+pub mod content;
 pub mod gate;
 pub mod manifest;
 pub mod names;

@@ -109,8 +109,10 @@ pub struct Survey {
     pub classes: BTreeMap<Class, Count>,
     /// Directories.
     pub directories: u64,
-    /// The newest change of a content, and where.
+    /// The newest change of a content, as its writer dated it (sync tools keep that), and where.
     pub newest: Option<(Timestamp, Place)>,
+    /// The last time that anything was written here, and where.
+    pub touched: Option<(Timestamp, Place)>,
     /// Files that a sync tool is writing, with when they last changed.
     pub temporary: Few<(Place, Tool, Timestamp)>,
     /// When the newest of these last changed.
@@ -144,10 +146,12 @@ impl Survey {
         }
     }
 
-    /// A change of this content was seen.
-    pub fn change(&mut self, at: Timestamp, place: impl FnOnce() -> Place) {
-        if self.newest.as_ref().is_none_or(|(newest, _)| at > *newest) {
-            self.newest = Some((at, place()));
+    /// A content that its writer dated `modified`, and that was written here at `touched`.
+    pub fn change(&mut self, modified: Timestamp, touched: Timestamp, place: impl Fn() -> Place) {
+        for (last, at) in [(&mut self.newest, modified), (&mut self.touched, touched)] {
+            if last.as_ref().is_none_or(|(last, _)| at > *last) {
+                *last = Some((at, place()));
+            }
         }
     }
 

@@ -2,4 +2,5 @@
 //!
 //! What follows from what is seen is decided in [`crate::data`].
 
+pub mod look;
 pub mod walk;

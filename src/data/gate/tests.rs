@@ -34,7 +34,7 @@ fn whole() -> Survey {
         survey.count(Class::Config, kept.size);
         survey.keep(place(&format!("pjsip{n}.conf")), kept);
     }
-    survey.change(at(60), || place("pjsip0.conf"));
+    survey.change(at(60), at(60), || place("pjsip0.conf"));
     survey
 }
 
@@ -93,9 +93,23 @@ fn a_file_that_was_just_emptied_cut_or_broken_holds_and_the_last_good_one_cures_
 }
 
 #[test]
-fn a_rule_for_a_path_comes_before_what_is_usual() {
+fn a_file_that_was_always_empty_is_no_fault_and_at_the_first_look_nothing_holds() {
     let empty = Kept { size: 0, changed: at(60), fault: Some(Fault::Empty), ends_within_line: false };
-    assert_eq!(outcomes(&with("scratch/a.conf", empty)), [Outcome::Go; 4]);
+    let survey = with("custom.conf", empty);
+    for good in [None, Some(whole())] {
+        let report = judged(&survey, good.as_ref(), OnHold::Hold, Snapshot::None);
+        assert_eq!(report.outcome, Outcome::Go, "made empty, to be filled one day");
+    }
+    let nul = Kept { size: 9, changed: at(60), fault: Some(Fault::Nul), ends_within_line: false };
+    let survey = with("new.conf", nul);
+    assert_eq!(judged(&survey, None, OnHold::Hold, Snapshot::None).outcome, Outcome::GoWithWarning);
+    assert_eq!(judged(&survey, Some(&whole()), OnHold::Hold, Snapshot::None).outcome, Outcome::Hold);
+}
+
+#[test]
+fn a_rule_for_a_path_comes_before_what_is_usual() {
+    let nul = Kept { size: 9, changed: at(60), fault: Some(Fault::Nul), ends_within_line: false };
+    assert_eq!(outcomes(&with("scratch/a.conf", nul)), [Outcome::Go; 4]);
 }
 
 #[test]
@@ -123,9 +137,9 @@ fn a_sync_under_way_is_waited_for_and_one_that_died_is_a_warning() {
     let report = judged(&survey, Some(&whole()), OnHold::Hold, Snapshot::Kept);
     assert!(!report.is_under_way() && report.outcome == Outcome::GoWithWarning, "{report:?}");
     let mut survey = whole();
-    survey.change(at(1), || place("pjsip9.conf"));
+    survey.change(at(60), at(1), || place("pjsip9.conf"));
     assert!(judged(&survey, Some(&whole()), OnHold::Hold, Snapshot::Kept).is_under_way(), "not settled");
-    survey.change(at(-HOUR), || place("pjsip9.conf"));
+    survey.change(at(60), at(-HOUR), || place("pjsip9.conf"));
     assert!(judged(&survey, Some(&whole()), OnHold::Hold, Snapshot::Kept).is_under_way(), "ahead of our clock");
 }
 
