@@ -400,6 +400,8 @@ const EVENTS: Shape = Shape::List(
             "stepped-down",
             "serves-again",
             "peer-trouble",
+            "not-passive",
+            "passive-again",
             "drill",
         ],
         &[],
@@ -421,7 +423,8 @@ macro_rules! message {
 const ACTION_URL: Shape = message!(Must);
 const WEBHOOK: Shape = message!(Default(
     "[takeover, failback, primary-down, primary-back, disarmed, armed, step-retries, step-given-up, \
-     backup-failed, taken-back, halted, both-may-serve, epoch-trouble, stepped-down, serves-again, peer-trouble]"
+     backup-failed, taken-back, halted, both-may-serve, epoch-trouble, stepped-down, serves-again, peer-trouble, \
+     not-passive, passive-again]"
 ));
 
 const NOTIFY: Shape = Shape::Map(&[

@@ -9,6 +9,7 @@ pub mod guard;
 mod messages;
 mod observer;
 mod outbox;
+mod passive;
 mod peer;
 mod primary;
 mod probers;

@@ -2,6 +2,7 @@
 
 pub mod both;
 mod elsewhere;
+mod passive;
 mod peers;
 mod surroundings;
 
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use crate::adapters::courier;
 use crate::adapters::dns::{DnsRecords, same_site_warning};
-use crate::adapters::pbx::Resident;
+use crate::adapters::pbx::{Resident, open_files};
 use crate::config::{CheckTarget, Config, DnsMode, Epoch, Role};
 use crate::engine::{Engine, Recovered};
 use crate::host::{clock, tls};
@@ -223,6 +224,7 @@ async fn pbx(world: &World, findings: &mut Vec<Finding>) {
         ),
         Serving::Unknown(why) => Finding::warning(ABOUT, why, "see pbx.driver"),
     });
+    findings.extend(passive::findings(&world.pbx.look_passive().await, open_files::sight()));
     findings.extend(world.pbx.findings().await);
 }
 

@@ -16,6 +16,7 @@ use crate::units::{CheckName, EpochRead, Now, PlanId, PlanKind, State, Step, Ver
 use super::event::{Durability, Event, Output};
 use super::memory::Memory;
 use super::others::Agent;
+use super::passive::PassiveWatch;
 use super::settings::{EpochStoreKind, Settings};
 use super::standing::{Standing, stand};
 use super::table::{ROWS, Row, Trigger};
@@ -105,6 +106,7 @@ pub struct Engine {
     pub(super) store: Result<(), String>,
     pub(super) gate: Result<(), String>,
     pub(super) pbx_silent: Option<String>,
+    pub(super) passive: PassiveWatch,
     pub(super) armed: Vec<String>,
     pub(super) armed_told: bool,
     pub(super) intent: Intent,
@@ -177,6 +179,7 @@ impl Engine {
             store: Ok(()),
             gate: Ok(()),
             pbx_silent: None,
+            passive: PassiveWatch::default(),
             armed: Vec::new(),
             armed_told: true,
             intent: Intent::default(),
@@ -300,6 +303,7 @@ impl Engine {
             Event::Request(request) => self.request(&request),
             Event::Store(result) => self.store_health(result),
             Event::Gate(result) => self.gate = result,
+            Event::Passive { look, asked } => self.passive_was_looked_at(look, asked),
             Event::Pbx(result) => self.pbx_silent = result.err(),
             Event::Settings(what, because) => self.note("config", what, because, None),
         }
@@ -338,6 +342,7 @@ impl Engine {
             }
         }
         self.intent_is_spent();
+        self.follow_passive();
         self.repeat_alarms();
         self.journal_run();
     }

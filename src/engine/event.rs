@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::units::journal::Batch;
 use crate::units::operator::{Reply, Request};
 use crate::units::{
-    Advance, CheckName, EpochRead, EpochRecord, EpochSeen, EventName, Mode, PeerReading, PlanId, PlanKind, ProbeResult,
-    Side, Step, StepOutcome,
+    Advance, CheckName, EpochRead, EpochRecord, EpochSeen, EventName, Mode, PassiveLook, PeerReading, PlanId, PlanKind,
+    ProbeResult, Side, Step, StepOutcome,
 };
 
 /// Everything that can happen to the engine.
@@ -80,6 +80,13 @@ pub enum Event {
     Store(Result<(), String>),
     /// Whether this node's PBX was seen to serve while it must, and if not, what was seen.
     Pbx(Result<(), String>),
+    /// Whether this node's PBX is passive, as a look saw it that was begun at boot time `asked`.
+    Passive {
+        /// What was seen.
+        look: PassiveLook,
+        /// When it was begun.
+        asked: Duration,
+    },
     /// The data gate's standing answer.
     Gate(Result<(), String>),
     /// New settings are in force, wait, or were refused: for the history only. What happened, and why.

@@ -55,6 +55,9 @@ pub struct Memory {
     /// Until when the primary has announced that its PBX is stopped.
     #[serde(default)]
     pub planned_stop_until: Option<Timestamp>,
+    /// Since when this node's PBX is not passive although it should be; people were told of it.
+    #[serde(default)]
+    pub not_passive_since: Option<Timestamp>,
     /// Alarms that repeat until acknowledged, by event name.
     #[serde(default)]
     pub alarms: BTreeMap<String, Alarm>,
@@ -115,6 +118,7 @@ impl Memory {
             plan: None,
             expected_registrations: None,
             planned_stop_until: None,
+            not_passive_since: None,
             alarms: BTreeMap::new(),
         }
     }

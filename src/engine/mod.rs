@@ -14,6 +14,7 @@ mod judging;
 pub mod memory;
 mod operator;
 mod others;
+mod passive;
 mod readiness;
 pub mod settings;
 mod snapshot;

@@ -43,6 +43,7 @@ impl Engine {
             peer: self.peer_snapshot(),
             plan: plan.map(|(run, ended)| self.plan_snapshot(run, ended)),
             pbx: Some(Pbx { expected_registrations: self.memory.expected_registrations, ..Pbx::default() }),
+            passive: self.passive_snapshot(),
             dns: Vec::new(),
             alarms: self
                 .memory

@@ -9,8 +9,8 @@ use std::pin::Pin;
 use crate::units::finding::Finding;
 use crate::units::names::{Redirect, Redirected};
 use crate::units::{
-    Advance, Beat, Delivery, DeliveryOutcome, EpochRead, EpochRecord, EpochSeen, Guarded, Mode, PbxStatus, PeerReading,
-    PlanId, ProbeResult, StepOutcome, StopOrder,
+    Advance, Beat, Delivery, DeliveryOutcome, EpochRead, EpochRecord, EpochSeen, Guarded, Mode, PassiveLook, PbxStatus,
+    PeerReading, PlanId, ProbeResult, StepOutcome, StopOrder,
 };
 
 /// A boxed future, so that ports are usable as trait objects.
@@ -77,6 +77,9 @@ pub trait Pbx: Send + Sync {
 
     /// Makes it passive for a failback, and proves it.
     fn stop_accepting(&self) -> Answer<'_, StepOutcome>;
+
+    /// Looks whether it is passive, by what it does and not by what it was told; changes nothing.
+    fn look_passive(&self) -> Answer<'_, PassiveLook>;
 
     /// Whether it asks the guard before it starts; of the primary's PBX.
     fn guarded(&self) -> Answer<'_, Guarded> {

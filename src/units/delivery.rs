@@ -41,6 +41,10 @@ pub enum EventName {
     ServesAgain,
     /// What the other host tells is not as it should be.
     PeerTrouble,
+    /// The PBX on this node serves, or holds synced files, while it should be passive.
+    NotPassive,
+    /// It is passive again.
+    PassiveAgain,
     /// A rehearsal.
     Drill,
     /// Somebody asked for a test message.
@@ -49,7 +53,7 @@ pub enum EventName {
 
 impl EventName {
     /// Every event.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Takeover,
         Self::Failback,
         Self::PrimaryDown,
@@ -66,6 +70,8 @@ impl EventName {
         Self::SteppedDown,
         Self::ServesAgain,
         Self::PeerTrouble,
+        Self::NotPassive,
+        Self::PassiveAgain,
         Self::Drill,
         Self::Test,
     ];
@@ -89,6 +95,8 @@ impl EventName {
             Self::SteppedDown => "stepped-down",
             Self::ServesAgain => "serves-again",
             Self::PeerTrouble => "peer-trouble",
+            Self::NotPassive => "not-passive",
+            Self::PassiveAgain => "passive-again",
             Self::Drill => "drill",
             Self::Test => "test",
         }

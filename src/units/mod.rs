@@ -11,6 +11,7 @@ pub mod journal;
 pub mod names;
 pub mod node;
 pub mod operator;
+pub mod passive;
 pub mod pbx;
 pub mod plan;
 pub mod policy;
@@ -24,6 +25,7 @@ pub use beat::{Beat, Condition, Duty, Guarded, Heard, PeerReading, Sees, StopOrd
 pub use delivery::{Delivery, DeliveryOutcome, EventName, Target};
 pub use epoch::{Advance, EpochRead, EpochRecord, EpochSeen};
 pub use node::{NodeName, Side};
+pub use passive::{Look, Meant, PassiveLook, Sign};
 pub use pbx::{PbxStatus, Serving, TrunkKind, TrunkState, TrunkStatus};
 pub use plan::{Mode, PlanId, PlanKind, Proof, Step, StepOutcome, StepState};
 pub use probe::{CheckKind, CheckName, ProbeAnswer, ProbeResult, Sighting};

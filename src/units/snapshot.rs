@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::names::RecordView;
-use super::{Beat, Duty, NodeName, PlanId, PlanKind, State, Step, StepState, TrunkKind, TrunkState, Verdict};
+use super::{Beat, Duty, NodeName, PlanId, PlanKind, Sign, State, Step, StepState, TrunkKind, TrunkState, Verdict};
 
 /// The answer to `GET /v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,6 +74,9 @@ pub struct Pair {
     /// The PBX on this node; absent on an observer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pbx: Option<Pbx>,
+    /// Whether that PBX is passive, while it should be; absent while it need not be, and before the first look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passive: Option<Passive>,
     /// The records that move.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<RecordView>,
@@ -107,6 +110,7 @@ impl Pair {
             peer: None,
             plan: None,
             pbx: None,
+            passive: None,
             dns: Vec::new(),
             alarms: Vec::new(),
             queued_deliveries: 0,
@@ -343,6 +347,34 @@ pub struct Pbx {
     /// Why the driver could not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// Whether the PBX of a node that should be passive is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Passive {
+    /// As far as it could be seen.
+    pub ok: bool,
+    /// Since when it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// What shows that it is not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signs: Vec<PassiveSign>,
+    /// What to do about it, in one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub todo: Option<String>,
+    /// What could not be looked at, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unseen: Vec<String>,
+}
+
+/// One sign that it is not passive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassiveSign {
+    /// Which.
+    pub name: Sign,
+    /// What was seen, in one line.
+    pub text: String,
 }
 
 /// One trunk.

@@ -254,6 +254,17 @@ fn tell(event: EventName, about: &About) -> Told {
             "a takeover works all the same, but one of its safeguards may not".to_owned(),
             format!("mend what the reason names; `pbx-failover status` on {node} shows both hosts"),
         ),
+        EventName::NotPassive => (
+            format!("the PBX on {node} is not passive although {node} should be"),
+            format!(
+                "{node} serves nobody by its own will, and leaves the PBX alone: a person may be testing. Phones and \
+                 providers that reach it are split between {primary} and {node}"
+            ),
+            format!("unless somebody is testing, stop it as the reason says; `pbx-failover status` on {node} shows it"),
+        ),
+        EventName::PassiveAgain => {
+            (format!("the PBX on {node} is passive again"), serving(about), "nothing".to_owned())
+        }
         EventName::Drill => (
             format!("{node} rehearses a takeover of {primary}"),
             "this is a rehearsal: no phone, no record and no trunk is moved".to_owned(),

@@ -12,6 +12,7 @@ mod docs;
 mod epoch;
 mod failback;
 mod fence;
+mod passive;
 mod people;
 mod primaries;
 mod process;

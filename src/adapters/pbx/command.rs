@@ -10,12 +10,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::marker::Phase;
+use super::passive::{Driven, Refusal};
 use super::registrar::{Heard, PAUSE};
 use super::{EFFECT_LIMIT, Site, calls_up, judge_trunks, report, verdict};
 use crate::config::CommandDriver;
 use crate::host::command::{self, CommandEnd};
 use crate::ports::{Answer, Load, Pbx};
-use crate::units::{Mode, PbxStatus, Serving, StepOutcome};
+use crate::units::{Look, Mode, PassiveLook, PbxStatus, Serving, Sign, StepOutcome};
 
 /// How long the command of a verb may take: as long as a unit may by default (60 s) for the start of a large PBX.
 pub const VERB_LIMIT: Duration = Duration::from_secs(60);
@@ -249,6 +250,26 @@ impl Pbx for CommandPbx {
                 Heard::Refuses(_) | Heard::Nobody(_) => Serving::No,
                 Heard::NotAsked(why) => Serving::Unknown(why),
             })
+        })
+    }
+
+    fn look_passive(&self) -> Answer<'_, PassiveLook> {
+        const HOW: &str = "stop it as pbx.driver.command.passive does, or end the process that was started by hand \
+                           (`ss -lnp` names it)";
+        Box::pin(async {
+            let report = self.report().await;
+            let trunks = report.as_ref().map(|status| match &status.serving {
+                Serving::Unknown(why) if status.trunks.is_empty() => Look::Unknown(why.clone()),
+                _ => self.site.registered(&status.trunks),
+            });
+            let mut look = self.site.look_passive(Driven::Otherwise(HOW), Refusal::IsPassive, trunks).await;
+            // Its own word counts where our question heard nobody.
+            let heard_none = look.looks.get(&Sign::AcceptsRegister).is_some_and(|look| !matches!(look, Look::Seen(_)));
+            if heard_none && report.is_some_and(|status| status.serving == Serving::Yes) {
+                let said = "pbx.driver.command.status says that it serves".to_owned();
+                look.looks.insert(Sign::Answers, Look::Seen(said));
+            }
+            look
         })
     }
 

@@ -9,6 +9,8 @@ mod command;
 mod freeswitch;
 mod kamailio;
 pub mod marker;
+pub mod open_files;
+mod passive;
 pub mod registrar;
 mod report;
 mod systemd;
@@ -75,6 +77,7 @@ pub struct Site {
     marker: MarkerFile,
     registrar: Registrar,
     trunks: Vec<Trunk>,
+    working_dirs: Vec<PathBuf>,
     before_reload: Vec<String>,
     env: Vec<(String, String)>,
 }
@@ -94,6 +97,7 @@ impl Site {
             marker: MarkerFile::at(marker),
             registrar: Registrar::new(pbx.probe.clone()),
             trunks: pbx.trunks.clone(),
+            working_dirs: pbx.working_dirs.clone(),
             before_reload: pbx.before_reload.clone(),
             env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         }

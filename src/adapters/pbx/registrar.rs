@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use tokio::net::lookup_host;
+use tokio::net::{UdpSocket, lookup_host};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::SipProbe;
@@ -57,6 +57,18 @@ impl Registrar {
         } else {
             format!("sip:{host}:{port}")
         }
+    }
+
+    /// Why an answer would prove nothing of this host: `pbx.probe` is no address of it.
+    pub async fn elsewhere(&self) -> Option<String> {
+        let SipProbe { host, port, .. } = &self.probe;
+        let found = timeout(LOOKUP_LIMIT, lookup_host((host.trim_matches(['[', ']']), *port))).await.ok()?;
+        let address = found.ok()?.next()?.ip();
+        // Only an address of this host can be bound to.
+        UdpSocket::bind((address, 0)).await.is_err().then(|| {
+            let name = self.name();
+            format!("{name} (pbx.probe) is no address of this host: whoever answers there need not be its PBX")
+        })
     }
 
     /// Asks once.
@@ -140,8 +152,6 @@ impl Registrar {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::UdpSocket;
-
     use super::*;
     use crate::config::SipTransport;
 
@@ -175,6 +185,16 @@ mod tests {
         for status in ["503 System Paused", "500 Server Error", "405 Method Not Allowed", "501 Not Implemented"] {
             assert!(matches!(heard(status).await, Heard::Refuses(_)), "{status}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_address_of_another_host_proves_nothing_of_this_one() {
+        let at =
+            |host: &str| Registrar::new(SipProbe { host: host.to_owned(), port: 5060, transport: SipTransport::Udp });
+        assert_eq!(at("127.0.0.1").elsewhere().await, None);
+        assert_eq!(at("no..such..name").elsewhere().await, None, "that is said by the question itself");
+        let said = at("192.0.2.77").elsewhere().await.expect("a documentation address is nobody's");
+        assert!(said.contains("sip:192.0.2.77:5060") && said.contains("no address of this host"), "{said}");
     }
 
     #[tokio::test]

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Site;
+use super::passive::{Driven, Refusal};
 use super::registrar::Heard;
 use super::unit::Unit;
 use crate::ports::{Answer, Load, Pbx};
-use crate::units::{Guarded, Mode, PbxStatus, Serving, StepOutcome};
+use crate::units::{Guarded, Mode, PassiveLook, PbxStatus, Serving, StepOutcome};
 
 /// Where its settings stand.
 pub const KEY: &str = "pbx.driver.systemd";
@@ -112,6 +113,10 @@ impl Pbx for SystemdPbx {
 
     fn stop_accepting(&self) -> Answer<'_, StepOutcome> {
         Box::pin(async { self.unit.silence(&self.site).await.unwrap_or_else(|outcome| outcome) })
+    }
+
+    fn look_passive(&self) -> Answer<'_, PassiveLook> {
+        Box::pin(self.site.look_passive(Driven::Unit(&self.unit), Refusal::IsRunning, None))
     }
 
     fn guarded(&self) -> Answer<'_, Guarded> {

@@ -57,6 +57,7 @@ pub struct State {
     sub: String,
     result: String,
     exit_status: String,
+    group: String,
 }
 
 impl State {
@@ -78,6 +79,11 @@ impl State {
     /// It has failed.
     pub fn failed(&self) -> bool {
         self.active == "failed"
+    }
+
+    /// The control group of its processes, while it has some.
+    pub fn group(&self) -> Option<String> {
+        (!self.group.is_empty()).then(|| self.group.clone())
     }
 
     /// systemd's word for it.
@@ -116,8 +122,8 @@ impl Unit {
     /// # Errors
     /// The outcome of a step that cannot go on, with advice.
     pub async fn state(&self) -> Result<State, StepOutcome> {
-        let end =
-            self.call(&["show", "--property=LoadState,ActiveState,SubState,Result,ExecMainStatus"], SHOW_LIMIT).await;
+        const ASKED: &str = "--property=LoadState,ActiveState,SubState,Result,ExecMainStatus,ControlGroup";
+        let end = self.call(&["show", ASKED], SHOW_LIMIT).await;
         let CommandEnd::Exited { code: Some(0), stdout, .. } = &end else { return Err(self.advise("ask for", &end)) };
         let value = |name: &str| {
             let found = stdout.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
@@ -129,6 +135,7 @@ impl Unit {
             sub: value("SubState"),
             result: value("Result"),
             exit_status: value("ExecMainStatus"),
+            group: value("ControlGroup"),
         };
         match state.load.as_str() {
             "loaded" | "masked" => Ok(state),

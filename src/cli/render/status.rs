@@ -1,7 +1,7 @@
 //! `status` as text: where we stand, who serves, whether we could take over, and what each of these rests on.
 
 use super::{Lines, Page, Tone, cell, counted, one_line, others, plan, span, widest};
-use crate::units::snapshot::{Armed, Check, Epoch, Internet, Pair, Pbx, Status};
+use crate::units::snapshot::{Armed, Check, Epoch, Internet, Pair, Passive, Pbx, Status};
 use crate::units::{State, TrunkState, Verdict};
 
 /// Widest name column: longer names push their line, not every line.
@@ -65,7 +65,7 @@ fn pair_lines(pair: &Pair, page: &Page, lines: &mut Lines) {
         others::witness(witness, page, lines);
     }
     if let Some(here) = &pair.pbx {
-        pbx(here, page, lines);
+        pbx(here, pair.passive.as_ref().filter(|watched| !watched.ok), page, lines);
     }
     if let Some(peer) = &pair.peer {
         others::peer(peer, page, lines);
@@ -184,12 +184,14 @@ fn internet(internet: &Internet, page: &Page, lines: &mut Lines) {
     }
 }
 
-fn pbx(pbx: &Pbx, page: &Page, lines: &mut Lines) {
+fn pbx(pbx: &Pbx, not_passive: Option<&Passive>, page: &Page, lines: &mut Lines) {
     lines.line("");
-    let serving = match pbx.serving {
-        Some(true) => "serves",
-        Some(false) => "passive",
-        None => "not known",
+    let serving = match (pbx.serving, not_passive) {
+        // Its unit may be stopped, and a PBX run beside it.
+        (_, Some(_)) => page.paint.word(Tone::Bad, "NOT passive"),
+        (Some(true), None) => "serves".to_owned(),
+        (Some(false), None) => "passive".to_owned(),
+        (None, None) => "not known".to_owned(),
     };
     let count = |n: Option<u32>, what| n.map(|n| format!(", {}", counted(n as usize, what))).unwrap_or_default();
     let expected = pbx.expected_registrations.map(|n| format!(" of {n} that the primary had")).unwrap_or_default();
@@ -197,6 +199,9 @@ fn pbx(pbx: &Pbx, page: &Page, lines: &mut Lines) {
     let counts = count(pbx.registrations, "phone") + &expected + &count(pbx.calls, "call");
     let head = page.paint.word(Tone::Head, "PBX here");
     lines.line(&format!("{head} ({}): {serving}{counts}", one_line(&pbx.driver)));
+    if let Some(watched) = not_passive {
+        signs(watched, page, lines);
+    }
     if let Some(error) = &pbx.error {
         lines.text(2, error);
     }
@@ -214,6 +219,17 @@ fn pbx(pbx: &Pbx, page: &Page, lines: &mut Lines) {
         let required = if trunk.required { ", required" } else { "" };
         let word = page.paint.word(tone, word);
         lines.line(&format!("  trunk {}: {word}{code}{required}", one_line(&trunk.name)));
+    }
+}
+
+fn signs(watched: &Passive, page: &Page, lines: &mut Lines) {
+    let since = watched.since.map(|at| format!(", since {}", page.moment(at))).unwrap_or_default();
+    lines.text(2, &format!("although this node should be{since}"));
+    for sign in &watched.signs {
+        lines.text(4, &format!("{}: {}", sign.name, sign.text));
+    }
+    if let Some(todo) = &watched.todo {
+        lines.text(4, &format!("unless somebody is testing it: {todo}"));
     }
 }
 
@@ -258,6 +274,23 @@ Internet there: 2 of 3 answer, 2 needed
 PBX here (systemd): passive
 ";
         assert_eq!(text, want);
+    }
+
+    #[test]
+    fn a_pbx_that_is_not_passive_is_told_with_each_sign_and_what_to_do() {
+        let mut json = sample::standby();
+        json["pairs"][0]["passive"] = serde_json::json!({
+            "ok": false, "since": "2026-11-18T10:02:00Z", "todo": "`systemctl stop asterisk.service`",
+            "signs": [{"name": "trunk-up", "text": "trunk carrier is registered from here"}]
+        });
+        let text = render(&sample::status(json), &sample::page(Paint::Plain));
+        let want = "\
+PBX here (systemd): NOT passive
+  although this node should be, since 2026-11-18 10:02
+    trunk-up: trunk carrier is registered from here
+    unless somebody is testing it: `systemctl stop asterisk.service`
+";
+        assert!(text.ends_with(want), "{text}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod evidence;
 mod found;
 mod model;
 mod others;
+mod passive;
 mod people;
 mod random;
 mod takeovers;

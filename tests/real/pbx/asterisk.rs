@@ -4,7 +4,7 @@ use std::fs;
 
 use pbx_failover::adapters::pbx::AsteriskPbx;
 use pbx_failover::config::{AmiCover, AmiPlace, Asterisk as Settings, PlainSecret, Secret, WhenRunning};
-use pbx_failover::units::Side;
+use pbx_failover::units::{Look, Side, Sign};
 
 use super::*;
 use crate::lab::asterisk::{Asterisk, MANAGER, Setup as Pbx22};
@@ -97,6 +97,33 @@ fn suites() -> Vec<Suite> {
         return Vec::new();
     }
     Suite::forky().into_iter().chain(Suite::bullseye()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_asterisk_that_was_started_outside_of_its_stopped_unit_is_not_called_passive() {
+    for suite in suites() {
+        let mut rig = Rig::new(&suite);
+        let pbx = rig.driver();
+        let look = pbx.look_passive().await;
+        assert_eq!(look.seen().collect::<Vec<_>>(), [], "nobody is there: {look:?}");
+        assert!(
+            look.looks[&Sign::TrunkUp] == Look::Clear && look.looks[&Sign::AcceptsRegister] == Look::Clear,
+            "{look:?}"
+        );
+        rig.pbx.start();
+        let both = async || {
+            let look = pbx.look_passive().await;
+            Some(look.clone()).filter(|_| look.seen().count() == 2)
+        };
+        let look = until("both signs are seen", both).await;
+        let seen: Vec<_> = look.seen().collect();
+        assert_eq!(seen.iter().map(|(sign, _)| *sign).collect::<Vec<_>>(), [Sign::AcceptsRegister, Sign::TrunkUp]);
+        assert!(seen[0].1.contains("401") && seen[1].1.contains("trunk carrier is registered from here"), "{seen:?}");
+        assert!(look.todo.contains("pbx.service is inactive, so it runs outside of its unit"), "{}", look.todo);
+        assert_eq!(pbx.status().await.serving, Serving::No, "its unit alone tells nothing of it");
+        rig.pbx.stop();
+        assert_eq!(pbx.look_passive().await.seen().collect::<Vec<_>>(), []);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

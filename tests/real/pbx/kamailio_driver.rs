@@ -5,6 +5,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use pbx_failover::adapters::pbx::KamailioPbx;
 use pbx_failover::config::{JsonRpc, KamailioPassive};
 use pbx_failover::units::finding::{Finding, Level};
+use pbx_failover::units::{Meant, Sign};
 
 use super::*;
 use crate::lab::kamailio::{Gate, Manner};
@@ -85,6 +86,25 @@ async fn the_driver_kamailio_keeps_the_contract_behind_its_gate() {
     contract_behind(Some(503), &backup, &backup.kamailio(gate())).await;
     assert_eq!(backup.provider.contacts("trunk1"), Vec::<String>::new());
     assert_eq!(std::fs::read_to_string(backup.pbx.path("pid")).expect("pid"), main, "it was never restarted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_its_shut_gate_it_is_passive_and_where_it_should_be_stopped_the_same_answer_is_a_sign() {
+    let Some(backup) = Backup::new() else { return };
+    let backup = backup.with(|setup| setup.gate(Gate::Asked));
+    backup.boot();
+    let warm = backup.kamailio(gate());
+    done(warm.passive().await);
+    let look = warm.look_passive().await;
+    assert_eq!(look.seen().collect::<Vec<_>>(), [], "{look:?}");
+    let cold = backup.kamailio(KamailioPassive::Stopped).look_passive().await;
+    let seen: Vec<_> = cold.seen().collect();
+    assert!(matches!(seen[..], [(Sign::Answers, said)] if said.contains("503")), "{seen:?}");
+    assert!(cold.todo.contains("`systemctl stop pbx.service`"), "{}", cold.todo);
+    take_over(&warm).await;
+    let look = warm.look_passive().await;
+    let seen: Vec<_> = look.seen().map(|(sign, _)| sign).collect();
+    assert_eq!((seen, look.meant), (vec![Sign::AcceptsRegister, Sign::TrunkUp], Meant::Serving), "{look:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

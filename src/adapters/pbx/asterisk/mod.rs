@@ -22,13 +22,14 @@ use self::baseline::Baseline;
 use self::client::{Manager, Session, Trouble};
 use self::said::Told;
 use super::marker::Phase;
+use super::passive::{self, Driven, Refusal};
 use super::registrar::{Heard, PAUSE};
 use super::unit::{State, Unit};
 use super::{EFFECT_LIMIT, Site, calls_up, judge_trunks};
 use crate::config::{Asterisk, Config, WhenRunning};
 use crate::ports::{Answer, Load, Pbx};
 use crate::units::finding::Finding;
-use crate::units::{Guarded, Mode, PbxStatus, Serving, Side, StepOutcome, TrunkKind, TrunkState};
+use crate::units::{Guarded, Look, Mode, PassiveLook, PbxStatus, Serving, Side, StepOutcome, TrunkKind, TrunkState};
 use crate::wire::ami;
 
 /// Where its settings stand.
@@ -362,6 +363,20 @@ impl AsteriskPbx {
         }
     }
 
+    /// Whether any trunk is registered, also of an Asterisk that was started outside of its unit.
+    async fn trunk_up(&self) -> Look {
+        let told = async { said::registrations(&mut self.session().await?).await };
+        match told.await {
+            Ok(told) => {
+                let up = told.iter().find(|told| told.state() == TrunkState::Up);
+                up.map_or(Look::Clear, |up| passive::trunk_up(&ami::shown(&up.name)))
+            }
+            // Where nobody is there, no trunk is.
+            Err(Trouble::Absent(_)) => Look::Clear,
+            Err(trouble) => Look::Unknown(trouble.to_string()),
+        }
+    }
+
     async fn ask_all(&self) -> Result<(u32, u32, Vec<Told>), Trouble> {
         let mut session = self.session().await?;
         let phones = said::phones(&mut session).await?;
@@ -439,6 +454,13 @@ impl Pbx for AsteriskPbx {
 
     fn stop_accepting(&self) -> Answer<'_, StepOutcome> {
         Box::pin(async { self.make_passive().await.unwrap_or_else(|outcome| outcome) })
+    }
+
+    fn look_passive(&self) -> Answer<'_, PassiveLook> {
+        Box::pin(async {
+            let trunks = self.trunk_up().await;
+            self.site.look_passive(Driven::Unit(&self.unit), Refusal::IsRunning, Some(trunks)).await
+        })
     }
 
     fn guarded(&self) -> Answer<'_, Guarded> {

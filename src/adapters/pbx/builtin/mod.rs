@@ -32,12 +32,13 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use super::marker::Phase;
+use super::passive::{Driven, Refusal};
 use super::registrar::{Heard, PAUSE};
 use super::{EFFECT_LIMIT, Site, judge_trunks};
 use crate::config::{Builtin, Config};
 use crate::ports::{Answer, Load, Pbx};
 use crate::units::finding::Finding;
-use crate::units::{Mode, PbxStatus, Serving, StepOutcome};
+use crate::units::{Mode, PassiveLook, PbxStatus, Serving, StepOutcome};
 
 /// Where bindings are kept, in the state directory.
 const KEEP_FILE: &str = "builtin-bindings";
@@ -242,6 +243,16 @@ impl Pbx for BuiltinPbx {
                 trouble: view.trouble.or(blocked),
                 failed: false,
             }
+        })
+    }
+
+    fn look_passive(&self) -> Answer<'_, PassiveLook> {
+        const HOW: &str = "end the other SIP server on this host (`ss -lnp` names it): the built-in PBX needs its port";
+        Box::pin(async {
+            let view = self.view().await;
+            let trunks: Vec<_> = view.into_iter().flat_map(|view| view.trunks).map(|(trunk, _)| trunk).collect();
+            let trunks = self.site.registered(&trunks);
+            self.site.look_passive(Driven::Otherwise(HOW), Refusal::IsRunning, Some(trunks)).await
         })
     }
 

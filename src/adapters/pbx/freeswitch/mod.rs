@@ -15,13 +15,14 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::marker::Phase;
+use super::passive::{Driven, Refusal};
 use super::registrar::{Heard, PAUSE};
 use super::unit::Unit;
 use super::{Site, calls_up};
 use crate::config::{Freeswitch, WhilePassive};
 use crate::ports::{Answer, Load, Pbx};
 use crate::units::finding::Finding;
-use crate::units::{Guarded, Mode, PbxStatus, Serving, StepOutcome};
+use crate::units::{Guarded, Look, Mode, PassiveLook, PbxStatus, Serving, StepOutcome};
 use crate::wire::esl;
 use session::{Esl, Session};
 
@@ -310,6 +311,20 @@ impl FreeswitchPbx {
         Ok(registered)
     }
 
+    /// Whether a gateway is registered, also of a FreeSWITCH that was started outside of its unit.
+    async fn trunk_up(&self) -> Look {
+        let told = async {
+            let mut session = self.esl.open().await?;
+            trunks::look(&mut session, &self.site.trunks).await
+        };
+        match told.await {
+            Ok(seen) => self.site.registered(&seen.into_iter().map(|seen| seen.status).collect::<Vec<_>>()),
+            // Where nothing runs, nobody is there to be asked.
+            Err(_) if self.unit.gone().await.is_some() => Look::Clear,
+            Err(trouble) => Look::Unknown(StepOutcome::from(trouble).text().to_owned()),
+        }
+    }
+
     async fn look_around(&self) -> Vec<Finding> {
         const ABOUT: &str = "pbx freeswitch";
         let mut findings = vec![Finding::warning(
@@ -417,6 +432,14 @@ impl Pbx for FreeswitchPbx {
 
     fn stop_accepting(&self) -> Answer<'_, StepOutcome> {
         self.passive()
+    }
+
+    fn look_passive(&self) -> Answer<'_, PassiveLook> {
+        Box::pin(async {
+            let trunks = self.trunk_up().await;
+            let refusal = if self.passive == WhilePassive::Standby { Refusal::IsPassive } else { Refusal::IsRunning };
+            self.site.look_passive(Driven::Unit(&self.unit), refusal, Some(trunks)).await
+        })
     }
 
     fn guarded(&self) -> Answer<'_, Guarded> {

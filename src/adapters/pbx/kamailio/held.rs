@@ -3,22 +3,19 @@
 //! A process that holds one (a SQLite database, a log) works on while the sync replaces the file under it, and never
 //! sees the new one: then it must be stopped instead.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// More open files than a process of Kamailio has.
-const FILES_MAX: usize = 100_000;
+use crate::adapters::pbx::open_files;
 
 /// The first file below `dirs` that one of these processes holds open, or has mapped.
 ///
 /// # Errors
 /// One line: what could not be looked at, and what to do.
 pub fn look(pids: &[u32], dirs: &[PathBuf]) -> Result<Option<PathBuf>, String> {
-    // The kernel names files by their real path.
-    let dirs: Vec<_> = dirs.iter().map(|dir| dir.canonicalize().unwrap_or_else(|_| dir.clone())).collect();
+    let dirs = open_files::real(dirs);
     for pid in pids {
-        match held_by(Path::new(&format!("/proc/{pid}")), &dirs) {
+        match open_files::held(Path::new(&format!("/proc/{pid}")), &dirs) {
             Ok(None) => {}
             Ok(held) => return Ok(held),
             // It has ended meanwhile.
@@ -26,7 +23,7 @@ pub fn look(pids: &[u32], dirs: &[PathBuf]) -> Result<Option<PathBuf>, String> {
             Err(error) => {
                 return Err(format!(
                     "the open files of kamailio's process {pid} cannot be seen: {error}; let the robot run as \
-                     kamailio's user or with CAP_SYS_PTRACE, or write passive: stopped"
+                     kamailio's user or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, or write passive: stopped"
                 ));
             }
         }
@@ -34,24 +31,10 @@ pub fn look(pids: &[u32], dirs: &[PathBuf]) -> Result<Option<PathBuf>, String> {
     Ok(None)
 }
 
-fn held_by(process: &Path, dirs: &[PathBuf]) -> io::Result<Option<PathBuf>> {
-    let inside = |path: &Path| dirs.iter().any(|dir| path.starts_with(dir));
-    for entry in fs::read_dir(process.join("fd"))?.take(FILES_MAX) {
-        // A file that was closed meanwhile is not held.
-        if let Ok(path) = fs::read_link(entry?.path())
-            && inside(&path)
-        {
-            return Ok(Some(path));
-        }
-    }
-    // `address perms offset dev inode path`; what is no file has no path that begins with /.
-    let maps = fs::read_to_string(process.join("maps"))?;
-    let mapped = maps.lines().filter_map(|line| line.find('/').map(|at| Path::new(&line[at..])));
-    Ok(mapped.filter(|path| inside(path)).map(Path::to_owned).next())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -17,13 +17,16 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
+use super::passive::{self, Driven, Refusal};
 use super::registrar::{Heard, PAUSE};
 use super::unit::Unit;
 use super::{Site, calls_up, judge_trunks};
 use crate::config::{Kamailio, KamailioPassive};
 use crate::ports::{Answer, Load, Pbx};
 use crate::units::finding::Finding;
-use crate::units::{Guarded, Mode, PbxStatus, Serving, StepOutcome, TrunkKind, TrunkState, TrunkStatus};
+use crate::units::{
+    Guarded, Look, Mode, PassiveLook, PbxStatus, Serving, StepOutcome, TrunkKind, TrunkState, TrunkStatus,
+};
 
 pub use rpc::KEY;
 use rpc::{Rpc, Trouble};
@@ -285,6 +288,22 @@ impl Pbx for KamailioPbx {
 
     fn stop_accepting(&self) -> Answer<'_, StepOutcome> {
         Box::pin(self.make_passive())
+    }
+
+    fn look_passive(&self) -> Answer<'_, PassiveLook> {
+        Box::pin(async {
+            let trunks = match self.records().await {
+                Ok(records) => {
+                    let up = records.iter().find(|record| record.state() == TrunkState::Up);
+                    up.map_or(Look::Clear, |up| passive::trunk_up(&up.name))
+                }
+                // Where nobody is there, or no module registers, no trunk is.
+                Err(Trouble::Nobody(_) | Trouble::NoCommand(_)) => Look::Clear,
+                Err(trouble) => Look::Unknown(trouble.line().to_owned()),
+            };
+            let refusal = if self.is_gate() { Refusal::IsPassive } else { Refusal::IsRunning };
+            self.site.look_passive(Driven::Unit(&self.unit), refusal, Some(trunks)).await
+        })
     }
 
     fn guarded(&self) -> Answer<'_, Guarded> {
