@@ -14,6 +14,7 @@ use super::asterisk::Asterisk;
 use super::freeswitch::Freeswitch;
 use super::kamailio::Kamailio;
 use super::partners::{Agent, Fence, Peer, Witness};
+use super::sync::Sync;
 pub use crate::units::policy::{DownWhen, HalfDead, SiteCut};
 use crate::units::{CheckName, EventName, NodeName, Side, TrunkKind};
 
@@ -464,17 +465,6 @@ pub struct Trunk {
     pub required: bool,
     /// The name of the ActionURL that moves its numbers.
     pub move_url: Option<String>,
-}
-
-/// The synced directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sync {
-    /// No change for so long before the directory counts as whole.
-    pub settle: Duration,
-    /// Run at takeover, to stop the inbound sync.
-    pub stop: Vec<String>,
-    /// Run at failback.
-    pub start: Vec<String>,
 }
 
 /// The records that move.

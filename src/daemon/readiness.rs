@@ -1,6 +1,7 @@
 //! Proves readiness before the bad day: asks every real thing once, without moving any service.
 
 pub mod both;
+mod data;
 mod elsewhere;
 mod passive;
 mod peers;
@@ -132,6 +133,7 @@ pub async fn prove(config: Config) -> Vec<Finding> {
             return findings;
         }
     };
+    findings.extend(data::look(&*world.gate).await);
     let answering = checks(&world, &mut findings).await;
     internet(&world, &mut findings).await;
     surroundings::site(&world, &mut findings).await;

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::dump::{self, Dump};
 use super::pattern::Pattern;
 use super::survey::{Fault, Few, Kept, Place, Survey};
+pub use crate::units::data::{Outcome, Reason, Weight};
 
 /// A leftover of a sync tool that nobody has written to for so long is one: its writer died.
 pub const LEFTOVER_AFTER: Duration = Duration::from_secs(3600);
@@ -26,28 +28,6 @@ const CUT_FROM: u64 = 512;
 
 /// Fewer files of configuration than this part of those before: a directory that is being filled, or was emptied.
 const SHRUNK_BELOW: (u64, u64) = (8, 10);
-
-/// What one reason leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Weight {
-    /// Said, and passed.
-    Warn,
-    /// Waited for; where it does not end, as [`Weight::Broken`].
-    UnderWay,
-    /// An older copy of the data would be whole.
-    Broken,
-    /// The data is old, whichever copy is taken.
-    Stale,
-}
-
-/// One thing that speaks against a load.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reason {
-    /// What it leads to.
-    pub weight: Weight,
-    /// What was seen and where, in one line.
-    pub text: String,
-}
 
 /// What a per-path rule says of a fault at its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,31 +64,6 @@ pub struct Rules {
     pub on_hold: OnHold,
     /// The first that fits counts.
     pub faults: Vec<(Pattern, OnFault)>,
-}
-
-/// What the gate says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Load it.
-    Go,
-    /// Load it, and say why that may be wrong.
-    GoWithWarning,
-    /// Load the last good snapshot instead.
-    LastGood,
-    /// Load nothing.
-    Hold,
-}
-
-impl Outcome {
-    /// As it is written.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Go => "go",
-            Self::GoWithWarning => "go with a warning",
-            Self::LastGood => "last good snapshot",
-            Self::Hold => "hold",
-        }
-    }
 }
 
 /// What the gate says, and why.
@@ -149,6 +104,8 @@ pub struct Around<'a> {
     pub beat: Option<Timestamp>,
     /// Whether there is a good snapshot to go back to.
     pub snapshot: Snapshot,
+    /// The database dump, where one is asked for.
+    pub dump: Option<&'a Dump>,
 }
 
 /// Whether there is a good snapshot.
@@ -163,41 +120,55 @@ pub enum Snapshot {
 /// Judges one survey.
 pub fn judge(survey: &Survey, rules: &Rules, around: &Around<'_>) -> Report {
     let mut reasons = Vec::new();
-    let mut add = |weight, text| reasons.push(Reason { weight, text });
+    let mut add = |weight, text, todo: &str| reasons.push(Reason { weight, text, todo: todo.to_owned() });
     let age_of = |at: Timestamp| age(around.now, at);
 
     if survey.total().files == 0 {
-        add(Weight::Broken, "the working directory is empty".to_owned());
+        let todo = "see that pbx.working_dir is right, and that the sync fills it";
+        add(Weight::Broken, "the working directory is empty".to_owned(), todo);
     }
     if let Some((at, place)) = &survey.touched
         && age_of(*at) < rules.settle
     {
-        add(Weight::UnderWay, format!("{place} changed {} s ago (sync.settle)", age_of(*at).as_secs()));
+        let text = format!("{place} changed {} s ago (sync.settle)", age_of(*at).as_secs());
+        add(
+            Weight::UnderWay,
+            text,
+            "nothing, it passes; what this host writes itself, such as logs, belongs into sync.ignore",
+        );
     }
     if let Some(newest) = survey.temporary_newest {
         let (place, tool, _) = &survey.temporary.named[0];
         let more = more(&survey.temporary);
         if age_of(newest) < LEFTOVER_AFTER {
-            add(Weight::UnderWay, format!("{} is writing: {place}{more}", tool.name()));
+            let todo =
+                "nothing, it passes; where it does not, see why the sync hangs, or delete what its dead writer left";
+            add(Weight::UnderWay, format!("{} is writing: {place}{more}", tool.name()), todo);
         } else {
-            add(Weight::Warn, format!("left behind by {}: {place}{more}; delete it", tool.name()));
+            let text = format!("left behind by {}: {place}{more}", tool.name());
+            add(Weight::Warn, text, "delete it: nobody writes to it any more");
         }
     }
     if let Some((place, tool)) = survey.conflicts.named.first() {
         let more = more(&survey.conflicts);
-        let text = format!("both sides changed a file, {} kept both: {place}{more}; keep one of the two", tool.name());
-        add(Weight::Warn, text);
+        let text = format!("both sides changed a file, {} kept both: {place}{more}", tool.name());
+        add(Weight::Warn, text, "see which of the two is right, and keep that one only");
     }
     if let Some((place, why)) = survey.troubles.named.first() {
-        add(Weight::Warn, format!("not looked at: {}{}", named(place, why), more(&survey.troubles)));
+        let text = format!("not looked at: {}{}", named(place, why), more(&survey.troubles));
+        add(Weight::Warn, text, "let the robot's user read it, or name it in sync.ignore");
     }
     if let Some(place) = survey.links_out.named.first() {
         let more = more(&survey.links_out);
-        add(Weight::Warn, format!("a link leads out of the working directory, where no sync follows: {place}{more}"));
+        let text = format!("a link leads out of the working directory, where no sync follows: {place}{more}");
+        add(Weight::Warn, text, "put what it leads to into the working directory, or see that both hosts have it");
     }
     content(survey, rules, around, &mut add);
     shrunk(survey, around, &mut add);
     stale(survey, rules, around, &mut add);
+    if let Some(dump) = around.dump {
+        dump::judge(dump, around.now, &mut add);
+    }
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.weight));
     Report { outcome: outcome(&reasons, rules.on_hold, around.snapshot), reasons }
 }
@@ -216,7 +187,7 @@ fn outcome(reasons: &[Reason], on_hold: OnHold, snapshot: Snapshot) -> Outcome {
 }
 
 /// Files of configuration whose content is broken now and was not before, and those that were cut.
-fn content(survey: &Survey, rules: &Rules, around: &Around<'_>, add: &mut impl FnMut(Weight, String)) {
+fn content(survey: &Survey, rules: &Rules, around: &Around<'_>, add: &mut impl FnMut(Weight, String, &str)) {
     let mut broken: BTreeMap<Weight, Few<String>> = BTreeMap::new();
     for (place, kept) in &survey.kept {
         let before = around.good.and_then(|good| good.kept.get(place));
@@ -234,7 +205,8 @@ fn content(survey: &Survey, rules: &Rules, around: &Around<'_>, add: &mut impl F
     }
     for (weight, few) in broken {
         let more = more(&few);
-        add(weight, format!("{}{more}", few.named.first().map_or("", String::as_str)));
+        let todo = "mend it at the primary, or let the sync bring it again; what has stood so for an hour is meant";
+        add(weight, format!("{}{more}", few.named.first().map_or("", String::as_str)), todo);
     }
 }
 
@@ -255,19 +227,20 @@ fn wrong(kept: &Kept, before: Option<&Kept>) -> Option<String> {
 }
 
 /// Fewer files than there were: counted for configuration only, since voicemail and recordings are deleted every day.
-fn shrunk(survey: &Survey, around: &Around<'_>, add: &mut impl FnMut(Weight, String)) {
+fn shrunk(survey: &Survey, around: &Around<'_>, add: &mut impl FnMut(Weight, String, &str)) {
     let Some(good) = around.good else { return };
     let (now, then) = (survey.kept.len() as u64, good.kept.len() as u64);
     if then >= 5 && now * SHRUNK_BELOW.1 < then * SHRUNK_BELOW.0 {
         let gone: Vec<_> = good.kept.keys().filter(|place| !survey.kept.contains_key(place)).take(3).collect();
         let gone: Vec<_> = gone.iter().map(ToString::to_string).collect();
         let text = format!("{now} files of configuration where there were {then}; gone: {}, …", gone.join(", "));
-        add(Weight::Broken, text);
+        let todo = "see that the sync runs and that nothing deletes here; `pbx-failover check` names what is missing";
+        add(Weight::Broken, text, todo);
     }
 }
 
 /// How far behind the primary the data is: by its heartbeat where there is one, else by the newest change.
-fn stale(survey: &Survey, rules: &Rules, around: &Around<'_>, add: &mut impl FnMut(Weight, String)) {
+fn stale(survey: &Survey, rules: &Rules, around: &Around<'_>, add: &mut impl FnMut(Weight, String, &str)) {
     let newest = survey.newest.as_ref().map(|(at, _)| *at);
     let (at, what) = match (around.beat, newest) {
         (Some(beat), _) => (beat, "the sync is behind: its newest heartbeat is"),
@@ -276,20 +249,24 @@ fn stale(survey: &Survey, rules: &Rules, around: &Around<'_>, add: &mut impl FnM
     };
     let old = age(around.now, at);
     let text = |limit: &str| format!("{what} {} old ({limit})", rough(old));
+    let todo = match around.beat {
+        Some(_) => "see that the sync runs: the heartbeat file comes with everything else",
+        None => "see that the sync runs; with a heartbeat check a quiet PBX is told from a sync that hangs",
+    };
     if old > rules.hold_age {
-        add(Weight::Stale, text("sync.max_age.hold"));
+        add(Weight::Stale, text("sync.max_age.hold"), todo);
     } else if old > rules.warn_age {
-        add(Weight::Warn, text("sync.max_age.warn"));
+        add(Weight::Warn, text("sync.max_age.warn"), todo);
     }
 }
 
 /// How old; a time ahead of the clock is just now.
-fn age(now: Timestamp, at: Timestamp) -> Duration {
+pub(super) fn age(now: Timestamp, at: Timestamp) -> Duration {
     let age: SignedDuration = now.duration_since(at);
     age.try_into().unwrap_or_default()
 }
 
-fn rough(age: Duration) -> String {
+pub(super) fn rough(age: Duration) -> String {
     let minutes = age.as_secs() / 60;
     match minutes {
         0 => format!("{} s", age.as_secs()),

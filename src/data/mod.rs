@@ -5,12 +5,15 @@
 
 pub mod class;
 pub mod content;
+pub mod dump;
 pub mod gate;
+pub mod good;
 pub mod manifest;
 pub mod names;
 pub mod path;
 pub mod pattern;
 pub mod survey;
+pub mod told;
 
 pub use class::{Class, Classes};
 pub use manifest::Line;

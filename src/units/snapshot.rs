@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::names::RecordView;
-use super::{Beat, Duty, NodeName, PlanId, PlanKind, Sign, State, Step, StepState, TrunkKind, TrunkState, Verdict};
+use super::{
+    Beat, DataLook, Duty, NodeName, PlanId, PlanKind, Sign, State, Step, StepState, TrunkKind, TrunkState, Verdict,
+};
 
 /// The answer to `GET /v1/status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -77,6 +79,9 @@ pub struct Pair {
     /// Whether that PBX is passive, while it should be; absent while it need not be, and before the first look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passive: Option<Passive>,
+    /// The working directory, while this node watches; absent before the first look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataLook>,
     /// The records that move.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<RecordView>,
@@ -111,6 +116,7 @@ impl Pair {
             plan: None,
             pbx: None,
             passive: None,
+            data: None,
             dns: Vec::new(),
             alarms: Vec::new(),
             queued_deliveries: 0,

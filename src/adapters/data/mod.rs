@@ -2,5 +2,6 @@
 //!
 //! What follows from what is seen is decided in [`crate::data`].
 
+pub mod gate;
 pub mod look;
 pub mod walk;

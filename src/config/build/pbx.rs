@@ -1,4 +1,4 @@
-//! The PBX on this node, the sync that feeds it, and the way home.
+//! The PBX on this node, and the way home.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -12,8 +12,7 @@ use super::{Build, Outside, one_given};
 use crate::config::cursor::Cursor;
 use crate::config::hints::{did_you_mean, quote};
 use crate::config::model::{
-    ActionUrl, Builtin, CertificateFiles, CommandDriver, Driver, Failback, Listen, Pbx, SipProbe, SipTransport, Sync,
-    Trunk,
+    ActionUrl, Builtin, CertificateFiles, CommandDriver, Driver, Failback, Listen, Pbx, SipProbe, SipTransport, Trunk,
 };
 use crate::config::texts;
 use crate::units::{EventName, Side, TrunkKind};
@@ -319,12 +318,6 @@ fn trunk<'a>(name: &str, at: &Cursor<'a>, action_urls: Option<&[ActionUrl]>, bui
         _ => {}
     }
     Some(Trunk { name: name.to_owned(), kind, required: at.key("required").truth()?, move_url })
-}
-
-/// Reads `sync`.
-pub fn sync<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Sync> {
-    let (stop, start) = (build.command(&at.key("stop")), build.command(&at.key("start")));
-    Some(Sync { settle: at.key("settle").duration()?, stop: stop?, start: start? })
 }
 
 /// Reads `failback`.

@@ -39,7 +39,7 @@ fn whole() -> Survey {
 }
 
 fn judged(survey: &Survey, good: Option<&Survey>, on_hold: OnHold, snapshot: Snapshot) -> Report {
-    judge(survey, &rules(on_hold), &Around { now: at(0), good, beat: None, snapshot })
+    judge(survey, &rules(on_hold), &Around { now: at(0), good, beat: None, snapshot, dump: None })
 }
 
 fn outcomes(survey: &Survey) -> [Outcome; 4] {
@@ -154,7 +154,7 @@ fn old_data_is_no_reason_for_older_data() {
     assert_eq!(outcomes(&old(25 * HOUR)), [GoWithWarning, GoWithWarning, Hold, GoWithWarning]);
     assert_eq!(outcomes(&old(HOUR)), [GoWithWarning; 4]);
     // What the primary wrote a minute ago has come: then an old change is only a quiet night.
-    let around = Around { now: at(0), good: None, beat: Some(at(60)), snapshot: Snapshot::None };
+    let around = Around { now: at(0), good: None, beat: Some(at(60)), snapshot: Snapshot::None, dump: None };
     assert_eq!(judge(&old(25 * HOUR), &rules(OnHold::Hold), &around).outcome, Outcome::Go);
     let around = Around { beat: Some(at(25 * HOUR)), ..around };
     let report = judge(&whole(), &rules(OnHold::Hold), &around);
