@@ -35,7 +35,7 @@ pub async fn run(
     mut standing: watch::Receiver<Standing>,
 ) {
     loop {
-        if standing.wait_for(watches).await.is_err() {
+        if standing.wait_for(|standing| watches(*standing)).await.is_err() {
             return;
         }
         let world = Arc::clone(&worlds.borrow_and_update());
@@ -68,13 +68,13 @@ pub async fn run(
     }
 }
 
-fn watches(standing: &Standing) -> bool {
+fn watches(standing: Standing) -> bool {
     matches!(standing.state, State::Standby | State::Suspect)
 }
 
 /// Returns when this node does not watch any more; false when the daemon ends.
 async fn left(standing: &mut watch::Receiver<Standing>) -> bool {
-    standing.wait_for(|standing| !watches(standing)).await.is_ok()
+    standing.wait_for(|standing| !watches(*standing)).await.is_ok()
 }
 
 /// From the end of a look to the next.

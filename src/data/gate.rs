@@ -178,11 +178,11 @@ fn outcome(reasons: &[Reason], on_hold: OnHold, snapshot: Snapshot) -> Outcome {
     let cured = reasons.iter().any(|reason| matches!(reason.weight, Weight::UnderWay | Weight::Broken));
     match (holds, on_hold) {
         (false, _) if reasons.is_empty() => Outcome::Go,
-        (false, _) | (true, OnHold::Go) => Outcome::GoWithWarning,
         (true, OnHold::Hold) => Outcome::Hold,
         (true, OnHold::LastGood) if cured && snapshot == Snapshot::Kept => Outcome::LastGood,
-        // Old data, or nothing older to go back to: what is there is better than no telephone.
-        (true, OnHold::LastGood) => Outcome::GoWithWarning,
+        // Warnings only; or it is meant to go; or the data is old, or there is nothing older to go back to: what is there
+        // is better than no telephone.
+        _ => Outcome::GoWithWarning,
     }
 }
 

@@ -60,19 +60,19 @@ impl Engine {
             let troubles: Vec<_> = look.reasons.iter().filter(|reason| reason.weight > Weight::Warn).collect();
             let text = troubles.iter().map(|reason| reason.text.as_str()).collect::<Vec<_>>().join("; ");
             let todo = troubles.first().map(|reason| reason.todo.clone()).unwrap_or_default();
-            if troubles.is_empty() { self.data_passes() } else { self.data_does_not_pass(text, todo, look.outcome) }
+            if troubles.is_empty() { self.data_passes() } else { self.data_does_not_pass(&text, &todo, look.outcome) }
         }
         self.data.look = Some(look);
     }
 
-    fn data_does_not_pass(&mut self, text: String, todo: String, outcome: Outcome) {
+    fn data_does_not_pass(&mut self, text: &str, todo: &str, outcome: Outcome) {
         self.data.clean = 0;
         let known = self.memory.data_trouble_since;
         let since = self.data.trouble.as_ref().map(|(_, since)| *since).or(known).unwrap_or(self.now.wall);
         if self.data.trouble.is_none() && known.is_none() {
-            self.note("data", format!("the working directory does not pass its gate: {text}"), todo.clone(), None);
+            self.note("data", format!("the working directory does not pass its gate: {text}"), todo.to_owned(), None);
         }
-        self.data.trouble = Some((text.clone(), since));
+        self.data.trouble = Some((text.to_owned(), since));
         // One that would load nothing disarms, which is told as such.
         if known.is_none() && outcome != Outcome::Hold {
             self.memory.data_trouble_since = Some(since);

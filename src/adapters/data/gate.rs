@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
+use super::hints::Hints;
 use super::look::{Looker, Subject};
 use crate::config::{Config, Dump};
 use crate::data::gate::{Around, OnHold, Outcome, Reason, Rules, Snapshot, Weight, judge};
@@ -38,6 +39,7 @@ pub type BeatWritten = Box<dyn Fn() -> Option<Timestamp> + Send + Sync>;
 pub struct WorkingDirs {
     about: Arc<About>,
     memory: Arc<Mutex<Memory>>,
+    hints: Hints,
 }
 
 struct About {
@@ -74,8 +76,9 @@ impl WorkingDirs {
     }
 
     fn of(about: About, subject: Subject) -> Self {
+        let hints = Hints::new(subject.dirs.clone(), subject.ignore.clone());
         let memory = Memory { looker: Looker::new(subject), good: None, is_read: false, unwritten: false };
-        Self { about: Arc::new(about), memory: Arc::new(Mutex::new(memory)) }
+        Self { about: Arc::new(about), memory: Arc::new(Mutex::new(memory)), hints }
     }
 
     async fn look_within(&self, keep: Keep, limit: Duration) -> DataLook {
@@ -85,7 +88,7 @@ impl WorkingDirs {
             tokio::task::spawn_blocking(move || about.look(&mut memory, keep)).await
         };
         match tokio::time::timeout(limit, look).await {
-            Ok(Ok(look)) => look,
+            Ok(Ok(look)) => DataLook { watching: self.hints.watching(), ..look },
             Ok(Err(_)) => self.blind("the look at the working directory broke off; see the log".to_owned()),
             Err(_) => self
                 .blind(format!("the working directory does not answer: not looked through in {} s", limit.as_secs())),
@@ -106,6 +109,10 @@ impl WorkingDirs {
 impl DataGate for WorkingDirs {
     fn look(&self, keep: Keep) -> Answer<'_, DataLook> {
         Box::pin(self.look_within(keep, LOOK_MAX))
+    }
+
+    fn changed(&self) -> Answer<'_, ()> {
+        Box::pin(self.hints.changed())
     }
 }
 

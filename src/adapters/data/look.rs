@@ -163,7 +163,7 @@ fn leads_out(entry: &Entry<'_>, dirs: &[PathBuf]) -> bool {
         let climbs = target.components().any(|part| part == std::path::Component::ParentDir);
         return climbs || !dirs[entry.dir].as_path().ancestors().next().is_some_and(|dir| target.starts_with(dir));
     }
-    let mut depth = entry.path.iter().filter(|byte| **byte == b'/').count();
+    let mut depth = entry.path.split(|byte| *byte == b'/').count() - 1;
     for part in target.split(|byte| *byte == b'/') {
         match part {
             b"" | b"." => {}

@@ -3,5 +3,6 @@
 //! What follows from what is seen is decided in [`crate::data`].
 
 pub mod gate;
+mod hints;
 pub mod look;
 pub mod walk;
