@@ -46,7 +46,12 @@ fn systemd_has_nothing_to_say_about_the_units() {
         return;
     }
     let dir = tempfile::tempdir().expect("a directory");
-    for name in ["pbx-failover.service", "pbx-failover-guard.service", "pbx-failover-guard.timer"] {
+    for name in [
+        "pbx-failover.service",
+        "pbx-failover-guard.service",
+        "pbx-failover-guard.timer",
+        "pbx-failover-fail2ban-grace@.service",
+    ] {
         assert_eq!(verify(&for_analysis(dir.path(), name)), (true, String::new()), "{name}");
     }
 
@@ -81,11 +86,13 @@ fn the_drop_ins_for_the_pbx_are_understood() {
     if !have(&["systemd-analyze"]) {
         return;
     }
-    for name in ["pbx.service.d/pbx-failover.conf", "pbx.service.d/pbx-failover-guard.conf"] {
+    let grace = "pbx.service.d/pbx-failover-fail2ban-grace.conf";
+    for name in ["pbx.service.d/pbx-failover.conf", "pbx.service.d/pbx-failover-guard.conf", grace] {
         let dir = tempfile::tempdir().expect("a directory");
         let unit = dir.path().join("pbx.service");
         fs::write(&unit, "[Unit]\nDescription=a PBX\n[Service]\nExecStart=/bin/true\n").expect("a unit");
         for_analysis(dir.path(), "pbx-failover.service");
+        for_analysis(dir.path(), "pbx-failover-fail2ban-grace@.service");
         for_analysis(dir.path(), name);
         assert_eq!(verify(&unit), (true, String::new()), "{name}");
     }

@@ -8,6 +8,7 @@ pub mod data;
 pub mod dns;
 pub mod epoch_local;
 pub mod fence;
+pub mod inspect;
 pub mod pbx;
 pub mod peer;
 pub mod witness;

@@ -313,6 +313,12 @@ const PBX: Shape = Shape::Map(&[
         Shape::Text("a SIP URI such as sip:127.0.0.1:5060"),
         "Our own registrar, asked after accept_registrations; default: sip:LISTEN_ADDRESS:5060.",
     ),
+    key(
+        "certificates",
+        Default("[]"),
+        Shape::List("paths", &PATH),
+        "Certificates (PEM) that it shows, for check; those that its settings in working_dir name are found.",
+    ),
     key("trunks", Default("{}"), Shape::Named("trunks", &TRUNK), "The trunks, by the name that the PBX gives them."),
 ]);
 
@@ -324,8 +330,25 @@ const CERTIFICATE: Shape = Shape::Map(&[
 const TRUNK: Shape = Shape::Map(&[
     key("kind", Default("register"), Shape::Choice(&["register", "ip", "fqdn"], &[]), "How it reaches its provider."),
     key("required", Default("true"), BOOL, "Must it be up?"),
-    key("proof", Default("registered"), Shape::Choice(&["registered"], &["options"]), "What proves that it is up."),
-    key("clear_old_binding", Default("false"), BOOL, "Remove the dead primary's binding first; true: not yet."),
+    key("proof", Default("registered"), Shape::Choice(&["registered", "options"], &[]), "What proves that it is up."),
+    key(
+        "provider",
+        Default(r#""""#),
+        Shape::Text("a SIP URI such as sip:sip.example.net"),
+        "The provider's server, asked OPTIONS by `check`, and as the proof where proof says so.",
+    ),
+    key(
+        "clear_old_binding",
+        Default("false"),
+        BOOL,
+        "Remove what the provider holds of others, the dead primary, once the service is claimed.",
+    ),
+    key(
+        "fqdn",
+        Default(r#""""#),
+        Shape::Text("a DNS name such as pbx.example.com"),
+        "Kind fqdn: the name that the provider looks up.",
+    ),
     key("move", Default(r#""""#), Shape::Text("the name of an action URL"), "The action URL that moves its numbers."),
 ]);
 

@@ -25,6 +25,7 @@ pub mod sync;
 mod template;
 mod texts;
 pub mod tree;
+mod trunk;
 mod walk;
 
 pub use asterisk::{AmiCover, AmiPlace, Asterisk, WhenRunning};
@@ -37,3 +38,4 @@ pub use partners::*;
 pub use remark::{Refused, Remark};
 pub use schema::schema;
 pub use sync::{Dump, MaxAge, Sync};
+pub use trunk::*;

@@ -15,8 +15,9 @@ use super::freeswitch::Freeswitch;
 use super::kamailio::Kamailio;
 use super::partners::{Agent, Fence, Peer, Witness};
 use super::sync::Sync;
+use super::trunk::Trunk;
 pub use crate::units::policy::{DownWhen, HalfDead, SiteCut};
-use crate::units::{CheckName, EventName, NodeName, Side, TrunkKind};
+use crate::units::{CheckName, EventName, NodeName, Side};
 
 /// The whole file.
 #[derive(Debug, Clone)]
@@ -131,6 +132,11 @@ pub struct Host {
 }
 
 impl Host {
+    /// Whether this is one of its addresses.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&address) || self.listen_address == Some(address)
+    }
+
     /// The address that is asked.
     pub fn address(&self) -> IpAddr {
         self.addresses[0]
@@ -361,6 +367,8 @@ pub struct Pbx {
     pub driver: Driver,
     /// Our own registrar, asked after `accept_registrations`.
     pub probe: SipProbe,
+    /// Certificates that it shows, beside those that its own settings name.
+    pub certificates: Vec<PathBuf>,
     /// The trunks, in the file's order.
     pub trunks: Vec<Trunk>,
 }
@@ -452,19 +460,6 @@ pub struct CommandDriver {
     pub unregister_trunks: Vec<String>,
     /// Stop serving.
     pub stop_accepting: Vec<String>,
-}
-
-/// One trunk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trunk {
-    /// As the PBX calls it.
-    pub name: String,
-    /// How it reaches its provider.
-    pub kind: TrunkKind,
-    /// Must it be up?
-    pub required: bool,
-    /// The name of the ActionURL that moves its numbers.
-    pub move_url: Option<String>,
 }
 
 /// The records that move.

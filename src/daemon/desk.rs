@@ -13,10 +13,10 @@ use crate::units::operator::{Command, Reply, Request};
 use crate::units::snapshot::{Explanation, Pair, Pbx, Status, Trunk};
 use crate::units::{PbxStatus, PlanKind, Serving, State, Step, TrunkState};
 
-use super::settings;
 use super::turn::{Input, Looking};
 use super::watch::{Shared, seen};
 use super::world::World;
+use super::{settings, trunks};
 
 /// The daemon's desk: every question goes through the loop, so that all see one state.
 pub struct DaemonDesk {
@@ -51,6 +51,7 @@ impl DaemonDesk {
             expected_registrations: pair.pbx.and_then(|pbx| pbx.expected_registrations),
             ..pbx_snapshot(&world, seen.pbx.as_ref())
         });
+        trunks::moved(&mut pair, &world.config, &self.store).await;
         pair.dns = seen.dns;
         pair.queued_deliveries = self.store.deliveries_waiting().await.unwrap_or(seen.queued);
         pair
@@ -69,8 +70,11 @@ pub(super) fn pbx_snapshot(world: &World, status: Option<&PbxStatus>) -> Pbx {
             name: trunk.name.clone(),
             kind: trunk.kind,
             state: seen.as_ref().map_or(TrunkState::Unknown, |seen| seen.state),
-            sip_code: seen.and_then(|seen| seen.sip_code),
+            sip_code: seen.as_ref().and_then(|seen| seen.sip_code),
             required: trunk.required,
+            said: seen.as_ref().and_then(|seen| seen.said.clone()),
+            foreign: seen.map(|seen| seen.foreign).unwrap_or_default(),
+            moved: None,
         }
     });
     let (serving, error) = match status.map(|status| &status.serving) {
@@ -96,7 +100,13 @@ impl Desk for DaemonDesk {
     }
 
     fn explain(&self) -> Answer<'_, Explanation> {
-        Box::pin(self.ask(|answer| Input::Look(Looking::Explain(answer))))
+        Box::pin(async {
+            let mut explanation = self.ask(|answer| Input::Look(Looking::Explain(answer))).await;
+            let world = Arc::clone(&self.worlds.borrow());
+            let pbx = pbx_snapshot(&world, seen(&self.shared).pbx.as_ref());
+            explanation.inputs.extend(trunks::explained(&pbx));
+            explanation
+        })
     }
 
     fn history(&self, query: HistoryQuery) -> Answer<'_, Result<Vec<HistoryEvent>, String>> {

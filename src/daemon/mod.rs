@@ -20,6 +20,7 @@ pub mod settings;
 mod start;
 mod steps;
 mod tasks;
+mod trunks;
 mod turn;
 mod under_way;
 mod watch;

@@ -1,11 +1,15 @@
 //! Proves readiness before the bad day: asks every real thing once, without moving any service.
 
+mod announced;
+mod bans;
 pub mod both;
 mod data;
 mod elsewhere;
+mod papers;
 mod passive;
 mod peers;
 mod surroundings;
+mod tree;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -21,6 +25,7 @@ use crate::units::finding::{Finding, Level};
 use crate::units::names::{Redirect, Verified};
 use crate::units::{DeliveryOutcome, EpochSeen, Mode, ProbeAnswer, Serving, Side, StepOutcome};
 
+use self::papers::Serves;
 use self::surroundings::Answering;
 use super::watch::ACCEPTED_FILE;
 use super::world::World;
@@ -126,6 +131,7 @@ pub async fn prove(config: Config) -> Vec<Finding> {
         Role::Backup => {}
     }
     let mut findings = working_directories(&config);
+    let named = tree::look(&config, &mut findings).await;
     let world = match World::build(config, &Resident::default()) {
         Ok(world) => world,
         Err(why) => {
@@ -138,7 +144,12 @@ pub async fn prove(config: Config) -> Vec<Finding> {
     internet(&world, &mut findings).await;
     surroundings::site(&world, &mut findings).await;
     surroundings::fence(&world, answering, &mut findings).await;
-    pbx(&world, &mut findings).await;
+    let serves = pbx(&world, &mut findings).await;
+    if serves == Serves::Yes {
+        announced::look(&world.config, &mut findings).await;
+    }
+    papers::look(&world.config, named, serves, &mut findings).await;
+    bans::look(&world.config, &mut findings).await;
     epoch(&world, 0, &mut findings).await;
     dns(&world, &mut findings).await;
     let heard = peers::ask(&world.config, &mut findings).await;
@@ -214,9 +225,10 @@ async fn internet(world: &World, findings: &mut Vec<Finding>) {
     });
 }
 
-async fn pbx(world: &World, findings: &mut Vec<Finding>) {
+async fn pbx(world: &World, findings: &mut Vec<Finding>) -> Serves {
     const ABOUT: &str = "pbx";
     let status = world.pbx.status().await;
+    let serves = if status.serving == Serving::Yes { Serves::Yes } else { Serves::No };
     findings.push(match status.serving {
         Serving::No => Finding::ok(ABOUT, format!("driver {}: passive", world.pbx.driver())),
         Serving::Yes => Finding::warning(
@@ -228,6 +240,7 @@ async fn pbx(world: &World, findings: &mut Vec<Finding>) {
     });
     findings.extend(passive::findings(&world.pbx.look_passive().await, open_files::sight()));
     findings.extend(world.pbx.findings().await);
+    serves
 }
 
 /// `seen_max`: the highest turn that this host has seen; 0 where it is not known.

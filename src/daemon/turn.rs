@@ -337,10 +337,12 @@ impl Turn {
             pace.nudge += u64::from(nudge);
             *pace != before
         });
+        let (state, plan) = (self.engine.state(), self.engine.plan_kind());
         let standing = Standing {
-            state: self.engine.state(),
+            state,
             armed: self.engine.disarmed_because().is_empty(),
-            plan: self.engine.plan_kind(),
+            plan,
+            must_serve: state == State::Active && (plan.is_none() || self.engine.serves_in_background()),
         };
         let before = *self.standing.borrow();
         if before != standing {

@@ -52,6 +52,8 @@ pub struct Standing {
     pub armed: bool,
     /// The plan that runs: what it moved is looked at again as soon as it has ended.
     pub plan: Option<PlanKind>,
+    /// Whether it has to serve, with nothing under way that sees to that.
+    pub must_serve: bool,
 }
 
 /// Reads what was seen last.
@@ -78,8 +80,7 @@ pub async fn pbx(
         let world = Arc::clone(&worlds.borrow());
         let status = world.pbx.status().await;
         let now = *standing.borrow();
-        let must_serve = now.state == State::Active && now.plan.is_none();
-        silent = if must_serve && status.serving == Serving::No { silent + 1 } else { 0 };
+        silent = if now.must_serve && status.serving == Serving::No { silent + 1 } else { 0 };
         note(&shared, |seen| seen.pbx = Some(status));
         if silent == SILENT_LOOKS {
             silent = 0;

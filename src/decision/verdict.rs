@@ -90,7 +90,10 @@ pub fn judge(inputs: &Inputs) -> Judgement {
                 HalfDead::TakeoverAfter(wait) => May::ActAfter(wait),
                 HalfDead::Alert => May::Not,
             },
-            because: "a deciding check is down, another vote is up",
+            because: match inputs.half_dead {
+                HalfDead::TakeoverAfter(_) => "a deciding check is down, another vote is up",
+                HalfDead::Alert => "a deciding check is down, another vote is up, and monitor.half_dead is alert",
+            },
         },
         (Votes::SomeDown { deciding: false }, DownWhen::All) => {
             no(Verdict::HalfDead, "a vote is down, but those that decide are up")
@@ -120,7 +123,10 @@ fn all_down(inputs: &Inputs) -> Judgement {
                 SiteCut::Takeover => May::Act,
                 SiteCut::Wait => May::Not,
             },
-            because: "the votes are down, and the primary's whole site is silent",
+            because: match inputs.site_cut {
+                SiteCut::Takeover => "the votes are down, and the primary's whole site is silent",
+                SiteCut::Wait => "the votes are down, the primary's whole site is silent, and monitor.site_cut is wait",
+            },
         },
         (_, Sighting::NotConfigured | Sighting::Alive) => {
             primary_dead("the votes are down, and nothing says that it lives")

@@ -125,7 +125,7 @@ impl Phone {
             let registration = Registration {
                 registrar: &registrar,
                 record: &record,
-                contact: &contact,
+                contacts: &[&contact],
                 expires_s: EXPIRES_S,
                 call_id: id,
                 tag: user,

@@ -125,6 +125,7 @@ impl Engine {
             Guard::Unproved => self.unproved,
             Guard::WaitsForEpoch => self.interrupted && (self.claim_stands() || self.would_claim_again()),
             Guard::NoPlan => run.is_none(),
+            Guard::InBackground => self.serves_in_background(),
             Guard::InTakeover => kind == Some(PlanKind::Takeover),
             Guard::InFailback => kind == Some(PlanKind::Failback),
             Guard::InWithdraw => kind == Some(PlanKind::Withdraw),
@@ -134,6 +135,13 @@ impl Engine {
                     && !run.is_some_and(|r| r.is_begun(Step::UnregisterTrunks))
             }
         }
+    }
+
+    /// Whether the plan that runs has made this node serve, and only its work in the background is left: a name server
+    /// or a provider that does not answer keeps it open for an hour.
+    pub fn serves_in_background(&self) -> bool {
+        let serves = |run: &Run| matches!(run.kind(), PlanKind::Takeover | PlanKind::Serve) && run.is_served();
+        self.run.as_ref().is_some_and(serves)
     }
 
     fn before_claim_unasked(&self) -> bool {

@@ -110,6 +110,7 @@ impl Guard {
             Self::Unproved => "not proved since the start",
             Self::WaitsForEpoch => "interrupted by a restart",
             Self::NoPlan => "no plan runs",
+            Self::InBackground => "the plan has served",
             Self::InTakeover => "takeover plan",
             Self::InFailback => "failback plan",
             Self::InWithdraw => "withdraw plan",

@@ -1,5 +1,7 @@
 //! What a person asks: is it allowed now, and if not, why and what to do.
 
+use std::fmt::Write as _;
+
 use jiff::ToSpan as _;
 
 use crate::decision::{Quorum, View};
@@ -101,10 +103,10 @@ impl Engine {
         }
         // History keeps what a person did against the robot's own judgement.
         let against = self.stands_against();
-        let accepted = match against.is_empty() {
-            true => "this node takes over".to_owned(),
-            false => format!("this node takes over; the robot by itself would not: {}", against.join("; ")),
-        };
+        let mut accepted = "this node takes over".to_owned();
+        if !against.is_empty() {
+            let _ = write!(accepted, "; the robot by itself would not: {}", against.join("; "));
+        }
         self.fire_or_refuse(Trigger::AskedTakeover, &accepted)
     }
 

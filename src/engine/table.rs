@@ -201,6 +201,8 @@ pub enum Guard {
     WaitsForEpoch,
     /// No plan runs.
     NoPlan,
+    /// The plan that made this node serve has only work in the background left.
+    InBackground,
     /// The plan is a takeover.
     InTakeover,
     /// The plan is a failback.
@@ -226,6 +228,8 @@ pub enum Action {
     ClosePlan,
     /// Go on with the plan from its journal; without one, open a plan that sees to it that the PBX serves.
     Resume,
+    /// Within the plan, see again that the PBX serves, and make it so.
+    ServeAgain,
     /// Try the halted step again; a fence is passed over, by a person's word.
     TryHaltedStep,
     /// Pass the claim over, by a person's word.
@@ -279,7 +283,7 @@ const fn row(
 
 use Action::{
     Alarm, ClosePlan, DropPlan, EndAlarm, Note, Open, PassClaim, PassDrain, ResetCounts, RestoreEpoch, Resume,
-    StartHoldDown, StartHoldOff, Tell, TryHaltedStep,
+    ServeAgain, StartHoldDown, StartHoldOff, Tell, TryHaltedStep,
 };
 use EventName::{BackupFailed, BothMayServe, EpochTrouble, PrimaryBack, PrimaryDown, TakenBack};
 use PlanKind::{Failback, Retreat, Serve, Takeover, Withdraw};
@@ -354,6 +358,8 @@ pub const ROWS: &[Row] = &[
     row(65, Halted, AskedAbandon, Guard::Always, Halted, &[Open(Withdraw)], "a person gave up"),
     row(66, Halted, PlanDone, Guard::Always, Standby, &[ClosePlan, StartHoldOff, EndAlarm(EventName::Halted), EndAlarm(BothMayServe)], "this node is passive, and another holds the service"),
     row(67, Halted, HandedOver, Guard::Always, Standby, &[StartHoldOff, EndAlarm(EventName::Halted), EndAlarm(BothMayServe)], "this node is passive, and the other one holds the service"),
+    // Active, once more: numbers rise
+    row(68, Active, PbxSilent, Guard::InBackground, Active, &[ServeAgain, Tell(EventName::StepRetries)], "the PBX on this node does not serve any more: it is started again"),
 ];
 
 /// The rows that leave `from` on `on`.

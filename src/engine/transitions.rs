@@ -96,6 +96,12 @@ impl Engine {
             Action::ClosePlan => self.close_run("done"),
             Action::Resume if self.run.is_none() => self.open_run(PlanKind::Serve, because),
             Action::Resume => self.interrupted = false,
+            Action::ServeAgain => {
+                self.pbx_silent = None;
+                if let Some(run) = &mut self.run {
+                    run.look_again(&[Step::Reload, Step::AcceptRegistrations, Step::RegisterTrunks]);
+                }
+            }
             Action::TryHaltedStep => self.try_halted_step(),
             Action::PassClaim => {
                 self.intent = Intent::default();

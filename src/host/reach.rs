@@ -115,6 +115,15 @@ pub fn route(target: SocketAddr) -> Result<(), String> {
     })
 }
 
+/// The address that a packet to `target` would leave from; `None` when it would not leave.
+pub fn source(target: IpAddr) -> Option<IpAddr> {
+    let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    // The port is of no account to the route; nothing is sent.
+    socket.connect((target, 5060)).ok()?;
+    socket.local_addr().ok().map(|local| local.ip())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

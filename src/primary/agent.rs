@@ -142,8 +142,8 @@ pub struct Agent {
     /// The request to stop that was refused, because calls did not end in time.
     refused: Option<PlanId>,
     told: Option<Ruling>,
-    /// People were told that it does not serve as before.
-    down_told: bool,
+    /// What people were told that it does instead of serving as before.
+    told_down: Option<Duty>,
     tell_again_at: Option<Duration>,
     repeat: Duration,
     now: Now,
@@ -175,7 +175,7 @@ impl Agent {
             drained: false,
             refused: None,
             told: None,
-            down_told: false,
+            told_down: None,
             tell_again_at: None,
             repeat,
             now,
@@ -413,15 +413,15 @@ impl Agent {
         if ruling.beside_another && (changed || repeats) {
             self.out.asks.push(Ask::Tell(EventName::BothMayServe, ruling.because.clone(), None));
             self.tell_again_at = Some(self.now.boot + self.repeat);
-        } else if is_down && (changed || !self.down_told) && !self.drains() {
+        } else if is_down && (changed || self.told_down.is_none()) && !self.drains() {
             // While it waits for calls it serves: nobody is told of a switchover that may yet be refused.
             self.out.asks.push(Ask::Tell(EventName::SteppedDown, ruling.because.clone(), None));
-            self.down_told = true;
-        } else if self.down_told && ruling.duty == Duty::Serve {
+            self.told_down = Some(ruling.duty);
+        } else if self.told_down.is_some() && ruling.duty == Duty::Serve {
             self.out.asks.push(Ask::Tell(EventName::ServesAgain, ruling.because.clone(), None));
         }
         if ruling.duty == Duty::Serve {
-            self.down_told = false;
+            self.told_down = None;
         }
         if changed {
             self.told = Some(ruling.clone());

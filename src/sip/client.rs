@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustls::RootCertStore;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UdpSocket};
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout_at};
 
 use super::message::{Frames, Incoming, MESSAGE_BYTES_MAX, Method, Question, Reply};
@@ -25,6 +25,8 @@ pub struct Endpoint {
     target: SocketAddr,
     host: String,
     port: u16,
+    /// The address to ask from; `None`: the kernel chooses.
+    source: Option<IpAddr>,
     way: Way,
 }
 
@@ -56,7 +58,7 @@ impl Endpoint {
         };
         let target = SocketAddr::new(address, port);
         Question::new(Method::Options, host, port, transport, target)?;
-        Ok(Self { target, host: host.to_owned(), port, way })
+        Ok(Self { target, host: host.to_owned(), port, source: None, way })
     }
 
     /// Like [`Endpoint::new`] with the system's roots.
@@ -65,6 +67,13 @@ impl Endpoint {
     /// As [`Endpoint::new`].
     pub fn with_system_roots(address: IpAddr, host: &str, port: u16, transport: SipTransport) -> Result<Self, String> {
         Self::new(address, host, port, transport, tls::system_roots)
+    }
+
+    /// The same, asked from this address of ours where one is given: who knows us by it must see it.
+    #[must_use]
+    pub fn asked_from(mut self, source: Option<IpAddr>) -> Self {
+        self.source = source;
+        self
     }
 
     /// How it is asked.
@@ -78,6 +87,26 @@ impl Endpoint {
 
     fn question(&self, method: Method, local: SocketAddr) -> Result<Question, String> {
         Question::new(method, &self.host, self.port, self.transport(), local)
+    }
+
+    /// Where the question leaves from; port 0 is any.
+    fn own(&self) -> SocketAddr {
+        let any: IpAddr =
+            if self.target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        SocketAddr::new(self.source.unwrap_or(any), 0)
+    }
+
+    async fn connect(&self) -> Result<(TcpStream, SocketAddr), SipEnd> {
+        let connect = async {
+            let socket = if self.target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            if self.source.is_some() {
+                socket.bind(self.own())?;
+            }
+            let stream = socket.connect(self.target).await?;
+            let local = stream.local_addr()?;
+            Ok((stream, local))
+        };
+        connect.await.map_err(|error| self.fault(&error))
     }
 
     fn fault(&self, error: &io::Error) -> SipEnd {
@@ -140,13 +169,11 @@ pub async fn exchange(to: &Endpoint, written: Written<'_>, timeout: Duration) ->
         match &to.way {
             Way::Udp => over_udp(to, written, &mut heard).await,
             Way::Tcp => {
-                let stream = TcpStream::connect(to.target).await.map_err(|e| to.fault(&e))?;
-                let local = stream.local_addr().map_err(|e| to.fault(&e))?;
+                let (stream, local) = to.connect().await?;
                 over_stream(to, written, stream, local, &mut heard).await
             }
             Way::Tls(tolerant) => {
-                let stream = TcpStream::connect(to.target).await.map_err(|e| to.fault(&e))?;
-                let local = stream.local_addr().map_err(|e| to.fault(&e))?;
+                let (stream, local) = to.connect().await?;
                 let connector = tokio_rustls::TlsConnector::from(tolerant.config());
                 let stream = connector.connect(tolerant.name(), stream).await.map_err(|e| no_tls(to, &e))?;
                 let certificate = tolerant.take_note();
@@ -183,8 +210,7 @@ impl Heard {
 ///
 /// The socket is connected, so that datagrams of others are dropped and a received ICMP refusal is seen at once.
 async fn over_udp(to: &Endpoint, written: Written<'_>, heard: &mut Heard) -> Result<SipEnd, SipEnd> {
-    let any: IpAddr = if to.target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).await.map_err(|e| to.fault(&e))?;
+    let socket = UdpSocket::bind(to.own()).await.map_err(|e| to.fault(&e))?;
     socket.connect(to.target).await.map_err(|e| to.fault(&e))?;
     let question = written(socket.local_addr().map_err(|e| to.fault(&e))?).map_err(SipEnd::NotSent)?;
     let mut resend = Resend::default();

@@ -186,7 +186,7 @@ impl Run {
         }
     }
 
-    /// After a restart: what was proved may not hold any more (the host may have rebooted); look again.
+    /// What was proved may not hold any more (the host may have rebooted, the PBX may have died): look again.
     pub fn look_again(&mut self, steps: &[Step]) {
         for run in self.steps.iter_mut().filter(|s| steps.contains(&s.row.step) && s.state == StepState::Done) {
             run.state = StepState::Pending;

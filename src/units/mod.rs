@@ -28,7 +28,7 @@ pub use delivery::{Delivery, DeliveryOutcome, EventName, Target};
 pub use epoch::{Advance, EpochRead, EpochRecord, EpochSeen};
 pub use node::{NodeName, Side};
 pub use passive::{Look, Meant, PassiveLook, Sign};
-pub use pbx::{PbxStatus, Serving, TrunkKind, TrunkState, TrunkStatus};
+pub use pbx::{ForeignBinding, PbxStatus, Serving, TrunkKind, TrunkState, TrunkStatus};
 pub use plan::{Mode, PlanId, PlanKind, Proof, Step, StepOutcome, StepState};
 pub use probe::{CheckKind, CheckName, ProbeAnswer, ProbeResult, Sighting};
 pub use time::Now;

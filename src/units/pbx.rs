@@ -1,5 +1,7 @@
 //! What a PBX tells of itself, whichever driver asks.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Does the PBX serve phones?
@@ -51,6 +53,41 @@ pub struct TrunkStatus {
     /// The provider's last SIP code, where the driver tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sip_code: Option<u16>,
+    /// What a person may want to know beside that, in one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
+    /// What its provider holds of others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreign: Vec<ForeignBinding>,
+}
+
+impl TrunkStatus {
+    /// One of which no more is known.
+    pub fn new(name: impl Into<String>, state: TrunkState, sip_code: Option<u16>) -> Self {
+        Self { name: name.into(), state, sip_code, said: None, foreign: Vec::new() }
+    }
+
+    /// The same with these words, unless it is up: then nobody looks for them.
+    #[must_use]
+    pub fn saying(mut self, words: String) -> Self {
+        self.said = (self.state != TrunkState::Up).then_some(words);
+        self
+    }
+}
+
+/// A contact that a provider holds for a trunk's account, and that is not this node's: calls may go there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignBinding {
+    /// Its host, and port where it has one; the user's part may be a telephone number.
+    pub place: String,
+    /// When it ends by itself, unless it is renewed, seconds.
+    pub expires_s: u32,
+}
+
+impl fmt::Display for ForeignBinding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} s left)", self.place, self.expires_s)
+    }
 }
 
 /// The PBX as its driver sees it now; `None` where a driver cannot tell.

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::names::RecordView;
 use super::{
-    Beat, DataLook, Duty, NodeName, PlanId, PlanKind, Sign, State, Step, StepState, TrunkKind, TrunkState, Verdict,
+    Beat, DataLook, Duty, ForeignBinding, NodeName, PlanId, PlanKind, Sign, State, Step, StepState, TrunkKind,
+    TrunkState, Verdict,
 };
 
 /// The answer to `GET /v1/status`.
@@ -397,6 +398,24 @@ pub struct Trunk {
     pub sip_code: Option<u16>,
     /// Must it be up?
     pub required: bool,
+    /// What a person may want to know beside that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
+    /// What its provider holds of others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreign: Vec<ForeignBinding>,
+    /// How the message of the last plan stands that moves its numbers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<String>,
+}
+
+impl Trunk {
+    /// What its provider holds of others, for people.
+    pub fn held_elsewhere(&self) -> Option<String> {
+        let places: Vec<_> = self.foreign.iter().map(ToString::to_string).collect();
+        (!places.is_empty())
+            .then(|| format!("its provider also holds {}: calls may go there until that ends", places.join(", ")))
+    }
 }
 
 /// An alarm that repeats until somebody acknowledges it.

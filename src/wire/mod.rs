@@ -4,6 +4,9 @@
 
 pub mod ami;
 pub mod asterisk_conf;
+pub mod bound;
 pub mod esl;
+pub mod fail2ban;
 pub mod json_rpc;
 pub mod sealed;
+pub mod x509;

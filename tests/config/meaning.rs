@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::{EXAMPLE, SHORT, good, read};
+use crate::{EXAMPLE, SHORT, good, read, refusal};
 use pbx_failover::config::{
     ActionUrl, CheckTarget, Config, DnsRecord, Driver, Epoch, FenceNeed, FenceWay, Files, InternetKind, MailTls,
-    ReadBack, Role, SipTransport, SiteKind, StepDown, Surroundings, Unreadable, digest_of_check, parse, restart_needed,
+    OldBinding, ReadBack, Role, SipTransport, SiteKind, StepDown, Surroundings, Trunk, Unreadable, digest_of_check,
+    parse, restart_needed,
 };
-use pbx_failover::units::{EventName, Side};
+use pbx_failover::units::{EventName, Side, TrunkKind};
 
 fn warnings(text: &str) -> Vec<String> {
     read(text).unwrap_or_else(|refused| panic!("{refused}")).warnings.iter().map(ToString::to_string).collect()
@@ -156,6 +157,28 @@ fn the_agent_and_its_peer_are_read_with_their_ways_out() {
     let door = config.agent.door.expect("it has a token");
     assert_eq!(door.tls.certificate.to_str(), Some("/etc/pbx-failover/agent.crt"));
     assert_eq!(config.peer.expect("a peer").certificate, Some("/etc/a.crt".into()));
+}
+
+#[test]
+fn a_trunk_is_read_with_its_proof_its_provider_and_what_moves_it() {
+    let with = |trunk: &str, events: &str| {
+        let driver = "{ systemd: { unit: pbx.service } } }";
+        let asterisk = "{ asterisk: { password: { env: AMI } } }";
+        let url =
+            format!("action_urls: [{{ name: provider, url: \"https://sip.example.net/\", events: [{events}] }}]\n");
+        SHORT.replace(driver, &format!("{asterisk}, trunks: {{ carrier: {{ {trunk} }} }} }}")) + &url
+    };
+    let one = |trunk: &str| good(&with(trunk, "takeover, failback")).pbx.trunks.remove(0);
+    assert_eq!(one(""), Trunk::new("carrier", TrunkKind::Register));
+    let text = "kind: fqdn, fqdn: PBX.example.com., proof: options, provider: \"sip:sip.example.net;transport=tcp\"";
+    let asked = one(text);
+    assert!(asked.is_only_asked());
+    assert_eq!(asked.fqdn.as_deref(), Some("pbx.example.com"));
+    assert_eq!(asked.provider.as_deref(), Some("sip:sip.example.net;transport=tcp"));
+    assert_eq!(one("clear_old_binding: true").old_binding, OldBinding::Cleared);
+    assert_eq!(one("kind: ip, move: provider").move_url.as_deref(), Some("provider"));
+    let silent = refusal(&with("kind: ip, move: provider", "drill"));
+    assert!(silent.contains("pbx.trunks.carrier.move: provider is not sent at a takeover"), "{silent}");
 }
 
 fn records(primary: &str, backup: &str) -> Vec<DnsRecord> {

@@ -56,6 +56,19 @@ const CALL_MODULES: &[&str] = &[
     "pbx_config",
 ];
 
+/// `modules.conf` of one that connects calls.
+pub fn modules_for_calls() -> String {
+    modules_conf(CALL_MODULES)
+}
+
+fn modules_conf(more: &[&str]) -> String {
+    let load = MODULES.iter().chain(more).fold(String::new(), |text, module| format!("{text}load = {module}.so\n"));
+    format!("[modules]\nautoload=no\n{load}")
+}
+
+/// What belongs to one host, below its configuration.
+pub const PER_HOST: &str = "host.d";
+
 /// The user of its manager, who may do what the driver asks for and nothing more.
 pub const MANAGER: (&str, &str) = ("robot", "r0b0t pass");
 
@@ -66,6 +79,8 @@ enum Calls {
     None,
     /// `600` answers, and what else is dialled is a phone of that name.
     Connected,
+    /// Also out over its trunks: `112`, and all that begins with 0. Their voices go through it.
+    Outward,
 }
 
 /// What an Asterisk shall be.
@@ -83,6 +98,7 @@ pub struct Setup {
     manager_tls: Option<(SocketAddr, Papers)>,
     classes: &'static str,
     calls: Calls,
+    per_host: Option<String>,
 }
 
 impl Setup {
@@ -102,6 +118,7 @@ impl Setup {
             manager_tls: None,
             classes: "system",
             calls: Calls::None,
+            per_host: None,
         }
     }
 
@@ -114,6 +131,12 @@ impl Setup {
     /// With so many contacts for each account; one more takes the place of the oldest.
     pub fn max_contacts(mut self, most: u32) -> Self {
         self.max_contacts = most;
+        self
+    }
+
+    /// With no trunk so far.
+    pub fn without_trunks(mut self) -> Self {
+        self.trunks.clear();
         self
     }
 
@@ -159,6 +182,18 @@ impl Setup {
         self
     }
 
+    /// As [`Setup::calls`], and `112` and what begins with 0 go out over the last trunk.
+    pub fn calls_out(mut self) -> Self {
+        self.calls = Calls::Outward;
+        self
+    }
+
+    /// With these lines of every transport in [`PER_HOST`], which its `pjsip.conf` includes and no sync carries.
+    pub fn per_host(mut self, lines: &str) -> Self {
+        self.per_host = Some(lines.to_owned());
+        self
+    }
+
     /// Started inside a namespace.
     pub fn inside(mut self, prefix: Vec<String>) -> Self {
         self.prefix = prefix;
@@ -192,7 +227,7 @@ impl Asterisk {
     pub fn prepared(setup: Setup) -> Self {
         let dir = tempfile::Builder::new().prefix("ast").tempdir().expect("temporary directory");
         let asterisk = Self { setup, dir, running: None };
-        for name in ["etc", "log", "spool", "run", "db", "keys"] {
+        for name in ["etc", "etc/host.d", "log", "spool", "run", "db", "keys"] {
             std::fs::create_dir(asterisk.path(name)).expect("directory");
         }
         asterisk.write_config();
@@ -216,6 +251,23 @@ impl Asterisk {
              n=$((n+1)); [ $n -lt 60 ] || kill -9 $p; sleep 0.05; done",
             self.path("pid").display()
         )
+    }
+
+    /// The command that succeeds while it runs.
+    pub fn alive_command(&self) -> String {
+        format!("p=$(cat {} 2>/dev/null); case $({STATE}) in ''|Z|X) false ;; esac", self.path("pid").display())
+    }
+
+    /// Takes over the configuration of another one, as a sync does: all but what belongs to one host.
+    pub fn receive_from(&self, other: &Self) {
+        for file in std::fs::read_dir(other.path("etc")).expect("its configuration").flatten() {
+            if file.file_name() != PER_HOST {
+                // A new file in the place of the old one, as rsync makes it.
+                let (name, new) = (self.path("etc").join(file.file_name()), self.path("etc/.sync.abcdef"));
+                std::fs::copy(file.path(), &new).expect("copied");
+                std::fs::rename(&new, name).expect("renamed");
+            }
+        }
     }
 
     /// Sends a signal to what its command has started.
@@ -326,7 +378,7 @@ impl Asterisk {
 
     fn program(&self, arguments: &[&str]) -> Vec<String> {
         let mut argv = self.setup.suite.program("usr/sbin/asterisk");
-        argv.extend(["-C".to_owned(), self.path("etc/asterisk.conf").display().to_string()]);
+        argv.extend(["-C".to_owned(), self.path("asterisk.conf").display().to_string()]);
         argv.extend(arguments.iter().map(|&word| word.to_owned()));
         argv
     }
@@ -349,16 +401,22 @@ impl Asterisk {
             ("astlogdir", own("log")),
         ];
         let directories = directories.iter().fold(String::new(), |text, (key, dir)| format!("{text}{key} => {dir}\n"));
-        write("asterisk.conf", &format!("[directories]\n{directories}"));
-        let calls: &[_] = if self.setup.calls == Calls::Connected { CALL_MODULES } else { &[] };
-        let load =
-            MODULES.iter().chain(calls).fold(String::new(), |text, module| format!("{text}load = {module}.so\n"));
-        write("modules.conf", &format!("[modules]\nautoload=no\n{load}"));
+        // Beside the rest, which a sync may carry elsewhere.
+        std::fs::write(self.path("asterisk.conf"), format!("[directories]\n{directories}")).expect("config");
+        if let Some(lines) = &self.setup.per_host {
+            std::fs::write(self.path("etc").join(PER_HOST).join("transport.conf"), lines).expect("config");
+        }
+        let calls: &[_] = if self.setup.calls == Calls::None { &[] } else { CALL_MODULES };
+        write("modules.conf", &modules_conf(calls));
         self.write_manager();
-        write(
-            "extensions.conf",
-            "[phones]\nexten = 600,1,Answer()\n same = n,Wait(600)\nexten = _X.,1,Dial(PJSIP/${EXTEN})\n",
-        );
+        let out = match self.setup.trunks.last() {
+            Some(Trunk { name, .. }) if self.setup.calls == Calls::Outward => {
+                ["112", "_0."].map(|dialled| format!("exten = {dialled},1,Dial(PJSIP/${{EXTEN}}@{name})\n")).concat()
+            }
+            _ => String::new(),
+        };
+        let phones = "[phones]\nexten = 600,1,Answer()\n same = n,Wait(600)\nexten = _X.,1,Dial(PJSIP/${EXTEN})\n";
+        write("extensions.conf", &format!("{phones}{out}"));
         write("logger.conf", "[general]\n[logfiles]\nconsole => notice,warning,error,security\n");
         match &self.setup.pjsip {
             None => write("pjsip.conf", &format!("{}{}", self.transports(), self.sections())),
@@ -394,6 +452,9 @@ impl Asterisk {
         let mut text = String::new();
         for protocol in ["udp", "tcp"] {
             let _ = writeln!(text, "[lab-{protocol}]\ntype=transport\nprotocol={protocol}\nbind={at}");
+            if self.setup.per_host.is_some() {
+                let _ = writeln!(text, "#include {PER_HOST}/transport.conf");
+            }
         }
         if let Some((at, papers)) = &self.setup.tls {
             let files = [("cert.pem", &papers.certificate), ("key.pem", &papers.key)];
@@ -425,10 +486,12 @@ impl Asterisk {
             let password = password.replace(';', "\\;");
             format!("type=auth\nauth_type=userpass\nusername={user}\npassword={password}\n{more}")
         };
+        // Voices go through it, so that it is its address that counts.
+        let through = if self.setup.calls == Calls::Outward { "direct_media=no\n" } else { "" };
         for (user, password) in accounts {
             let _ = write!(
                 text,
-                "[{user}]\ntype=endpoint\ncontext=phones\ndisallow=all\nallow=ulaw\nauth={user}\naors={user}\n\
+                "[{user}]\ntype=endpoint\ncontext=phones\ndisallow=all\nallow=ulaw\n{through}auth={user}\naors={user}\n\
                  [{user}]\n{}\
                  [{user}]\ntype=aor\nmax_contacts={max_contacts}\nremove_existing=yes\nminimum_expiration=1\n",
                 auth(user, password, mine)
@@ -444,6 +507,15 @@ impl Asterisk {
                  auth_rejection_permanent=no\n[{name}]\n{}",
                 auth(user, password, "")
             );
+            if self.setup.calls == Calls::Outward {
+                let _ = write!(
+                    text,
+                    "[{name}]\ntype=endpoint\ncontext=phones\ndisallow=all\nallow=ulaw\n{through}outbound_auth={name}\n\
+                     aors={name}\n[{name}]\ntype=aor\ncontact=sip:{provider}\n\
+                     [{name}]\ntype=identify\nendpoint={name}\nmatch={}\n",
+                    provider.ip()
+                );
+            }
         }
         text
     }

@@ -5,7 +5,7 @@
 //! are in [`super::sipp`].
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -49,6 +49,45 @@ pub struct Setup {
     pub db_mode: u8,
     /// How many processes serve UDP, and megabytes of shared memory.
     pub size: (u32, u32),
+    /// What it does with a second contact of an account.
+    pub second: Second,
+    /// Who is answered OPTIONS.
+    pub options: Options,
+    /// How contacts may be removed.
+    pub removal: Removal,
+    /// Whether 112 and numbers that begin with 0 go out over its first trunk.
+    pub calls_out: bool,
+}
+
+/// How a registrar lets contacts be removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Removal {
+    /// Each by its URI, and all at once.
+    Each,
+    /// All at once only, as where the contacts that it shows are not those that it keeps.
+    AllOnly,
+}
+
+/// What a registrar does with a second contact of an account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Second {
+    /// Keeps both.
+    Kept,
+    /// Refuses it while the first is held.
+    Refused,
+    /// Lets it take the place of the first.
+    Replaces,
+}
+
+/// Who is answered OPTIONS, as a provider that knows its customers by their address.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Options {
+    /// Everybody.
+    All,
+    /// This address; others are refused with 403.
+    Only(IpAddr),
+    /// This address; others hear nothing.
+    SilentBut(IpAddr),
 }
 
 /// How the script stands to the gate of the recipe.
@@ -102,7 +141,35 @@ impl Setup {
             http: false,
             db_mode: 1,
             size: (1, 32),
+            second: Second::Kept,
+            options: Options::All,
+            removal: Removal::Each,
+            calls_out: false,
         }
+    }
+
+    /// With 112 and numbers that begin with 0 going out over its first trunk.
+    pub fn calls_out(mut self) -> Self {
+        self.calls_out = true;
+        self
+    }
+
+    /// So letting contacts be removed.
+    pub fn removal(mut self, removal: Removal) -> Self {
+        self.removal = removal;
+        self
+    }
+
+    /// So treating a second contact of an account.
+    pub fn second(mut self, second: Second) -> Self {
+        self.second = second;
+        self
+    }
+
+    /// So answering OPTIONS.
+    pub fn options(mut self, options: Options) -> Self {
+        self.options = options;
+        self
     }
 
     /// With this account.
@@ -386,7 +453,34 @@ impl Kamailio {
             Gate::Forgotten => (params.as_str(), "", ""),
         };
         let (http_module, http_route) = if self.setup.http { (HTTP_MODULE, HTTP_ROUTE) } else { ("", "") };
+        let options = match self.setup.options {
+            Options::All => String::new(),
+            Options::Only(known) => format!(
+                "if (is_method(\"OPTIONS\") && $si != \"{known}\") {{ sl_send_reply(\"403\", \"Forbidden\"); exit; }}"
+            ),
+            Options::SilentBut(known) => format!("if (is_method(\"OPTIONS\") && $si != \"{known}\") {{ exit; }}"),
+        };
+        let (most, flags) = match self.setup.second {
+            Second::Kept => (10, "0"),
+            Second::Refused => (1, "0"),
+            // Memory of the others is deleted (README of registrar, `save`).
+            Second::Replaces => (1, "0x04"),
+        };
+        let out = self.setup.trunks.first().filter(|_| self.setup.calls_out).map_or_else(String::new, |trunk| {
+            let to = format!("$ru = \"sip:\" + $rU + \"@{}\"", trunk.provider);
+            format!("if (!has_totag() && $rU =~ \"^(0|112$)\") {{ {to}; t_relay(); exit; }}")
+        });
         text.replace("@GATE_PARAMS@", params)
+            .replace("@OUT@", &out)
+            .replace("@OPTIONS@", &options)
+            .replace("@REMOVAL@", match self.setup.removal {
+                Removal::Each => "",
+                Removal::AllOnly => {
+                    "if ($hdr(Expires) == \"0\" && $hdr(Contact) != \"*\") { sl_send_reply(\"403\", \"Not So\"); exit; }"
+                }
+            })
+            .replace("@CONTACTS_MAX@", &most.to_string())
+            .replace("@SAVE_FLAGS@", flags)
             .replace("@GATE_CALL@", call)
             .replace("@GATE_ROUTE@", route)
             .replace("@TRANSPORT@", if self.setup.http { "5" } else { "4" })

@@ -17,6 +17,7 @@ pub mod mail;
 pub mod mutate;
 pub mod netns;
 pub mod nspawn;
+pub mod outside;
 pub mod process;
 pub mod robot;
 pub mod scene;
@@ -25,6 +26,7 @@ pub mod sipp;
 pub mod sites;
 pub mod small;
 pub mod suite;
+pub mod unit;
 pub mod web;
 
 #[allow(unused_imports)] // each test binary uses its own part of the rigs

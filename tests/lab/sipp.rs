@@ -3,7 +3,7 @@
 //! Debian's own sipp knows MD5, UDP and TCP; [`Phone::modern`] is a newer one with SHA-256 and TLS.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -132,6 +132,21 @@ impl Phone {
         let mut argv = self.argv(None);
         argv.extend(["-sn", "uas", "-p", &self.port.to_string()].map(str::to_owned));
         start(&argv, &dir.join(format!("{}.uas", self.user)))
+    }
+
+    /// Takes every call until it is dropped, and sends back each word that it hears; all messages that come and go
+    /// stand in the file that [`Phone::trace`] names. UDP.
+    pub fn echoes_calls(&self, dir: &Path) -> Running {
+        let mut argv = self.argv(None);
+        let trace = self.trace(dir).display().to_string();
+        argv.extend(["-sn", "uas", "-p", &self.port.to_string(), "-rtp_echo"].map(str::to_owned));
+        argv.extend(["-trace_msg", "-message_file", &trace].map(str::to_owned));
+        start(&argv, &dir.join(format!("{}.uas", self.user)))
+    }
+
+    /// Where [`Phone::echoes_calls`] writes.
+    pub fn trace(&self, dir: &Path) -> PathBuf {
+        dir.join(format!("{}.messages", self.user))
     }
 
     /// Calls `callee` through `server` and hangs up after `length`; the process ends with the call. UDP.

@@ -166,6 +166,18 @@ impl Sites {
         }
     }
 
+    /// From now on a host's SIP port hears nothing of what comes over this device (`eth0`, `lo`); all else goes on.
+    pub fn deafen(&self, host: Host, device: &str) {
+        let chain = "add chain inet deaf input { type filter hook input priority 0; policy accept; }";
+        let drop = |over: &str| format!("add rule inet deaf input iifname {device} {over} dport 5060 drop");
+        self.nft(host, &format!("add table inet deaf; {chain}; {}; {}", drop("udp"), drop("tcp")));
+    }
+
+    /// It hears again.
+    pub fn cure(&self, host: Host) {
+        self.nft(host, "delete table inet deaf");
+    }
+
     /// How many INVITEs have arrived at the provider from a host so far.
     pub fn invites_from(&self, host: Host) -> u64 {
         counted(&self.namespace(Host::Provider), host, &METHODS[1..])

@@ -44,7 +44,7 @@ fn dead(cuts: &[Cut]) -> Place {
 fn differs(stage: &Stage, place: Place, policies: Policies, world: World) -> Vec<String> {
     let status = stage.robot.status();
     let believed = world.sight(place, policies).belief(policies).name();
-    let holder = if stage.holder().as_deref() == Some("pbx-b") { Node::Backup } else { Node::Primary };
+    let holder = if stage.outside.holder().as_deref() == Some("pbx-b") { Node::Backup } else { Node::Primary };
     let primary = world.primary_in(place) != Serving::Off;
     let backup = world.backup != Serving::Off;
     let facts = [
@@ -60,12 +60,12 @@ fn differs(stage: &Stage, place: Place, policies: Policies, world: World) -> Vec
 /// Goes a way, and compares once each stop has settled.
 fn go(policies: Policies, way: &[Place]) {
     let Some(mut stage) = Stage::armed(policies, HoldDown::None) else { return };
-    let ear = stage.net.ear();
+    let ear = stage.outside.net.ear();
     // A PBX without its registrations still passes a call on: where the policy takes only those, nobody calls here.
     let calls = policies.agent.is_none_or(|agent| agent.unreadable != Act::UnregisterTrunks);
     let callers = calls.then(|| stage.callers());
     wait_until("a call of the primary reaches the provider", PATIENCE, || {
-        !calls || stage.net.invites_from(Host::Primary) > 0
+        !calls || stage.outside.net.invites_from(Host::Primary) > 0
     });
     let start = Instant::now();
     let mut world = World::WELL;
@@ -99,7 +99,7 @@ fn go(policies: Policies, way: &[Place]) {
     }
     drop(callers);
     if calls && ear.heard().iter().any(|(_, who)| *who == Host::Backup) {
-        assert!(stage.net.invites_from(Host::Backup) > 0, "no call of the backup reached the provider");
+        assert!(stage.outside.net.invites_from(Host::Backup) > 0, "no call of the backup reached the provider");
     }
     if calls && !way.iter().any(|place| both_may_be_heard(*place, policies, way)) {
         let both = heard_from_both(&ear);
@@ -247,5 +247,5 @@ fn a_primary_that_was_never_seen_up_is_not_believed_dead() {
     stage.robot.wait("nothing is believed", |status| verdict(status) == "unsure");
     stage.wait_counted();
     assert_eq!((stage.verdict().as_str(), stage.robot.state().as_str()), ("unsure", "standby"));
-    assert_eq!(stage.holder(), None);
+    assert_eq!(stage.outside.holder(), None);
 }

@@ -11,12 +11,10 @@ use serde_json::Value;
 
 use super::oracle::{Act, HalfDead, Place, Policies, Process, SiteCut, Used};
 use super::plan::{Cut, Cuts};
-use crate::lab::dns::{self, DnsServer, Kind, Options};
 use crate::lab::kamailio::{self, Kamailio, Setup};
-use crate::lab::netns::Topology;
+use crate::lab::outside::{Agent, Outside, Settings, at};
 use crate::lab::robot::Robot;
-use crate::lab::sites::{Host, Line, Sites};
-use crate::lab::web::{Site, Web};
+use crate::lab::sites::{Host, Line};
 use crate::lab::{Paced, have};
 
 /// How long a robot may believe a verdict before it acts.
@@ -42,24 +40,14 @@ pub struct Stage {
     pub agent: Option<Robot>,
     /// On the third host, where policies have one.
     pub observer: Option<Robot>,
-    /// The primary's web server.
-    pub web: Web,
     /// The primary's PBX.
     pub sip: Kamailio,
     /// The backup's PBX.
     pub pbx: Kamailio,
-    /// The zone's master.
-    pub dns: DnsServer,
     /// Where both PBXs register.
     pub provider: Kamailio,
-    _webs: Vec<Web>,
-    _dir: tempfile::TempDir,
-    /// The lines.
-    pub net: Sites,
-}
-
-fn at(host: Host, port: u16) -> SocketAddr {
-    SocketAddr::new(host.address(), port)
+    /// The zone's master, the web servers and the lines.
+    pub outside: Outside,
 }
 
 impl Stage {
@@ -80,32 +68,11 @@ impl Stage {
 
     /// As [`Stage::armed`], with no robot started yet.
     pub fn up(policies: Policies, hold_down: HoldDown) -> Option<Self> {
-        let servers = have(&["named", "dig", "nginx"]) && have(&kamailio::PROGRAMS);
-        if !servers || !Topology::possible() {
+        if !have(&kamailio::PROGRAMS) {
             return None;
         }
-        let net = Sites::up();
-        let dir = tempfile::Builder::new().prefix("matrix").tempdir().expect("temporary directory");
-        let records = [
-            format!("pbx 30 IN A {}", Host::Primary.address()),
-            "pbx-a IN A 10.78.1.11".to_owned(),
-            "pbx-b IN A 10.78.2.12".to_owned(),
-        ];
-        let options = Options {
-            address: Host::Master.address(),
-            port: 53,
-            prefix: net.exec(Host::Master),
-            records: records.to_vec(),
-            ..Options::default()
-        };
-        let dns = DnsServer::start_with(Kind::Bind, dir.path(), options);
-        let web_at = |host: Host, address: SocketAddr| {
-            let prefix = net.exec(host);
-            Site::on(address).inside(&prefix.iter().map(String::as_str).collect::<Vec<_>>()).start()
-        };
-        let web = web_at(Host::Primary, at(Host::Primary, 80));
-        let everywhere = SocketAddr::from(([0, 0, 0, 0], 80));
-        let webs = [Host::Router, Host::FirstTarget, Host::OtherTargets].map(|host| web_at(host, everywhere));
+        let outside = Outside::up()?;
+        let net = &outside.net;
         let provider = Setup::at(at(Host::Provider, 5060)).account("office", "pw").inside(net.exec(Host::Provider));
         let provider = Kamailio::started(provider);
         let pbx = |host| {
@@ -118,36 +85,25 @@ impl Stage {
         sip.verb("register_trunks");
         // The robot starts it, and is on its host already.
         let pbx = Kamailio::new(pbx(Host::Backup));
-        let papers = Papers::new();
-        let text = |host, pbx: &Kamailio| {
-            Papers::yaml(host).replace("@POLICIES@", &agent_yaml(policies)) + &yaml(pbx, policies, hold_down)
-        };
-        let daemon = |host, pbx: &Kamailio| {
-            let robot = Robot::new(&text(host, pbx)).inside(net.exec(host));
-            robot.secret("tsig.key", dns::SECRET);
-            robot.secret("token", TOKEN);
-            robot.secret("door.key", &papers.key);
-            std::fs::write(robot.path("door.crt"), &papers.certificate).expect("certificate");
-            robot
-        };
+        let daemon = |host, pbx: &Kamailio| outside.daemon(host, &settings(pbx, policies, hold_down), net.exec(host));
         let observer = (policies.observer == Used::Yes).then(|| daemon(Host::Observer, &pbx));
         let agent = policies.agent.map(|_| daemon(Host::Primary, &sip));
         let robot = daemon(Host::Backup, &pbx);
-        Some(Self { robot, agent, observer, web, sip, pbx, dns, provider, _webs: webs.into(), _dir: dir, net })
+        Some(Self { robot, agent, observer, sip, pbx, provider, outside })
     }
 
     /// A phone beside each PBX calls somebody at the provider, again and again from now on.
     pub fn callers(&self) -> [Caller; 2] {
-        let caller = |from: Host, to: Host| Caller::start(self.net.exec(from), at(to, 5060));
+        let caller = |from: Host, to: Host| Caller::start(self.outside.net.exec(from), at(to, 5060));
         [caller(Host::Router, Host::Primary), caller(Host::Backup, Host::Backup)]
     }
 
     /// Cuts and kills, until the world is as `place` says; what lived and shall live goes on.
     pub fn make(&mut self, place: Place) {
-        self.net.cut(&lines(place.cuts));
-        match (place.web, self.web_runs()) {
-            (Process::Runs, false) => self.web.start(),
-            (Process::Dead, true) => self.web.kill(),
+        self.outside.net.cut(&lines(place.cuts));
+        match (place.web, self.outside.web_runs()) {
+            (Process::Runs, false) => self.outside.web.start(),
+            (Process::Dead, true) => self.outside.web.kill(),
             _ => {}
         }
         match (place.pbx, self.sip.runs()) {
@@ -161,18 +117,6 @@ impl Stage {
             (Process::Dead, true) => self.sip.signal("KILL"),
             _ => {}
         }
-    }
-
-    fn web_runs(&self) -> bool {
-        let (host, port) = (self.web.listen.ip().to_string(), self.web.listen.port().to_string());
-        let knock = format!("exec 3<>/dev/tcp/{host}/{port}");
-        self.net.run(Host::Primary, &["timeout", "1", "bash", "-c", &knock]).0
-    }
-
-    /// Whom the zone's record names.
-    pub fn holder(&self) -> Option<String> {
-        let found = self.dns.query(dns::EPOCH, "TXT").join(" ").replace('"', "");
-        found.split(' ').find_map(|part| part.strip_prefix("holder=")).map(str::to_owned)
     }
 
     /// The verdict now.
@@ -244,36 +188,6 @@ fn answers(status: &Value) -> Vec<Value> {
     lists.into_iter().filter_map(Value::as_array).flatten().map(|question| question["last"]["at"].clone()).collect()
 }
 
-/// What all hosts know each other by.
-const TOKEN: &str = "a token of the matrix, long enough";
-
-/// One certificate for every door, since every asker pins it.
-struct Papers {
-    certificate: String,
-    key: String,
-}
-
-impl Papers {
-    fn new() -> Self {
-        let names = [Host::Primary, Host::Observer].map(|host| host.address().to_string());
-        let key = rcgen::KeyPair::generate().expect("key");
-        let params = rcgen::CertificateParams::new(names.to_vec()).expect("names");
-        let certificate = params.self_signed(&key).expect("certificate");
-        Self { certificate: certificate.pem(), key: key.serialize_pem() }
-    }
-
-    /// Who the host is, and its door.
-    fn yaml(host: Host) -> String {
-        let door = "listen: \"0.0.0.0:8471\", token: { file: \"@DIR@/token\" }, \
-                    tls: { certificate: \"@DIR@/door.crt\", key: \"@DIR@/door.key\" }";
-        match host {
-            Host::Primary => format!("node: pbx-a\nagent: {{ {door}@POLICIES@ }}\n"),
-            Host::Observer => format!("node: eyes\nrole: observer\nagent: {{ {door} }}\n"),
-            _ => "node: pbx-b\n".to_owned(),
-        }
-    }
-}
-
 /// The verdict in a status.
 pub fn verdict(status: &Value) -> &str {
     status["verdict"].as_str().unwrap_or_default()
@@ -314,71 +228,32 @@ fn lines(cuts: Cuts) -> Vec<Line> {
     cuts.list().into_iter().map(line).collect()
 }
 
-fn yaml(pbx: &Kamailio, policies: Policies, hold_down: HoldDown) -> String {
-    let site = match policies.witness {
-        Used::Yes => format!("primary_site: [\"tcp://{}:80\"], ", Host::Router.address()),
+fn settings(pbx: &Kamailio, policies: Policies, hold_down: HoldDown) -> Settings {
+    let primary_site = match policies.witness {
+        Used::Yes => Some(format!("tcp://{}:80", Host::Router.address())),
         // A new namespace lets nobody ask for an echo.
-        Used::InVain => format!("primary_site: [\"icmp://{}\"], ", Host::Router.address()),
-        Used::No => String::new(),
+        Used::InVain => Some(format!("icmp://{}", Host::Router.address())),
+        Used::No => None,
     };
-    let asked = "token: { file: \"@DIR@/token\" }, certificate: { file: \"@DIR@/door.crt\" }";
-    let observers = match policies.observer {
-        Used::Yes => format!("observers: [{{ url: \"https://{}:8471\", {asked} }}]", Host::Observer.address()),
-        Used::InVain | Used::No => String::new(),
-    };
-    let peer = match policies.agent {
-        Some(_) => format!("peer: {{ url: \"https://{}:8471\", {asked} }}", Host::Primary.address()),
-        None => String::new(),
-    };
-    format!(
-        r#"primary: {{ node: pbx-a, address: {primary} }}
-backup: {{ node: pbx-b, address: {backup} }}
-monitor:
-  interval: 200ms
-  fast_interval: 100ms
-  timeout: 300ms
-  fall: 3
-  rise: 2
-  half_dead: {half_dead}
-  site_cut: {site_cut}
-  checks:
-    web: {{ http: "http://pbx.lab.test/" }}
-    sip: {{ sip: "sip:pbx.lab.test" }}
-internet: {{ need: 2, targets: ["tcp://10.78.5.1:80", "tcp://10.78.6.2:80", "tcp://10.78.6.3:80"] }}
-witness: {{ {site}{observers} }}
-{peer}
-takeover: {{ hold_down: {hold_down}, startup_grace: 0s, hold_off: 1s }}
-epoch: {{ store: dns, record: {epoch} }}
-pbx: {{ working_dir: {work}, driver: {driver}, trunks: {{ carrier: {{ kind: register, required: true }} }} }}
-sync: {{ settle: 0s }}
-dns:
-  updates:
-    - server: "{master}:53"
-      zone: {zone}
-      key: {{ name: {key}, algorithm: hmac-sha256, secret: {{ file: "@DIR@/tsig.key" }} }}
-      ttl: 30
-      verify: ["{master}:53"]
-      records: [pbx.lab.test]
-"#,
-        primary = Host::Primary.address(),
-        backup = Host::Backup.address(),
-        master = Host::Master.address(),
-        half_dead = match policies.half_dead {
+    let (work, driver) = (pbx.work_dir(), pbx.driver_yaml());
+    let trunks = "{ carrier: { kind: register, required: true } }";
+    Settings {
+        half_dead: match policies.half_dead {
             HalfDead::Takeover => "{ takeover_after: 1s }",
             HalfDead::Alert => "alert",
         },
-        site_cut = match policies.site_cut {
+        site_cut: match policies.site_cut {
             SiteCut::Takeover => "takeover",
             SiteCut::Wait => "wait",
         },
-        hold_down = match hold_down {
+        hold_down: match hold_down {
             HoldDown::None => "0s",
             HoldDown::Hour => "1h",
         },
-        epoch = dns::EPOCH,
-        work = pbx.work_dir().display(),
-        driver = pbx.driver_yaml(),
-        zone = dns::ZONE,
-        key = dns::KEY,
-    )
+        primary_site: primary_site.into_iter().collect(),
+        observers: if policies.observer == Used::Yes { vec![Host::Observer] } else { Vec::new() },
+        agent: if policies.agent.is_some() { Agent::Asked } else { Agent::Absent },
+        agent_policies: agent_yaml(policies),
+        ..Settings::with(format!("working_dir: {}, driver: {driver}, trunks: {trunks}", work.display()))
+    }
 }

@@ -5,11 +5,11 @@ mod builtin;
 mod command;
 mod freeswitch;
 mod kamailio_driver;
+mod providers;
 mod rigs;
 mod systemd;
 
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use pbx_failover::units::{Mode, NodeName, Serving, StepOutcome, TrunkKind, Trunk
 use crate::lab::kamailio::{self, Kamailio, Setup};
 use crate::lab::netns::{Cut, Host, Topology};
 use crate::lab::sipp::{self, Phone};
+use crate::lab::unit::Unit;
 use crate::lab::web::Authority;
 use crate::lab::{Running, free_port, have, wait_until};
 
@@ -98,18 +99,18 @@ fn site(marker: &Path, registrar: SocketAddr, before_reload: &[&str]) -> Site {
 }
 
 fn site_with_trunk(trunk: &str, marker: &Path, registrar: SocketAddr, before_reload: &[&str]) -> Site {
+    site_with(vec![config::Trunk::new(trunk, TrunkKind::Register)], marker, registrar, before_reload)
+}
+
+fn site_with(trunks: Vec<config::Trunk>, marker: &Path, registrar: SocketAddr, before_reload: &[&str]) -> Site {
     let pbx = config::Pbx {
         working_dirs: vec!["/srv/a".into(), "/srv/b".into()],
+        certificates: Vec::new(),
         before_reload: before_reload.iter().map(|&word| word.to_owned()).collect(),
         give_up_after: Duration::from_secs(300),
         driver: Driver::Command(Box::default()),
         probe: SipProbe { host: registrar.ip().to_string(), port: registrar.port(), transport: SipTransport::Udp },
-        trunks: vec![config::Trunk {
-            name: trunk.to_owned(),
-            kind: TrunkKind::Register,
-            required: true,
-            move_url: None,
-        }],
+        trunks,
     };
     Site::new(&node(), marker.to_owned(), &pbx)
 }
@@ -120,14 +121,7 @@ fn node() -> NodeName {
 
 /// The stand-in for systemctl, whose `pbx.service` is these two commands.
 fn systemctl(dir: &Path, start: &str, stop: &str) -> PathBuf {
-    let program = dir.join("systemctl");
-    let script = include_str!("../lab/systemctl/systemctl.sh")
-        .replace("@STATE@", &dir.join("state").display().to_string())
-        .replace("@START@", start)
-        .replace("@STOP@", stop);
-    std::fs::write(&program, script).expect("script");
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("may be run");
-    program
+    Unit { start, stop, alive: "true" }.write(dir)
 }
 
 fn sh(script: &str) -> Vec<String> {

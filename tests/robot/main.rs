@@ -17,5 +17,7 @@ mod passive;
 mod people;
 mod primaries;
 mod process;
+mod providers;
+mod readiness;
 mod takeover;
 mod witness;

@@ -1,7 +1,7 @@
 //! The PBX drivers: one contract ([`crate::ports::Pbx`]), one file per driver.
 //!
 //! [`marker`] remembers what this node means, [`registrar`] asks our own SIP port, `report` reads a status command's
-//! JSON. What a step's failure leads to is decided above.
+//! JSON, `provider` stands before every driver and asks the trunks' providers. What a step's failure leads to is decided above.
 
 mod asterisk;
 pub mod builtin;
@@ -11,6 +11,7 @@ mod kamailio;
 pub mod marker;
 pub mod open_files;
 mod passive;
+mod provider;
 pub mod registrar;
 mod report;
 mod systemd;
@@ -21,6 +22,7 @@ pub use builtin::{BuiltinPbx, Resident};
 pub use command::CommandPbx;
 pub use freeswitch::FreeswitchPbx;
 pub use kamailio::KamailioPbx;
+pub use provider::{Accounts, Own, Proved};
 pub use systemd::SystemdPbx;
 
 use std::path::PathBuf;
@@ -50,7 +52,7 @@ const EXIT_UNKNOWN: i32 = 75;
 /// One line: what this host lacks for it, and what to do.
 pub fn driver(config: &Config, resident: &Resident) -> Result<Box<dyn Pbx>, String> {
     let site = Site::new(&config.node, config.marker(), &config.pbx);
-    Ok(match &config.pbx.driver {
+    let pbx: Box<dyn Pbx> = match &config.pbx.driver {
         Driver::Systemd { unit, start_timeout } => {
             Box::new(SystemdPbx::new(site, unit::systemctl(systemd::KEY)?, unit.clone(), *start_timeout))
         }
@@ -67,7 +69,22 @@ pub fn driver(config: &Config, resident: &Resident) -> Result<Box<dyn Pbx>, Stri
             Box::new(AsteriskPbx::new(site, unit::systemctl(asterisk::KEY)?, config, asterisk))
         }
         Driver::Builtin(builtin) => Box::new(BuiltinPbx::new(site, config, builtin, resident.clone())),
-    })
+    };
+    if config.pbx.trunks.is_empty() {
+        return Ok(pbx);
+    }
+    Ok(Box::new(Proved::new(pbx, config, accounts(&config.pbx))))
+}
+
+/// Where the trunks' passwords lie, as far as the driver can know.
+fn accounts(pbx: &config::Pbx) -> Accounts {
+    let file = match &pbx.driver {
+        Driver::Builtin(builtin) => &builtin.accounts,
+        Driver::Asterisk(asterisk) => &asterisk.config,
+        Driver::Kamailio(settings) => return Accounts::uac(settings.jsonrpc.clone()),
+        Driver::Systemd { .. } | Driver::Command(_) | Driver::Freeswitch(_) => return Accounts::Elsewhere,
+    };
+    Accounts::Pjsip(pbx.working_dirs.iter().map(|dir| dir.join(file)).collect())
 }
 
 /// What every driver shares: this node's marker, registrar and trunks.
@@ -96,7 +113,7 @@ impl Site {
             node: node.clone(),
             marker: MarkerFile::at(marker),
             registrar: Registrar::new(pbx.probe.clone()),
-            trunks: pbx.trunks.clone(),
+            trunks: pbx.trunks.iter().filter(|trunk| !trunk.is_only_asked()).cloned().collect(),
             working_dirs: pbx.working_dirs.clone(),
             before_reload: pbx.before_reload.clone(),
             env: env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
@@ -118,8 +135,7 @@ impl Site {
 
     /// Its trunks where nothing tells how they stand.
     fn unseen_trunks(&self) -> Vec<TrunkStatus> {
-        let unseen = |name: &String| TrunkStatus { name: name.clone(), state: TrunkState::Unknown, sip_code: None };
-        self.trunks.iter().map(|trunk| unseen(&trunk.name)).collect()
+        self.trunks.iter().map(|trunk| TrunkStatus::new(trunk.name.clone(), TrunkState::Unknown, None)).collect()
     }
 
     /// Begins a stop: from now on a running PBX is not believed to be meant.

@@ -62,7 +62,7 @@ impl TrunkReport {
             "down" => TrunkState::Down,
             _ => TrunkState::Unknown,
         };
-        TrunkStatus { name: self.name, state, sip_code: self.sip_code }
+        TrunkStatus::new(self.name, state, self.sip_code)
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
         );
         assert_eq!(status.serving, Serving::Yes);
         assert_eq!((status.registrations, status.calls), (Some(12), Some(3)));
-        let carrier = TrunkStatus { name: "carrier".to_owned(), state: TrunkState::Rejected, sip_code: Some(403) };
+        let carrier = TrunkStatus::new("carrier", TrunkState::Rejected, Some(403));
         assert_eq!(status.trunks[0], carrier);
         assert_eq!(status.trunks[1].state, TrunkState::Unknown);
     }

@@ -224,6 +224,9 @@ fn pbx(pbx: &Pbx, not_passive: Option<&Passive>, page: &Page, lines: &mut Lines)
         let required = if trunk.required { ", required" } else { "" };
         let word = page.paint.word(tone, word);
         lines.line(&format!("  trunk {}: {word}{code}{required}", one_line(&trunk.name)));
+        for more in [trunk.said.clone(), trunk.held_elsewhere(), trunk.moved.clone()].into_iter().flatten() {
+            lines.text(4, &more);
+        }
     }
 }
 
@@ -375,6 +378,23 @@ takeover runs since 10:02: the primary is believed dead since 10:01
 ";
         assert!(text.starts_with(want_head), "{text}");
         assert!(text.ends_with(want_tail), "{text}");
+    }
+
+    #[test]
+    fn what_a_provider_holds_of_others_is_told_below_its_trunk() {
+        let mut json = sample::active();
+        json["pairs"][0]["pbx"]["trunks"][0]["said"] = "403 Too many contacts".into();
+        json["pairs"][0]["pbx"]["trunks"][0]["foreign"] =
+            serde_json::json!([{"place": "203.0.113.10:5060", "expires_s": 3540}]);
+        json["pairs"][0]["pbx"]["trunks"][0]["moved"] = "provider was told: 200 OK".into();
+        let text = render(&sample::status(json), &sample::page(Paint::Plain));
+        let want = "  trunk carrier: rejected, SIP 403, required
+    403 Too many contacts
+    its provider also holds 203.0.113.10:5060 (3540 s left): calls may go there
+    until that ends
+    provider was told: 200 OK
+";
+        assert!(text.contains(want), "{text}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod paths;
 mod pbx;
 mod request;
 mod sync;
+mod trunk;
 
 use std::path::{Path, PathBuf};
 

@@ -8,14 +8,15 @@ use super::asterisk::asterisk;
 use super::freeswitch::freeswitch;
 use super::hosts::Pair;
 use super::kamailio::kamailio;
+use super::trunk::trunk;
 use super::{Build, Outside, one_given};
 use crate::config::cursor::Cursor;
-use crate::config::hints::{did_you_mean, quote};
+use crate::config::hints::quote;
 use crate::config::model::{
-    ActionUrl, Builtin, CertificateFiles, CommandDriver, Driver, Failback, Listen, Pbx, SipProbe, SipTransport, Trunk,
+    ActionUrl, Builtin, CertificateFiles, CommandDriver, Driver, Failback, Listen, Pbx, SipProbe, SipTransport,
 };
 use crate::config::texts;
-use crate::units::{EventName, Side, TrunkKind};
+use crate::units::{Side, TrunkKind};
 
 /// More working directories than this are a mistake.
 const WORKING_DIRS_MAX: usize = 50;
@@ -43,9 +44,10 @@ pub fn pbx<'a>(
     let give_up_after = at.key("give_up_after").duration();
     let driver = driver(&at.key("driver"), pair, build);
     let probe = probe(&at.key("probe"), pair, driver.as_ref(), build);
+    let certificates = certificates(&at.key("certificates"), build);
     let trunks_at = at.key("trunks");
     let trunks: Option<Vec<_>> =
-        trunks_at.named().into_iter().map(|(name, at)| trunk(name, &at, action_urls, build)).collect();
+        trunks_at.named().into_iter().map(|(name, at)| trunk(name, &at, driver.as_ref(), action_urls, build)).collect();
     let trunks = trunks?;
     let driver = driver?;
     if matches!(driver, Driver::Freeswitch(_)) {
@@ -64,6 +66,7 @@ pub fn pbx<'a>(
         give_up_after: give_up_after?,
         driver,
         probe: probe?,
+        certificates: certificates?,
         trunks,
     })
 }
@@ -207,6 +210,25 @@ fn certificate<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Certificate
     Some(CertificateFiles { certificate: certificate?, key: key? })
 }
 
+fn certificates<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Vec<PathBuf>> {
+    let items = at.items();
+    if items.len() > WORKING_DIRS_MAX {
+        at.error(
+            &mut build.notes,
+            format!("holds more than {WORKING_DIRS_MAX} paths"),
+            "name those that phones are shown",
+        );
+    }
+    let path = |item: &Cursor<'a>| {
+        let path = item.path_buf()?;
+        if path.is_relative() {
+            item.error(&mut build.notes, "is no absolute path", "begin it with /");
+        }
+        Some(path)
+    };
+    items.iter().map(path).collect()
+}
+
 fn systemd<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Driver> {
     let unit = unit(&at.key("unit"), build)?;
     Some(Driver::Systemd { unit, start_timeout: at.key("start_timeout").duration()? })
@@ -273,51 +295,6 @@ fn probe<'a>(at: &Cursor<'a>, pair: Option<&Pair>, driver: Option<&Driver>, buil
     }
     let (host, port, transport) = at.take(&mut build.notes, texts::sip_uri(text))?;
     Some(SipProbe { host, port, transport })
-}
-
-fn trunk<'a>(name: &str, at: &Cursor<'a>, action_urls: Option<&[ActionUrl]>, build: &mut Build<'a>) -> Option<Trunk> {
-    if !at.is_map() {
-        return None;
-    }
-    if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
-        at.error(&mut build.notes, "is no name of a trunk", "write the name that the PBX gives it");
-    }
-    let kind = match at.key("kind").text()? {
-        "ip" => TrunkKind::Ip,
-        "fqdn" => TrunkKind::Fqdn,
-        _ => TrunkKind::Register,
-    };
-    let (proof, clear) = (at.key("proof"), at.key("clear_old_binding"));
-    if proof.given && kind != TrunkKind::Register && proof.text() == Some("registered") {
-        proof.error(&mut build.notes, "a trunk of this kind does not register", "delete proof");
-    }
-    if clear.truth() == Some(true) {
-        clear.error(&mut build.notes, "not yet", "this version cannot remove the primary's binding; delete it");
-    }
-    let move_at = at.key("move");
-    let move_url = move_at.filled().map(str::to_owned);
-    match (&move_url, action_urls) {
-        (Some(name), Some(urls)) => match urls.iter().find(|url| url.name == *name) {
-            None => {
-                let fix = did_you_mean(name, urls.iter().map(|url| url.name.as_str())).map_or_else(
-                    || "write the name of one of action_urls, or \"\"".to_owned(),
-                    |meant| format!("did you mean {meant}?"),
-                );
-                move_at.error(&mut build.notes, "names no action URL", fix);
-            }
-            Some(url) if !url.events.contains(&EventName::Takeover) => {
-                let fix = format!("add takeover and failback to the events of {name}");
-                move_at.warn(&mut build.notes, format!("{name} is not sent at a takeover"), fix);
-            }
-            Some(_) => {}
-        },
-        (None, _) if kind == TrunkKind::Ip => {
-            let fix = "write move: NAME of an action URL that tells the provider, or have it allow both addresses";
-            at.warn(&mut build.notes, "inbound calls may not move with the service", fix);
-        }
-        _ => {}
-    }
-    Some(Trunk { name: name.to_owned(), kind, required: at.key("required").truth()?, move_url })
 }
 
 /// Reads `failback`.

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::seen::Seen;
 use super::turn::Input;
 use crate::control::{AgentDesk, Desk, Preview};
+use crate::daemon::trunks;
 use crate::daemon::world::World;
 use crate::host::clock;
 use crate::ports::Answer;
@@ -171,6 +172,7 @@ fn explain(pair: &Pair) -> Explanation {
             None => "does not tell whether it serves",
         };
         inputs.push(format!("PBX ({}) {serving}", pbx.driver));
+        inputs.extend(trunks::explained(pbx));
     }
     let hints = match duty.map(|duty| duty.duty) {
         Some(Duty::Stop) => vec![

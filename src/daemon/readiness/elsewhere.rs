@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{epoch, working_directories};
+use super::{bans, epoch, working_directories};
 use crate::adapters::checks;
 use crate::adapters::pbx::Resident;
 use crate::config::{Config, Driver, Epoch, Role};
@@ -57,6 +57,7 @@ pub async fn primary(config: Config) -> Vec<Finding> {
         Serving::Unknown(why) => Finding::warning("pbx", why, "see pbx.driver and pbx.probe"),
     });
     guard(&world, &mut findings).await;
+    bans::look(config, &mut findings).await;
     runs(config, &mut findings).await;
     findings.extend(door(config));
     findings

@@ -153,6 +153,9 @@ impl Outline<'_> {
     }
 }
 
+/// Every contact of an address of record (RFC 3261 §10.2.2).
+pub const ALL: &str = "*";
+
 /// A client's REGISTER (RFC 3261 §10.2): all of one registration have its Call-ID and tag, and rising numbers.
 #[derive(Debug, Clone)]
 pub struct Registration<'a> {
@@ -160,9 +163,9 @@ pub struct Registration<'a> {
     pub registrar: &'a str,
     /// The address of record: a URI.
     pub record: &'a str,
-    /// The URI that is bound to it.
-    pub contact: &'a str,
-    /// For how long; 0 gives the binding up.
+    /// The URIs that are bound to it, or `*` for all. None: it only asks which there are (RFC 3261 §10.2.3).
+    pub contacts: &'a [&'a str],
+    /// For how long; 0 gives the bindings up.
     pub expires_s: u32,
     /// Call-ID of the registration.
     pub call_id: &'a str,
@@ -180,7 +183,7 @@ impl Registration<'_> {
     /// # Errors
     /// One line, when one of the URIs cannot stand in a SIP message.
     pub fn question(&self, transport: SipTransport, local: SocketAddr) -> Result<Question, String> {
-        let Self { registrar, record, contact, tag, .. } = self;
+        let Self { registrar, record, contacts, tag, .. } = self;
         let outline = Outline {
             method: Method::Register,
             uri: registrar,
@@ -196,10 +199,16 @@ impl Registration<'_> {
                 let name = if code == 407 { HeaderName::ProxyAuthorization } else { HeaderName::Authorization };
                 request = request.header(name, value.to_owned())?;
             }
-            request
-                .header(HeaderName::Contact, format!("<{contact}>"))?
-                .header(HeaderName::Expires, self.expires_s.to_string())
+            for contact in *contacts {
+                let value = if *contact == ALL { ALL.to_owned() } else { format!("<{contact}>") };
+                request = request.header(HeaderName::Contact, value)?;
+            }
+            if contacts.is_empty() {
+                return Ok(request);
+            }
+            request.header(HeaderName::Expires, self.expires_s.to_string())
         };
-        outline.write(more).ok_or_else(|| format!("{registrar}, {record} or {contact} cannot stand in a SIP message"))
+        let unfit = || format!("{registrar}, {record} or {} cannot stand in a SIP message", contacts.join(", "));
+        outline.write(more).ok_or_else(unfit)
     }
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Answers as systemctl of systemd 252 does (words and exit codes were recorded from it); units are by name:
-# pbx.service is the command given in @START@ and @STOP@, the others fail each in its own way.
+# pbx.service is the command given in @START@ and @STOP@, and failed once @ALIVE@ does not succeed; the others fail each in its own way.
 STATE='@STATE@'
 verb= unit=
 for word in "$@"; do
@@ -11,7 +11,11 @@ for word in "$@"; do
   esac
 done
 echo "$verb $unit" >>"$STATE.calls"
-is() { cat "$STATE" 2>/dev/null || echo inactive; }
+is() {
+  state=$(cat "$STATE" 2>/dev/null || echo inactive)
+  if [ "$state" = active ] && ! { @ALIVE@; }; then state=failed; fi
+  echo "$state"
+}
 show() { printf 'Result=%s\nLoadState=%s\nActiveState=%s\n' "$1" "$2" "$3"; }
 case $verb:$unit in
 show:missing.service) show success not-found inactive ;;

@@ -1,5 +1,7 @@
 //! The driver `asterisk` with real Asterisk 22, and 16 where it is unpacked, whose unit is the stand-in for systemctl.
 
+mod providers;
+
 use std::fs;
 
 use pbx_failover::adapters::pbx::AsteriskPbx;

@@ -3,6 +3,7 @@
 
 mod names;
 mod phones;
+mod providers;
 mod trunks;
 
 use std::io::{Read, Write};

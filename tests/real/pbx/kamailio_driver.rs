@@ -2,13 +2,14 @@
 
 use std::os::unix::net::{UnixDatagram, UnixListener};
 
-use pbx_failover::adapters::pbx::KamailioPbx;
-use pbx_failover::config::{JsonRpc, KamailioPassive};
+use pbx_failover::adapters::pbx::{Accounts, KamailioPbx, Proved};
+use pbx_failover::config::{JsonRpc, KamailioPassive, OldBinding};
 use pbx_failover::units::finding::{Finding, Level};
 use pbx_failover::units::{Meant, Sign};
 
 use super::*;
-use crate::lab::kamailio::{Gate, Manner};
+use crate::lab::kamailio::{Gate, Manner, Second};
+use crate::pbx::providers::{Dead, carrier, here};
 
 /// How long an answer may take here: a test that hangs it on purpose waits so long.
 const ANSWER: Duration = Duration::from_millis(700);
@@ -446,6 +447,7 @@ fn answered_with(answer: Option<&'static str>, dir: &Path, probe: &str) -> Kamai
 fn site_asking(probe: &str, marker: &Path) -> Site {
     let pbx = config::Pbx {
         working_dirs: Vec::new(),
+        certificates: Vec::new(),
         before_reload: Vec::new(),
         give_up_after: Duration::from_secs(300),
         driver: Driver::Command(Box::default()),
@@ -479,4 +481,32 @@ async fn calls_that_are_not_told_as_a_number_are_unknown_and_only_a_missing_modu
     let answer = r#"{"jsonrpc":"2.0","error":{"code":500,"message":"Method Not Found"},"id":ID}"#;
     let proof = done(answered_with(Some(answer), missing.path(), "127.0.0.1").drain().await);
     assert!(proof.starts_with("not waited for: nobody counts calls"), "{proof}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_a_provider_of_one_registration_kamailio_is_refused_until_the_dead_primary_s_is_removed() {
+    let Some(backup) = Backup::new() else { return };
+    let dead = Dead::at(Second::Refused);
+    let setup = Setup::at(loopback()).account("100", "pw100");
+    let pbx = Kamailio::new(setup.trunk("carrier", dead.provider.address(), "trunk1", "secret"));
+    let backup = Backup { pbx, ..backup };
+    let proved = |old| {
+        let driver = Box::new(backup.kamailio(KamailioPassive::Stopped));
+        Proved::with(driver, vec![carrier(old)], here("127.0.0.1"), Accounts::uac(backup.socket()))
+    };
+    let pbx = proved(OldBinding::Shown);
+    let skipped = pbx.findings().await;
+    assert!(texts(&skipped, Level::Skipped).iter().any(|text| text.contains("does not run here now")), "{skipped:?}");
+    done(pbx.reload(Mode::Act, Load::First).await);
+    let outcome = pbx.register_trunks(Mode::Act).await;
+    assert!(!matches!(outcome, StepOutcome::Done(_)), "{outcome:?}");
+    assert!(outcome.text().contains(&dead.named()), "{outcome:?}");
+    assert_eq!(pbx.status().await.trunks[0].foreign[0].place, dead.place);
+    assert_eq!(dead.held(), [dead.contact.as_str()]);
+
+    let pbx = proved(OldBinding::Cleared);
+    let proof = done(pbx.register_trunks(Mode::Act).await);
+    assert!(proof.contains(&format!("of carrier the old binding was removed: {} (3", dead.place)), "{proof}");
+    assert_eq!(dead.held(), [format!("sip:carrier@{}", backup.pbx.address())]);
+    done(pbx.stop_accepting().await);
 }

@@ -43,6 +43,7 @@ impl Rig {
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("may be run");
         let pbx = config::Pbx {
             working_dirs: vec!["/srv/pbx".into()],
+            certificates: Vec::new(),
             before_reload: Vec::new(),
             give_up_after: Duration::from_secs(300),
             driver: Driver::Command(Box::default()),

@@ -23,6 +23,9 @@ pub const KEYS: &[&str] = &[
     "max_retries",
     "max_random_initial_delay",
     "expiration",
+    "bind",
+    "external_signaling_address",
+    "external_media_address",
 ];
 
 /// Whether so few of so many are a sudden loss: more than a tenth.

@@ -12,6 +12,7 @@ use secrecy::ExposeSecret;
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
+use super::announced::announced;
 use super::baseline::{Baseline, Held, KEYS};
 use super::{AsteriskPbx, said};
 use crate::adapters::pbx::builtin::accounts::disk::Disk;
@@ -47,9 +48,13 @@ impl AsteriskPbx {
         let names: Vec<String> = trunks.into_iter().map(|trunk| trunk.name).collect();
         let password = secret::read(&self.manager.password).ok();
         let username = self.manager.username.clone();
+        let own = self.own.clone();
         let looked = self
             .with_files(move |baseline| {
                 let mut findings = files(baseline, &names);
+                if let (Some(held), Some(own)) = (baseline.held(), &own) {
+                    findings.extend(announced(&held, own));
+                }
                 if let Some(config) = baseline.config() {
                     let expected = password.as_ref().map(ExposeSecret::expose_secret);
                     findings.extend(manager(&config.with_file_name("manager.conf"), &username, expected));
@@ -102,7 +107,7 @@ fn files(baseline: &Baseline, trunks: &[String]) -> Vec<Finding> {
     let Some(held) = baseline.held() else {
         if let Some(path) = baseline.config() {
             let text = format!("{} may not be read by this user: a copy that was cut is not seen", path.display());
-            let hint = "put the robot's user into the file's group (SupplementaryGroups=asterisk in its unit)";
+            let hint = "put the robot's user into the file's group (usermod -aG asterisk pbx-failover) and restart it";
             return vec![Finding::warning(ABOUT, text, hint)];
         }
         return vec![Finding::warning(

@@ -7,6 +7,7 @@
 //!
 //! Whatever is wrong with AMI alone never keeps an Asterisk that answers phones from serving.
 
+mod announced;
 mod baseline;
 mod client;
 mod findings;
@@ -26,7 +27,7 @@ use super::passive::{self, Driven, Refusal};
 use super::registrar::{Heard, PAUSE};
 use super::unit::{State, Unit};
 use super::{EFFECT_LIMIT, Site, calls_up, judge_trunks};
-use crate::config::{Asterisk, Config, WhenRunning};
+use crate::config::{Asterisk, Config, Host, WhenRunning};
 use crate::ports::{Answer, Load, Pbx};
 use crate::units::finding::Finding;
 use crate::units::{Guarded, Look, Mode, PassiveLook, PbxStatus, Serving, Side, StepOutcome, TrunkKind, TrunkState};
@@ -59,6 +60,8 @@ pub struct AsteriskPbx {
     when_running: WhenRunning,
     baseline: Baseline,
     side: Side,
+    /// This host, where its addresses are known.
+    own: Option<Host>,
 }
 
 /// What was counted after a start.
@@ -72,7 +75,9 @@ enum Counted {
 impl AsteriskPbx {
     /// The driver with the settings `asterisk` of this configuration; `systemctl` drives its unit.
     pub fn new(site: Site, systemctl: PathBuf, config: &Config, asterisk: &Asterisk) -> Self {
-        Self::with(site, systemctl, asterisk, &config.pbx.working_dirs, config.state_dir.join(KEEP_FILE), config.side)
+        let keep = config.state_dir.join(KEEP_FILE);
+        let own = Some(config.host(config.side).clone());
+        Self { own, ..Self::with(site, systemctl, asterisk, &config.pbx.working_dirs, keep, config.side) }
     }
 
     /// The driver with these settings, for tests.
@@ -93,6 +98,7 @@ impl AsteriskPbx {
             when_running: asterisk.takeover,
             baseline: Baseline::new(places, keep),
             side: of,
+            own: None,
         }
     }
 
@@ -352,7 +358,7 @@ impl AsteriskPbx {
             Ok((phones, calls, trunks)) => PbxStatus {
                 registrations: Some(phones),
                 calls: Some(calls),
-                trunks: trunks.into_iter().map(|(trunk, _)| trunk).collect(),
+                trunks: trunks.into_iter().map(|(trunk, said)| trunk.saying(said)).collect(),
                 ..PbxStatus::serving(serving)
             },
             Err(trouble) => PbxStatus {
@@ -405,7 +411,19 @@ impl Pbx for AsteriskPbx {
     }
 
     fn accept_registrations(&self, mode: Mode) -> Answer<'_, StepOutcome> {
-        Box::pin(self.site.registrar.accepts(mode, self.unit.start_timeout(), || Box::pin(self.unit.gone())))
+        Box::pin(async move {
+            let accepts = self.site.registrar.accepts(mode, self.unit.start_timeout(), || Box::pin(self.unit.gone()));
+            let (proof, own) = match (accepts.await, self.own.clone()) {
+                (StepOutcome::Done(proof), Some(own)) => (proof, own),
+                (outcome, _) => return outcome,
+            };
+            // Phones register at a wrong address too, so it is no reason to hold the service back.
+            let wrong = self.with_files(move |baseline| announced::wrong(baseline, &own)).await.ok().flatten();
+            StepOutcome::Done(match wrong {
+                Some(wrong) => format!("{proof}; but {wrong}"),
+                None => proof,
+            })
+        })
     }
 
     fn register_trunks(&self, mode: Mode) -> Answer<'_, StepOutcome> {

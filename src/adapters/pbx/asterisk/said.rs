@@ -121,7 +121,7 @@ pub async fn trunks(session: &mut Session, named: &[Trunk]) -> Result<Vec<Told>,
             (None, TrunkKind::Ip | TrunkKind::Fqdn) => qualified(session, name).await?,
         };
         if let Some((state, words)) = told {
-            found.push((TrunkStatus { name: name.clone(), state, sip_code: None }, words));
+            found.push((TrunkStatus::new(name.clone(), state, None), words));
         }
     }
     Ok(found)

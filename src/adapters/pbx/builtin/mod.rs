@@ -11,13 +11,13 @@ pub mod flow;
 mod guard;
 mod keep;
 mod nonces;
-mod providers;
+pub(in crate::adapters::pbx) mod providers;
 pub mod registrar;
 mod service;
 mod sockets;
 mod stun;
 pub mod switchboard;
-mod trunk;
+pub(in crate::adapters::pbx) mod trunk;
 
 #[cfg(test)]
 mod tests;
@@ -239,7 +239,7 @@ impl Pbx for BuiltinPbx {
                 serving: Serving::Yes,
                 registrations: u32::try_from(view.registrations).ok(),
                 calls: Some(0),
-                trunks: view.trunks.into_iter().map(|(trunk, _)| trunk).collect(),
+                trunks: view.trunks.into_iter().map(|(trunk, said)| trunk.saying(said)).collect(),
                 trouble: view.trouble.or(blocked),
                 failed: false,
             }

@@ -24,16 +24,23 @@ pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 const NAME_SERVERS_MAX: usize = 3;
 /// How long one name server may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// How long all of it may take, the system's resolver included.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(12);
 /// More servers of one provider are not tried.
 const SERVERS_MAX: usize = 8;
 /// The largest datagram asked for; what is longer comes over TCP.
 const DATAGRAM_BYTES_MAX: usize = 4096;
 
-/// The servers behind a URI; `transport` counts where the URI names none.
+/// The servers behind a URI, looked up within a limit; `transport` counts where the URI names none.
 ///
 /// # Errors
 /// One line: what cannot be looked up.
 pub async fn servers(uri: &str, transport: Option<SipTransport>, resolv_conf: &str) -> Result<Vec<Server>, String> {
+    let late = || format!("the address of {uri} was not found within {LOOKUP_LIMIT:?}: see {resolv_conf}");
+    timeout(LOOKUP_LIMIT, look_up(uri, transport, resolv_conf)).await.unwrap_or_else(|_| Err(late()))
+}
+
+async fn look_up(uri: &str, transport: Option<SipTransport>, resolv_conf: &str) -> Result<Vec<Server>, String> {
     let target = Target::read(uri)?;
     let transport = target.transport.or(transport).unwrap_or(SipTransport::Udp);
     let (.., default_port) = spelling(transport);

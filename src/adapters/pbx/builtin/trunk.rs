@@ -179,7 +179,7 @@ impl Trunk {
             (State::Waiting { .. }, _) => TrunkState::Down,
             _ => TrunkState::Trying,
         };
-        TrunkStatus { name: self.account.name.clone(), state, sip_code: self.code }
+        TrunkStatus::new(self.account.name.clone(), state, self.code)
     }
 
     /// What happened last, in words.
@@ -353,7 +353,7 @@ impl Trunk {
         let registration = Registration {
             registrar: &self.account.server_uri,
             record: &self.account.client_uri,
-            contact: &self.contact(&server),
+            contacts: &[&self.contact(&server)],
             expires_s,
             call_id: &self.call_id,
             tag: &self.tag,
@@ -515,7 +515,13 @@ impl Trunk {
 }
 
 /// The header value that answers a challenge, by the first login that fits it: a password serves every algorithm.
-fn answer(logins: &[Login], challenge: &Challenge, uri: &str, count: u32, cnonce: &str) -> Option<String> {
+pub(in crate::adapters::pbx) fn answer(
+    logins: &[Login],
+    challenge: &Challenge,
+    uri: &str,
+    count: u32,
+    cnonce: &str,
+) -> Option<String> {
     let fits = |login: &&Login| login.realm.as_ref().is_none_or(|realm| *realm == challenge.realm);
     logins.iter().filter(fits).find_map(|login| {
         let key = match login.credentials.proof(challenge.algorithm)? {

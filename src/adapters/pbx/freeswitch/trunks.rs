@@ -42,7 +42,7 @@ pub async fn look(session: &mut Session, trunks: &[Trunk]) -> Result<Vec<Seen>, 
     for Trunk { name, kind, .. } in trunks {
         let gateway = esl::gateway(&session.api(&format!("sofia xmlstatus gateway {name}")).await?);
         let (state, said) = meaning(name, *kind, gateway.as_ref());
-        seen.push(Seen { status: TrunkStatus { name: name.clone(), state, sip_code: None }, said, gateway });
+        seen.push(Seen { status: TrunkStatus::new(name.clone(), state, None), said, gateway });
     }
     Ok(seen)
 }

@@ -3,6 +3,7 @@
 //! Passive is stopped, or a gate in its script ([`gate`]). What is told here holds for both; [`trunks`] knows the
 //! registrations of its module uac, [`findings`] what `check` shows. Recorded from Kamailio 5.6.3.
 
+mod account;
 mod findings;
 mod gate;
 mod held;
@@ -28,8 +29,9 @@ use crate::units::{
     Guarded, Look, Mode, PassiveLook, PbxStatus, Serving, StepOutcome, TrunkKind, TrunkState, TrunkStatus,
 };
 
-pub use rpc::KEY;
-use rpc::{Rpc, Trouble};
+pub use account::{account, sleeps};
+use rpc::Trouble;
+pub use rpc::{KEY, Rpc};
 
 /// How long a Kamailio whose unit runs may take until it answers: it opens its sockets last.
 const AWAKE_LIMIT: Duration = Duration::from_secs(10);

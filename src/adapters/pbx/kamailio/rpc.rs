@@ -218,7 +218,7 @@ fn unreachable(path: &Path, error: &std::io::Error) -> Trouble {
             Trouble::Nobody(format!("kamailio is not there: nobody listens at {path}; start it"))
         }
         ErrorKind::PermissionDenied => Trouble::NotAsked(format!(
-            "the robot may not write to {path}; put its user into kamailio's group (SupplementaryGroups= in its unit)"
+            "the robot may not write to {path}; put its user into kamailio's group (usermod -aG kamailio pbx-failover) and restart it"
         )),
         // EPROTOTYPE: a stream socket, such as that of the module ctl.
         _ if error.raw_os_error() == Some(rustix::io::Errno::PROTOTYPE.raw_os_error()) => Trouble::NotAsked(format!(

@@ -102,7 +102,7 @@ impl Record {
 
     /// For `status`.
     pub fn status(&self) -> TrunkStatus {
-        TrunkStatus { name: self.name.clone(), state: self.state(), sip_code: None }
+        TrunkStatus::new(self.name.clone(), self.state(), None)
     }
 }
 

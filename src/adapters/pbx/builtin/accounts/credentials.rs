@@ -76,6 +76,20 @@ impl Credentials {
         digest.or(self.password.as_ref().map(Proof::Password))
     }
 
+    /// This password.
+    pub fn of_password(password: &str) -> Self {
+        let mut credentials = Self::default();
+        credentials.set_password(password);
+        credentials
+    }
+
+    /// This digest, made with MD5.
+    pub fn of_md5(digest: &str) -> Self {
+        let mut credentials = Self::default();
+        credentials.set_digest(Algorithm::Md5, digest);
+        credentials
+    }
+
     pub(super) fn set_password(&mut self, password: &str) {
         self.password = Some(SecretString::from(password));
     }
