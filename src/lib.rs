@@ -22,6 +22,7 @@
 //!             engine     primary          the whole robot, and the primary's side, without I/O
 //!                  ┌────┴────┐
 //!              decision   takeover        WHETHER / HOW; neither knows the other
+//!                  │  data  │            WHAT the working directory is worth; knows neither
 //!                  └────┬────┘
 //!                     units               words
 //! ```
@@ -47,6 +48,7 @@ pub mod cli; // the command line: asks, shows, follows
 pub mod config; // failover.yaml, each mistake with its line and fix
 pub mod control; // HTTP over the unix socket, its reading half over TCP, the client
 pub mod daemon; // the loop, its tasks, start and end
+pub mod data; // the working directory without I/O: names, patterns, classes, lists of files
 pub mod decision; // fall and rise, Internet quorum, verdict, stall guard
 pub mod demo; // what the demo brings along instead of the world: a name server on loopback
 pub mod engine; // the state table, the epoch's rules, what a person may ask

@@ -333,12 +333,10 @@ fn every_key_and_command_of_later_work_is_named_as_such() {
     let page = read("docs/settings.md");
     let table = read("src/config/keys.rs");
     let later: BTreeSet<&str> = table.split("later(\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
-    assert!(later.len() > 5, "{later:?}");
+    assert!(!later.is_empty(), "{later:?}");
     for key in later {
         assert!(page.contains(&format!("`{key}`")), "docs/settings.md does not name the later key {key}");
     }
-    for later in ["epoch: { store: etcd }\n", "sync: { keep_snapshots: 3 }\n"] {
-        let said = config_refusal(&whole(later)).expect("refused");
-        assert!(said.contains("not yet"), "{said}");
-    }
+    let said = config_refusal(&whole("epoch: { store: etcd }\n")).expect("refused");
+    assert!(said.contains("not yet"), "{said}");
 }

@@ -4,6 +4,7 @@
 pub mod beat_file;
 pub mod checks;
 pub mod courier;
+pub mod data;
 pub mod dns;
 pub mod epoch_local;
 pub mod fence;

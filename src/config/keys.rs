@@ -5,6 +5,7 @@
 //! with their default value: a file that says `fence:` must not look as if it fenced.
 
 mod driver;
+mod sync;
 
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::duration::DURATION_MAX;
 use super::shape::{Key, Need, Shape};
 use Need::{Default, Later, May, Must};
 use driver::DRIVER;
+use sync::SYNC;
 
 const fn key(name: &'static str, need: Need, shape: Shape, doc: &'static str) -> Key {
     Key { name, need, shape, doc }
@@ -350,16 +352,6 @@ const TRUNK: Shape = Shape::Map(&[
     key("move", Default(r#""""#), Shape::Text("the name of an action URL"), "The action URL that moves its numbers."),
 ]);
 
-const SYNC: Shape = Shape::Map(&[
-    key("settle", Default("3s"), ANY_TIME, "No change for so long before the directory counts as whole."),
-    later("max_age", "How old the data may be."),
-    later("on_hold", "What happens when the data may not be used."),
-    later("hold_back", "Patterns that are moved aside before reload."),
-    key("stop", Default("[]"), Shape::Command, "Run at takeover, to stop the inbound sync."),
-    key("start", Default("[]"), Shape::Command, "Run at failback."),
-    later("keep_snapshots", "How many snapshots are kept."),
-]);
-
 const DNS: Shape = Shape::Map(&[
     key("mode", Default("replace"), Shape::Choice(&["replace", "static-srv", "none"], &[]), "Do the records move?"),
     key("updates", Default("[]"), Shape::List("updates", &UPDATE), "One entry for each zone and its master."),
@@ -425,6 +417,8 @@ const EVENTS: Shape = Shape::List(
             "peer-trouble",
             "not-passive",
             "passive-again",
+            "data-trouble",
+            "data-well",
             "drill",
         ],
         &[],
@@ -447,7 +441,7 @@ const ACTION_URL: Shape = message!(Must);
 const WEBHOOK: Shape = message!(Default(
     "[takeover, failback, primary-down, primary-back, disarmed, armed, step-retries, step-given-up, \
      backup-failed, taken-back, halted, both-may-serve, epoch-trouble, stepped-down, serves-again, peer-trouble, \
-     not-passive, passive-again]"
+     not-passive, passive-again, data-trouble, data-well]"
 ));
 
 const NOTIFY: Shape = Shape::Map(&[

@@ -14,6 +14,7 @@ use super::asterisk::Asterisk;
 use super::freeswitch::Freeswitch;
 use super::kamailio::Kamailio;
 use super::partners::{Agent, Fence, Peer, Witness};
+use super::sync::Sync;
 use super::trunk::Trunk;
 pub use crate::units::policy::{DownWhen, HalfDead, SiteCut};
 use crate::units::{CheckName, EventName, NodeName, Side};
@@ -459,17 +460,6 @@ pub struct CommandDriver {
     pub unregister_trunks: Vec<String>,
     /// Stop serving.
     pub stop_accepting: Vec<String>,
-}
-
-/// The synced directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sync {
-    /// No change for so long before the directory counts as whole.
-    pub settle: Duration,
-    /// Run at takeover, to stop the inbound sync.
-    pub stop: Vec<String>,
-    /// Run at failback.
-    pub start: Vec<String>,
 }
 
 /// The records that move.

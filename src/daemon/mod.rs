@@ -4,6 +4,7 @@
 //! is told to stop. Nothing slow happens on the loop: probes ask in tasks of their own (`probers`), batches are
 //! written by the store's thread, steps are carried out in `steps`, messages leave through `outbox`.
 
+mod data;
 mod desk;
 pub mod guard;
 mod messages;

@@ -3,6 +3,7 @@
 mod announced;
 mod bans;
 pub mod both;
+mod data;
 mod elsewhere;
 mod meant;
 mod papers;
@@ -139,6 +140,7 @@ pub async fn prove(config: Config) -> Vec<Finding> {
             return findings;
         }
     };
+    findings.extend(data::look(&*world.gate).await);
     // What an outage looks like from the node that serves is no fault of the settings.
     let look = world.pbx.look_passive().await;
     let answering = checks(&world, look.meant, &mut findings).await;

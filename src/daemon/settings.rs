@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::config::{self, CheckTarget, Config, DnsMode, Driver, FenceNeed};
+use crate::data::gate::OnHold;
 use crate::decision::CheckSettings;
 use crate::engine::{AgentAsked, Automatic, EpochStoreKind, InternetSettings, PrimaryStart, Settings};
-use crate::takeover::{Configured, Fencing, Limits};
+use crate::takeover::{Configured, Fencing, Limits, UnsafeData};
 use crate::units::{CheckKind, EventName};
 
 /// What the engine needs to know of the configuration.
@@ -74,6 +75,7 @@ fn configured(config: &Config) -> Configured {
             Some(FenceNeed::Optional) => Fencing::Optional,
             Some(FenceNeed::Required) => Fencing::Required,
         },
+        unsafe_data: if config.sync.on_hold == OnHold::Hold { UnsafeData::Holds } else { UnsafeData::IsPassed },
         trunks: trunk_verb || !config.pbx.trunks.is_empty(),
         dns: config.dns.mode == DnsMode::Replace && config.dns.updates.iter().any(|update| !update.records.is_empty()),
         takeover_urls: listens(EventName::Takeover),

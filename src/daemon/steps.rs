@@ -1,8 +1,7 @@
 //! Carries one step out in the world that its plan began with, and reports what came of it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -15,16 +14,13 @@ use crate::units::{
     Advance, EpochRead, EpochRecord, EpochSeen, EventName, Mode, PlanId, PlanKind, Step, StepOutcome, StopOrder,
 };
 
+use super::data::secure;
 use super::messages::ACTION_URL;
 use super::watch::known_record;
 use super::world::World;
 
 /// The fact under which the records' last verified values are kept.
 const VERIFIED_FACT: &str = "dns_verified";
-/// The working directory is waited for so long; then the plan goes on and says so. Nothing is worse than no telephone.
-const SETTLE_MAX: Duration = Duration::from_secs(60);
-/// How many files one look at the working directory reads; beyond that its newest change is not known exactly.
-const FILES_MAX: usize = 1_000_000;
 /// `sync.stop`, `sync.start` and `failback.start_primary` may take so long.
 const COMMAND_MAX: Duration = Duration::from_secs(60);
 /// The first pass of `failback.return_data` may take so long: this node serves meanwhile.
@@ -54,7 +50,7 @@ pub async fn carry_out(hands: Hands, ask: Ask) -> Option<Event> {
             Ok(seen) => (StepOutcome::failed("read"), Some(seen)),
             Err(why) => (StepOutcome::Unknown(why), None),
         },
-        (step, order) => (act(&hands, plan, kind, step, mode, order).await, None),
+        (step, order) => (act(&hands, plan, (kind, step, attempt), mode, order).await, None),
     };
     Some(Event::Step(StepReport { plan, step, attempt, mode, outcome, seen }))
 }
@@ -91,7 +87,13 @@ async fn swap(hands: &Hands, from: EpochSeen, to: EpochRecord) -> (StepOutcome, 
     }
 }
 
-async fn act(hands: &Hands, plan: PlanId, kind: PlanKind, step: Step, mode: Mode, order: Order) -> StepOutcome {
+async fn act(
+    hands: &Hands,
+    plan: PlanId,
+    (kind, step, attempt): (PlanKind, Step, u32),
+    mode: Mode,
+    order: Order,
+) -> StepOutcome {
     let world = &*hands.world;
     let failback = &world.config.failback;
     match step {
@@ -100,7 +102,7 @@ async fn act(hands: &Hands, plan: PlanId, kind: PlanKind, step: Step, mode: Mode
             let epoch = if let Order::Turn(turn) = order { turn } else { None };
             world.fence.fence(&FenceOrder { plan, epoch }, mode).await
         }
-        Step::SecureData => secure_data(world).await,
+        Step::SecureData => secure_data(world, attempt).await,
         Step::Reload => {
             let load = if order == Order::ServedBefore { Load::Again } else { Load::First };
             world.pbx.reload(mode, load).await
@@ -165,71 +167,10 @@ async fn start_primary(world: &World) -> StepOutcome {
     }
 }
 
-/// Stops the inbound sync, waits until the directories are quiet, and asks the gate.
-async fn secure_data(world: &World) -> StepOutcome {
+/// Stops the inbound sync, then secures what it has brought.
+async fn secure_data(world: &World, attempt: u32) -> StepOutcome {
     let stopped = run(world, "sync.stop", &world.config.sync.stop, COMMAND_MAX).await;
-    if !matches!(stopped, StepOutcome::Done(_)) {
-        return stopped;
-    }
-    let settled = settle(&world.config.pbx.working_dirs, world.config.sync.settle).await;
-    match world.gate.gate().await {
-        StepOutcome::Done(gate) => StepOutcome::done(format!("{}; {settled}; gate {gate}", stopped.text())),
-        other => other,
-    }
-}
-
-async fn settle(dirs: &[PathBuf], settle: Duration) -> String {
-    if settle.is_zero() {
-        return "not waited for (sync.settle is 0)".to_owned();
-    }
-    let deadline = tokio::time::Instant::now() + SETTLE_MAX.max(settle);
-    loop {
-        let dirs = dirs.to_vec();
-        let newest = tokio::task::spawn_blocking(move || newest_change(&dirs)).await;
-        let newest = match newest {
-            Ok(Newest::At(at)) => at,
-            Ok(Newest::Nothing) => return "the working directory is empty or not there".to_owned(),
-            Ok(Newest::TooMany) | Err(_) => {
-                return format!("more than {FILES_MAX} files: not waited for, went on all the same");
-            }
-        };
-        match SystemTime::now().duration_since(newest).ok() {
-            Some(quiet) if quiet >= settle => return format!("no change for {} s", quiet.as_secs()),
-            _ if tokio::time::Instant::now() >= deadline => {
-                return format!("still changing after {} s, went on all the same", SETTLE_MAX.as_secs());
-            }
-            // A change in the future (a clock apart) counts as just now.
-            quiet => tokio::time::sleep(settle.saturating_sub(quiet.unwrap_or_default())).await,
-        }
-    }
-}
-
-enum Newest {
-    At(SystemTime),
-    Nothing,
-    TooMany,
-}
-
-fn newest_change(dirs: &[PathBuf]) -> Newest {
-    let mut newest = None;
-    let mut left = FILES_MAX;
-    let mut open: Vec<PathBuf> = dirs.to_vec();
-    while let Some(dir) = open.pop() {
-        let Ok(entries) = std::fs::read_dir(&dir) else { continue };
-        newest = newest.max(std::fs::metadata(&dir).and_then(|m| m.modified()).ok());
-        for entry in entries.flatten() {
-            left -= 1;
-            if left == 0 {
-                return Newest::TooMany;
-            }
-            let Ok(meta) = entry.metadata() else { continue };
-            newest = newest.max(meta.modified().ok());
-            if meta.is_dir() {
-                open.push(entry.path());
-            }
-        }
-    }
-    newest.map_or(Newest::Nothing, Newest::At)
+    secure::data(&*world.gate, world.config.sync.settle, attempt, stopped).await
 }
 
 /// The records' last verified values, as the store keeps them.

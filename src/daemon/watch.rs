@@ -12,7 +12,7 @@ use crate::config::{Config, Epoch};
 use crate::engine::Event;
 use crate::store::Store;
 use crate::units::names::{RecordView, Redirect};
-use crate::units::{Mode, PbxStatus, PlanKind, Serving, Side, State, StepOutcome};
+use crate::units::{Mode, PbxStatus, PlanKind, Serving, Side, State};
 
 use super::steps::verified;
 use super::turn::Input;
@@ -26,8 +26,6 @@ const PBX_EVERY: Duration = Duration::from_secs(5);
 const DNS_EVERY_ACTIVE: Duration = Duration::from_secs(30);
 /// How often otherwise.
 const DNS_EVERY: Duration = Duration::from_secs(300);
-/// How often the data gate is asked.
-const GATE_EVERY: Duration = Duration::from_secs(30);
 /// How often an epoch store that does not conform is tried again.
 const CONFORMANCE_AGAIN: Duration = Duration::from_secs(30);
 
@@ -105,30 +103,6 @@ pub async fn pbx(
         let state = standing.borrow_and_update().state;
         let pause = if matches!(state, State::Standby | State::Suspect) { PBX_EVERY_STANDBY } else { PBX_EVERY };
         if !rest(&mut standing, pause).await {
-            return;
-        }
-    }
-}
-
-/// Asks the data gate while this node watches: a gate that would hold disarms long before the bad day.
-pub async fn gate(
-    inputs: mpsc::Sender<Input>,
-    worlds: watch::Receiver<Arc<World>>,
-    mut standing: watch::Receiver<Standing>,
-) {
-    loop {
-        let state = standing.borrow_and_update().state;
-        if matches!(state, State::Standby | State::Suspect) {
-            let world = Arc::clone(&worlds.borrow());
-            let outcome = match world.gate.gate().await {
-                StepOutcome::Done(_) => Ok(()),
-                other => Err(other.text().to_owned()),
-            };
-            if inputs.send(Input::Heard(Event::Gate(outcome))).await.is_err() {
-                return;
-            }
-        }
-        if !rest(&mut standing, GATE_EVERY).await {
             return;
         }
     }

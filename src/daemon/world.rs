@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::adapters::courier;
+use crate::adapters::data::gate::WorkingDirs;
 use crate::adapters::dns::{DnsEpoch, DnsRecords};
 use crate::adapters::epoch_local::LocalEpoch;
 use crate::adapters::pbx::Resident;
@@ -72,6 +73,12 @@ impl World {
             Some(at) => Arc::new(peer::Host::agent(&config, at, sequence)),
             None => Arc::new(NotConfigured),
         };
+        let gate: Box<dyn DataGate> = if config.role == Role::Backup {
+            let about = config.clone();
+            Box::new(WorkingDirs::new(&config, Box::new(move || checks::beat_written(&about))))
+        } else {
+            Box::new(NotConfigured)
+        };
         Ok(Self {
             checks: probes,
             internet,
@@ -80,7 +87,7 @@ impl World {
             pbx: pbx::driver(&config, resident)?,
             couriers: couriers.collect(),
             fence: fence::fence(&config)?,
-            gate: Box::new(NotConfigured),
+            gate,
             site,
             observers,
             peer,

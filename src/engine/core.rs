@@ -13,6 +13,7 @@ use crate::takeover::{Intent, PlanRow, Run, rows};
 use crate::units::journal::JournalEntry;
 use crate::units::{CheckName, EpochRead, Now, PlanId, PlanKind, State, Step, Verdict};
 
+use super::data::DataWatch;
 use super::event::{Durability, Event, Output};
 use super::memory::Memory;
 use super::others::Agent;
@@ -104,7 +105,7 @@ pub struct Engine {
     pub(super) claimed_at: Option<Duration>,
     pub(super) conformance: Option<Result<(), String>>,
     pub(super) store: Result<(), String>,
-    pub(super) gate: Result<(), String>,
+    pub(super) data: DataWatch,
     pub(super) pbx_silent: Option<String>,
     pub(super) passive: PassiveWatch,
     pub(super) armed: Vec<String>,
@@ -177,7 +178,7 @@ impl Engine {
             claimed_at: None,
             conformance: (settings.epoch_store == EpochStoreKind::Local).then_some(Ok(())),
             store: Ok(()),
-            gate: Ok(()),
+            data: DataWatch::default(),
             pbx_silent: None,
             passive: PassiveWatch::default(),
             armed: Vec::new(),
@@ -302,7 +303,7 @@ impl Engine {
             }
             Event::Request(request) => self.request(&request),
             Event::Store(result) => self.store_health(result),
-            Event::Gate(result) => self.gate = result,
+            Event::Data(look) => self.data_was_looked_at(*look),
             Event::Passive { look, asked } => self.passive_was_looked_at(look, asked),
             Event::Pbx(result) => self.pbx_silent = result.err(),
             Event::Settings(what, because) => self.note("config", what, because, None),
@@ -343,6 +344,7 @@ impl Engine {
         }
         self.intent_is_spent();
         self.follow_passive();
+        self.follow_data();
         self.repeat_alarms();
         self.journal_run();
     }

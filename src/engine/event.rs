@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::units::journal::Batch;
 use crate::units::operator::{Reply, Request};
 use crate::units::{
-    Advance, CheckName, EpochRead, EpochRecord, EpochSeen, EventName, Mode, PassiveLook, PeerReading, PlanId, PlanKind,
-    ProbeResult, Side, Step, StepOutcome,
+    Advance, CheckName, DataLook, EpochRead, EpochRecord, EpochSeen, EventName, Mode, PassiveLook, PeerReading, PlanId,
+    PlanKind, ProbeResult, Side, Step, StepOutcome,
 };
 
 /// Everything that can happen to the engine.
@@ -87,8 +87,8 @@ pub enum Event {
         /// When it was begun.
         asked: Duration,
     },
-    /// The data gate's standing answer.
-    Gate(Result<(), String>),
+    /// The working directory was looked at.
+    Data(Box<DataLook>),
     /// New settings are in force, wait, or were refused: for the history only. What happened, and why.
     Settings(String, String),
 }

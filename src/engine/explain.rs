@@ -86,6 +86,7 @@ impl Engine {
         lines.extend(self.others_text());
         lines.push(format!("epoch: {}", self.standing_text()));
         lines.extend(self.passive_text());
+        lines.extend(self.data_text());
         for reason in &self.armed {
             lines.push(format!("not armed: {reason}"));
         }
@@ -137,6 +138,7 @@ impl Engine {
             _ => {}
         }
         hints.extend(self.passive_hint());
+        hints.extend(self.data_hints());
         if let Standing::Low(what) = self.standing() {
             hints.push(format!(
                 "{what}: see who serves, then put the last record back; a missing one may be accepted with `pbx-failover check --accept-epoch-record`; in an emergency `pbx-failover takeover --without-claim` works"

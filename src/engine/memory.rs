@@ -58,6 +58,9 @@ pub struct Memory {
     /// Since when this node's PBX is not passive although it should be; people were told of it.
     #[serde(default)]
     pub not_passive_since: Option<Timestamp>,
+    /// Since when the working directory does not pass its gate; people were told of it.
+    #[serde(default)]
+    pub data_trouble_since: Option<Timestamp>,
     /// Alarms that repeat until acknowledged, by event name.
     #[serde(default)]
     pub alarms: BTreeMap<String, Alarm>,
@@ -119,6 +122,7 @@ impl Memory {
             expected_registrations: None,
             planned_stop_until: None,
             not_passive_since: None,
+            data_trouble_since: None,
             alarms: BTreeMap::new(),
         }
     }

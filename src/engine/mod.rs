@@ -5,6 +5,7 @@
 
 mod conditions;
 mod core;
+mod data;
 mod epoch;
 pub mod event;
 mod explain;

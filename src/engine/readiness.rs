@@ -95,7 +95,7 @@ impl Engine {
             );
         }
         self.evidence_obstacle(&mut add);
-        if let Err(why) = &self.gate {
+        if let Some(why) = self.data_holds() {
             add(format!("the working directory does not pass its gate: {why}"), false);
         }
         if let Err(why) = &self.store {

@@ -44,6 +44,7 @@ impl Engine {
             plan: plan.map(|(run, ended)| self.plan_snapshot(run, ended)),
             pbx: Some(Pbx { expected_registrations: self.memory.expected_registrations, ..Pbx::default() }),
             passive: self.passive_snapshot(),
+            data: self.data_snapshot(),
             dns: Vec::new(),
             alarms: self
                 .memory

@@ -6,11 +6,14 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use jiff::Timestamp;
+
+use crate::units::data::Outcome;
 use crate::units::finding::Finding;
 use crate::units::names::{Redirect, Redirected};
 use crate::units::{
-    Advance, Beat, Delivery, DeliveryOutcome, EpochRead, EpochRecord, EpochSeen, Guarded, Mode, PassiveLook, PbxStatus,
-    PeerReading, PlanId, ProbeResult, StepOutcome, StopOrder,
+    Advance, Beat, DataLook, Delivery, DeliveryOutcome, EpochRead, EpochRecord, EpochSeen, Guarded, Mode, PassiveLook,
+    PbxStatus, PeerReading, PlanId, ProbeResult, StepOutcome, StopOrder,
 };
 
 /// A boxed future, so that ports are usable as trait objects.
@@ -151,10 +154,29 @@ pub trait Peer: Send + Sync {
     fn resume(&self, plan: PlanId) -> Answer<'_, StepOutcome>;
 }
 
-/// The gate before the working directory is loaded.
+/// The gate before the working directory is loaded. It is watched, never written.
 pub trait DataGate: Send + Sync {
-    /// Done: go. Failed: hold, and why.
-    fn gate(&self) -> Answer<'_, StepOutcome>;
+    /// Looks once, and judges; never two looks at once, and none without an end.
+    fn look(&self, keep: Keep) -> Answer<'_, DataLook>;
+
+    /// Returns when the kernel has told of a change; where it does not tell, never.
+    fn changed(&self) -> Answer<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    /// Puts the last good snapshot in the place of what does not pass. Done: with what proves it. May be repeated.
+    fn restore_last_good(&self) -> Answer<'_, StepOutcome> {
+        Box::pin(async { StepOutcome::failed("this version keeps no snapshot") })
+    }
+}
+
+/// What a look leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// A look that passes is remembered as the last good one.
+    WhatIsGood,
+    /// Nothing.
+    Nothing,
 }
 
 /// The answer of every port that the configuration leaves out.
@@ -186,7 +208,7 @@ impl Peer for NotConfigured {
 }
 
 impl DataGate for NotConfigured {
-    fn gate(&self) -> Answer<'_, StepOutcome> {
-        Box::pin(async { StepOutcome::done("not configured") })
+    fn look(&self, _keep: Keep) -> Answer<'_, DataLook> {
+        Box::pin(async { DataLook::bare(Timestamp::UNIX_EPOCH, Outcome::Go, Vec::new()) })
     }
 }

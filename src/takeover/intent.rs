@@ -39,12 +39,24 @@ pub enum Fencing {
     Required,
 }
 
+/// What becomes of a takeover whose working directory does not pass its gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnsafeData {
+    /// It goes on with what there is.
+    #[default]
+    IsPassed,
+    /// It waits, for ever: nothing is loaded that does not pass.
+    Holds,
+}
+
 /// Which optional steps the configuration gives work to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(clippy::struct_excessive_bools)] // one independent fact a field, never passed on as a bare bool
 pub struct Configured {
     /// `fence`.
     pub fencing: Fencing,
+    /// `sync.on_hold`.
+    pub unsafe_data: UnsafeData,
     /// `pbx.trunks` or a driver that registers them.
     pub trunks: bool,
     /// `dns.mode: replace` with records.

@@ -7,6 +7,6 @@ pub mod intent;
 pub mod run;
 pub mod table;
 
-pub use intent::{Configured, Fencing, Intent};
+pub use intent::{Configured, Fencing, Intent, UnsafeData};
 pub use run::{Fact, Limits, Plan, Run, StepRun, Todo};
 pub use table::{Looking, Patience, Row, Row as PlanRow, rows};

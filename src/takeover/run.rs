@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::units::journal::JournalRecord;
 use crate::units::{Mode, Now, PlanId, PlanKind, Step, StepOutcome, StepState};
 
-use super::intent::{Configured, Fencing, Intent};
+use super::intent::{Configured, Fencing, Intent, UnsafeData};
 use super::table::{Looking, Patience, Row};
 
 mod resume;
@@ -484,8 +484,9 @@ impl Run {
 
     fn patience(&self, i: usize) -> Patience {
         let row = self.steps[i].row;
-        match (row.step, self.configured.fencing) {
-            (Step::Fence, Fencing::Optional) => Patience::ThenGoesOn(3),
+        match row.step {
+            Step::Fence if self.configured.fencing == Fencing::Optional => Patience::ThenGoesOn(3),
+            Step::SecureData if self.configured.unsafe_data == UnsafeData::Holds => Patience::ForEver,
             _ => row.patience,
         }
     }

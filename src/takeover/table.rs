@@ -77,7 +77,7 @@ const TAKEOVER: &[Row] = &[
     row(StopPrimary, &[Confirm], Nowhere, WaitsThenDrops, "its agent says that its PBX is stopped"),
     row(Claim, &[StopPrimary], AtTheEffect, WhileLent, "the record with our id, read back"),
     row(Fence, &[Claim], AtTheEffect, ThenHalts(3), "the device reads off, or a person's word"),
-    row(SecureData, &[Fence], Nowhere, ThenGoesOn(3), "inbound sync stopped, directory settled"),
+    row(SecureData, &[Fence], Nowhere, ThenGoesOn(3), "inbound sync stopped, the data passed its gate"),
     row(Reload, &[SecureData], AtTheEffect, ForEver, "the PBX runs this working directory"),
     row(AcceptRegistrations, &[Reload], AtTheEffect, ForEver, "our own SIP request is answered"),
     row(RegisterTrunks, &[AcceptRegistrations], AtTheEffect, Background, "state of each required trunk"),

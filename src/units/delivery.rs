@@ -45,6 +45,10 @@ pub enum EventName {
     NotPassive,
     /// It is passive again.
     PassiveAgain,
+    /// The working directory would not be loaded as it is.
+    DataTrouble,
+    /// It would again.
+    DataWell,
     /// A rehearsal.
     Drill,
     /// Somebody asked for a test message.
@@ -53,7 +57,7 @@ pub enum EventName {
 
 impl EventName {
     /// Every event.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Takeover,
         Self::Failback,
         Self::PrimaryDown,
@@ -72,6 +76,8 @@ impl EventName {
         Self::PeerTrouble,
         Self::NotPassive,
         Self::PassiveAgain,
+        Self::DataTrouble,
+        Self::DataWell,
         Self::Drill,
         Self::Test,
     ];
@@ -97,6 +103,8 @@ impl EventName {
             Self::PeerTrouble => "peer-trouble",
             Self::NotPassive => "not-passive",
             Self::PassiveAgain => "passive-again",
+            Self::DataTrouble => "data-trouble",
+            Self::DataWell => "data-well",
             Self::Drill => "drill",
             Self::Test => "test",
         }

@@ -4,6 +4,7 @@
 //! [`crate::decision`] and [`crate::takeover`].
 
 pub mod beat;
+pub mod data;
 pub mod delivery;
 pub mod epoch;
 pub mod finding;
@@ -22,6 +23,7 @@ pub mod verdict;
 pub mod wording;
 
 pub use beat::{Beat, Condition, Duty, Guarded, Heard, PeerReading, Sees, StopOrder};
+pub use data::DataLook;
 pub use delivery::{Delivery, DeliveryOutcome, EventName, Target};
 pub use epoch::{Advance, EpochRead, EpochRecord, EpochSeen};
 pub use node::{NodeName, Side};

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::names::RecordView;
 use super::{
-    Beat, Duty, ForeignBinding, NodeName, PlanId, PlanKind, Sign, State, Step, StepState, TrunkKind, TrunkState,
-    Verdict,
+    Beat, DataLook, Duty, ForeignBinding, NodeName, PlanId, PlanKind, Sign, State, Step, StepState, TrunkKind,
+    TrunkState, Verdict,
 };
 
 /// The answer to `GET /v1/status`.
@@ -80,6 +80,9 @@ pub struct Pair {
     /// Whether that PBX is passive, while it should be; absent while it need not be, and before the first look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passive: Option<Passive>,
+    /// The working directory, while this node watches; absent before the first look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataLook>,
     /// The records that move.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<RecordView>,
@@ -114,6 +117,7 @@ impl Pair {
             plan: None,
             pbx: None,
             passive: None,
+            data: None,
             dns: Vec::new(),
             alarms: Vec::new(),
             queued_deliveries: 0,

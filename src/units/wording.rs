@@ -267,6 +267,17 @@ fn tell(event: EventName, about: &About) -> Told {
         EventName::PassiveAgain => {
             (format!("the PBX on {node} is passive again"), serving(about), "nothing".to_owned())
         }
+        EventName::DataTrouble => (
+            format!("the working directory on {node} does not pass its gate"),
+            format!("{}; a takeover works, with what the reason says", serving(about)),
+            format!(
+                "mend what the reason names, at {primary} or in the sync between the two; `pbx-failover explain` on \
+                 {node} lists all of it"
+            ),
+        ),
+        EventName::DataWell => {
+            (format!("the working directory on {node} passes its gate again"), serving(about), "nothing".to_owned())
+        }
         EventName::Drill => (
             format!("{node} rehearses a takeover of {primary}"),
             "this is a rehearsal: no phone, no record and no trunk is moved".to_owned(),

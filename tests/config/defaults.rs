@@ -74,6 +74,21 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("sync.settle", r#""3s""#),
     ("sync.stop", "[]"),
     ("sync.start", "[]"),
+    ("sync.max_age", "{}"),
+    ("sync.max_age.warn", r#""15m""#),
+    ("sync.max_age.hold", r#""24h""#),
+    ("sync.on_hold", r#""last_good""#),
+    ("sync.hold_back", "[]"),
+    ("sync.keep_snapshots", "3"),
+    ("sync.ignore", "[]"),
+    ("sync.rules", "[]"),
+    ("sync.classes", "{}"),
+    ("sync.classes.voicemail", "[]"),
+    ("sync.classes.recording", "[]"),
+    ("sync.classes.cdr", "[]"),
+    ("sync.classes.config", "[]"),
+    ("sync.classes.other", "[]"),
+    ("sync.dump.max_age", r#""24h""#),
     ("dns", "{}"),
     ("dns.mode", r#""replace""#),
     ("dns.updates", "[]"),
@@ -122,7 +137,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("notify.webhooks", "[]"),
     (
         "notify.webhooks[].events",
-        r#"["takeover","failback","primary-down","primary-back","disarmed","armed","step-retries","step-given-up","backup-failed","taken-back","halted","both-may-serve","epoch-trouble","stepped-down","serves-again","peer-trouble","not-passive","passive-again"]"#,
+        r#"["takeover","failback","primary-down","primary-back","disarmed","armed","step-retries","step-given-up","backup-failed","taken-back","halted","both-may-serve","epoch-trouble","stepped-down","serves-again","peer-trouble","not-passive","passive-again","data-trouble","data-well"]"#,
     ),
     ("notify.webhooks[].headers", "{}"),
     ("notify.webhooks[].encoding", r#""json""#),
@@ -219,7 +234,8 @@ fn skeleton(driver: &str) -> Value {
             "sip": {"sip": "sip:pbx.example.com"},
             "beat": {"heartbeat": "beat"},
         }},
-        "internet": {}, "witness": {}, "takeover": {}, "epoch": {}, "sync": {}, "failback": {},
+        "internet": {}, "witness": {}, "takeover": {}, "epoch": {}, "failback": {},
+        "sync": {"max_age": {}, "classes": {}, "dump": {"file": "dump.sql"}},
         "fence": {
             "http": {"url": "https://example.com/off"},
             "read_back": {"http": {"url": "https://example.com/", "expect_body": "off"}},
@@ -289,8 +305,6 @@ fn the_schema_refuses_unknown_keys_and_knows_no_later_ones() {
     let schema = schema();
     assert_eq!(schema["additionalProperties"], false);
     assert_eq!(schema["required"], json!(["primary", "backup", "monitor", "pbx"]));
-    for (known, later) in [("sync", "keep_snapshots"), ("epoch", "etcd")] {
-        assert!(schema["properties"][known]["properties"][later].is_null(), "{known}.{later}");
-    }
+    assert!(schema["properties"]["epoch"]["properties"]["etcd"].is_null(), "epoch.etcd");
     assert_eq!(schema["properties"]["pbx"]["properties"]["driver"]["maxProperties"], 1);
 }

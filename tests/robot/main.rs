@@ -7,6 +7,7 @@ mod agents;
 mod builtin;
 mod crashes;
 mod cuts;
+mod data;
 mod dns_faults;
 mod docs;
 mod epoch;

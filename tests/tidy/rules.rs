@@ -29,25 +29,26 @@ impl fmt::Display for Fault {
 }
 
 /// Who may import whom. What is not named here may not be imported.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("wire", &[]),
     ("units", &[]),
     ("decision", &["units"]),
     ("takeover", &["units"]),
+    ("data", &["units"]),
     ("engine", &["units", "decision", "takeover"]),
     ("primary", &["units"]),
     ("ports", &["units"]),
-    ("config", &["units", "ports"]),
+    ("config", &["units", "data", "ports"]),
     ("host", &["units", "ports", "config"]),
     ("sip", &["units", "ports", "config", "host"]),
     // Of `decision` both use one function without state: whether a beat that came over the wire is believed.
-    ("adapters", &["units", "decision", "ports", "config", "host", "sip", "wire"]),
+    ("adapters", &["units", "decision", "data", "ports", "config", "host", "sip", "wire"]),
     ("control", &["units", "decision", "ports", "config", "host", "wire"]),
     ("store", &["units", "primary", "ports", "config", "host"]),
     (
         "daemon",
         &[
-            "units", "decision", "takeover", "engine", "primary", "ports", "config", "host", "sip", "adapters",
+            "units", "decision", "takeover", "data", "engine", "primary", "ports", "config", "host", "sip", "adapters",
             "control", "store",
         ],
     ),
@@ -55,8 +56,8 @@ const LAYERS: [(&str, &[&str]); 17] = [
     (
         "cli",
         &[
-            "units", "decision", "takeover", "engine", "primary", "ports", "config", "host", "adapters", "control",
-            "store", "daemon", "demo",
+            "units", "decision", "takeover", "data", "engine", "primary", "ports", "config", "host", "adapters",
+            "control", "store", "daemon", "demo",
         ],
     ),
     ("main", &["cli"]),
@@ -66,7 +67,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
 const MODEL: (&str, &str) = ("src/engine/tests/model/", "primary");
 
 /// The layers that decide, and the one that reads formats: no clock, no socket, no file, no task.
-const PURE: [&str; 6] = ["wire", "units", "decision", "takeover", "engine", "primary"];
+const PURE: [&str; 7] = ["wire", "units", "decision", "takeover", "data", "engine", "primary"];
 
 /// What a pure layer may not name. Address types of `std::net` are words, not sockets.
 const IMPURE: [(&str, &str); 15] = [

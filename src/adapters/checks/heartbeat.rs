@@ -111,6 +111,18 @@ fn look(file: &Path, teller: Option<&Teller>, max_age: Duration) -> ProbeAnswer 
     })
 }
 
+/// When the primary wrote what lies there now, as the file itself tells; `None` where nothing is to be believed.
+pub fn written(file: &Path, node: &NodeName, token: Option<&Secret>) -> Option<Timestamp> {
+    let Some(token) = token else {
+        let time = std::fs::metadata(file).and_then(|about| about.modified()).ok()?;
+        return Timestamp::try_from(time).ok();
+    };
+    let (text, token) = (read(file).ok()?, secret::read(token).ok()?);
+    let opened = sealed::open(&text, Purpose::BeatFile, token.expose_secret()).ok()?;
+    let beat = beats::read(opened).ok()?;
+    (beat.node == *node).then_some(beat.time)
+}
+
 /// The file's text, or as much of it as shows that it is none of ours.
 fn read(file: &Path) -> io::Result<String> {
     // Whatever lies there, opening it does not wait.
@@ -239,6 +251,21 @@ mod tests {
         }
         let ahead = teller.judge(&sealed_beat(&beat(8, -60)), now(), MAX_AGE);
         assert!(matches!(&ahead, ProbeAnswer::Up { warning: Some(w), .. } if w.contains("60 s ahead")), "{ahead:?}");
+    }
+
+    #[test]
+    fn when_it_was_written_is_told_by_the_beat_itself_and_only_by_a_believed_one() {
+        let dir = tempfile::tempdir().expect("directory");
+        let file = dir.path().join("beat");
+        let (node, token) = ("pbx-a".parse().expect("a name"), Secret::Plain(PlainSecret(TOKEN.to_owned())));
+        assert_eq!(written(&file, &node, Some(&token)), None);
+        std::fs::write(&file, sealed_beat(&beat(7, 3600))).expect("file");
+        let hour_ago = now() - SignedDuration::from_secs(3600);
+        assert_eq!(written(&file, &node, Some(&token)), Some(hour_ago));
+        assert_eq!(written(&file, &"pbx-x".parse().expect("a name"), Some(&token)), None);
+        assert!(written(&file, &node, None).is_some_and(|at| at > hour_ago), "without a token by the file's own time");
+        std::fs::write(&file, "forged").expect("file");
+        assert_eq!(written(&file, &node, Some(&token)), None);
     }
 
     #[test]

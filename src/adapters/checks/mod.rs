@@ -17,7 +17,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{Check, CheckTarget, Host, Secret};
+use jiff::Timestamp;
+
+use crate::config::{Check, CheckTarget, Config, Host, Secret};
 use crate::ports::Probe;
 use crate::units::{ProbeAnswer, ProbeResult};
 
@@ -48,6 +50,16 @@ pub fn probe(check: &Check, primary: &Host, token: Option<&Secret>) -> Result<Bo
         }
     };
     built.map_err(|why| format!("check {}: {why}", check.name))
+}
+
+/// When the primary last wrote one of its heartbeat files, as far as the sync has brought them.
+pub fn beat_written(config: &Config) -> Option<Timestamp> {
+    let token = config.peer.as_ref().map(|peer| &peer.token);
+    let files = config.monitor.checks.iter().filter_map(|check| match &check.target {
+        CheckTarget::Heartbeat { file, .. } => Some(file),
+        _ => None,
+    });
+    files.filter_map(|file| heartbeat::written(file, &config.primary.node, token)).max()
 }
 
 /// Measures a question that bounds itself.

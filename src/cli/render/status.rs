@@ -1,6 +1,8 @@
 //! `status` as text: where we stand, who serves, whether we could take over, and what each of these rests on.
 
 use super::{Lines, Page, Tone, cell, counted, one_line, others, plan, span, widest};
+use crate::units::DataLook;
+use crate::units::data::{Outcome, size};
 use crate::units::snapshot::{Armed, Check, Epoch, Internet, Pair, Passive, Pbx, Status};
 use crate::units::{State, TrunkState, Verdict};
 
@@ -66,6 +68,9 @@ fn pair_lines(pair: &Pair, page: &Page, lines: &mut Lines) {
     }
     if let Some(here) = &pair.pbx {
         pbx(here, pair.passive.as_ref(), page, lines);
+    }
+    if let Some(look) = &pair.data {
+        data(look, page, lines);
     }
     if let Some(peer) = &pair.peer {
         others::peer(peer, page, lines);
@@ -231,6 +236,34 @@ fn pbx(pbx: &Pbx, watched: Option<&Passive>, page: &Page, lines: &mut Lines) {
     }
 }
 
+fn data(look: &DataLook, page: &Page, lines: &mut Lines) {
+    let (tone, word) = match (look.outcome, look.trouble_since) {
+        (_, Some(_)) => (Tone::Bad, "NOT well"),
+        (Outcome::Go, None) => (Tone::Good, "well"),
+        _ if look.is_under_way() => (Tone::Plain, "being written"),
+        _ => (Tone::Warn, "usable"),
+    };
+    lines.line("");
+    let newest = look.newest.as_ref().map(|newest| format!(", changed {}", page.ago(newest.at))).unwrap_or_default();
+    let beat = look.beat_age_s.map(|age| format!(", heartbeat {age} s old")).unwrap_or_default();
+    let head = page.paint.word(Tone::Head, "working directory");
+    let files = counted(usize::try_from(look.files).unwrap_or(usize::MAX), "file");
+    let head_word = format!("{head} {}: ", page.paint.word(tone, word));
+    lines.beside(&head_word, 20 + word.len(), &format!("{files}, {}{newest}{beat}", size(look.bytes)));
+    if let Some(since) = look.trouble_since {
+        let loaded = match look.outcome {
+            Outcome::Hold => "nothing would be loaded",
+            Outcome::LastGood => "its last good snapshot would be loaded",
+            Outcome::Go | Outcome::GoWithWarning => "it would be loaded all the same",
+        };
+        lines.text(2, &format!("does not pass its gate since {}: {loaded}", page.moment(since)));
+    }
+    for reason in &look.reasons {
+        lines.text(2, &reason.text);
+        lines.text(4, &reason.todo);
+    }
+}
+
 fn signs(watched: &Passive, page: &Page, lines: &mut Lines) {
     let since = watched.since.map(|at| format!(", since {}", page.moment(at))).unwrap_or_default();
     lines.text(2, &format!("although this node should be{since}"));
@@ -310,6 +343,24 @@ PBX here (systemd): NOT passive
         let want = "\
 PBX here (systemd): passive by its driver's word
   the last look at it began 300 s ago; see the log
+";
+        assert!(text.ends_with(want), "{text}");
+    }
+
+    #[test]
+    fn the_working_directory_is_one_line_and_each_reason_two() {
+        let mut json = sample::standby();
+        json["pairs"][0]["data"] = serde_json::json!({
+            "at": "2026-11-18T10:04:00Z", "took_ms": 3, "outcome": "go-with-warning", "files": 1200, "bytes": 56_000_000,
+            "directories": 7, "trouble_since": "2026-11-18T10:02:00Z", "beat_age_s": 12,
+            "reasons": [{"weight": "broken", "text": "pjsip.conf is empty", "todo": "mend it at the primary"}]
+        });
+        let text = render(&sample::status(json), &sample::page(Paint::Plain));
+        let want = "\
+working directory NOT well: 1200 files, 56 MB, heartbeat 12 s old
+  does not pass its gate since 2026-11-18 10:02: it would be loaded all the same
+  pjsip.conf is empty
+    mend it at the primary
 ";
         assert!(text.ends_with(want), "{text}");
     }

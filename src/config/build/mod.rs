@@ -14,6 +14,7 @@ mod partners;
 mod paths;
 mod pbx;
 mod request;
+mod sync;
 mod trunk;
 
 use std::path::{Path, PathBuf};
@@ -88,12 +89,12 @@ pub fn config<'a>(top: &Cursor<'a>, text: &str, build: &mut Build<'a>) -> Option
         build.only_on(role, &[Role::Backup], |build| request::action_urls(&top.key("action_urls"), build));
     let pbx =
         build.only_on(role, &serving, |build| pbx::pbx(&top.key("pbx"), hosts.as_ref(), action_urls.as_deref(), build));
-    let sync = pbx::sync(&top.key("sync"), build);
     let notify = build.only_on(role, &serving, |build| notify::notify(&top.key("notify"), build));
     let failback = build.only_on(role, &[Role::Backup], |build| pbx::failback(&top.key("failback"), build));
     let places = paths::places(top, build);
     let dirs = pbx.as_ref().map(|pbx| pbx.working_dirs.as_slice()).unwrap_or_default();
     paths::outside_working_dirs(top, dirs, build);
+    let sync = sync::sync(&top.key("sync"), dirs, build);
     let monitor = monitor.and_then(|(monitor, beats)| monitor::heartbeats(monitor, beats, dirs, build));
     let (hosts, places) = (hosts?, places?);
     Some(Config {

@@ -1,4 +1,4 @@
-//! The PBX on this node, the sync that feeds it, and the way home.
+//! The PBX on this node, and the way home.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use super::{Build, Outside, one_given};
 use crate::config::cursor::Cursor;
 use crate::config::hints::quote;
 use crate::config::model::{
-    ActionUrl, Builtin, CertificateFiles, CommandDriver, Driver, Failback, Listen, Pbx, SipProbe, SipTransport, Sync,
+    ActionUrl, Builtin, CertificateFiles, CommandDriver, Driver, Failback, Listen, Pbx, SipProbe, SipTransport,
 };
 use crate::config::texts;
 use crate::units::{Side, TrunkKind};
@@ -295,12 +295,6 @@ fn probe<'a>(at: &Cursor<'a>, pair: Option<&Pair>, driver: Option<&Driver>, buil
     }
     let (host, port, transport) = at.take(&mut build.notes, texts::sip_uri(text))?;
     Some(SipProbe { host, port, transport })
-}
-
-/// Reads `sync`.
-pub fn sync<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Sync> {
-    let (stop, start) = (build.command(&at.key("stop")), build.command(&at.key("start")));
-    Some(Sync { settle: at.key("settle").duration()?, stop: stop?, start: start? })
 }
 
 /// Reads `failback`.

@@ -1,6 +1,7 @@
 //! The engine against a small world in virtual time: tests are sentences about behaviour.
 
 mod crashes;
+mod data;
 mod epochs;
 mod evidence;
 mod found;

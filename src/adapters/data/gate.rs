@@ -1,0 +1,328 @@
+//! Watches over the working directories: looks, compares with what was good before, and lets the gate judge.
+//!
+//! Never two looks at once, and none that is waited for without end: a network file system may hang. What the gate says
+//! comes from [`crate::data::gate`] alone; what follows from it is the engine's and the plan's.
+
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::sync::Mutex;
+
+use super::hints::Hints;
+use super::look::{Looker, Subject};
+use crate::config::{Config, Dump};
+use crate::data::gate::{Around, OnHold, Outcome, Reason, Rules, Snapshot, Weight, judge};
+use crate::data::survey::Survey;
+use crate::data::told::told;
+use crate::data::{dump, good, shown};
+use crate::host::clock;
+use crate::ports::{Answer, DataGate, Keep};
+use crate::units::DataLook;
+
+/// A million files on a cold disk take less; a file system that takes longer hangs.
+const LOOK_MAX: Duration = Duration::from_secs(120);
+
+/// Where the last good survey is kept, in the state directory.
+const GOOD_FILE: &str = "working-directory";
+
+/// A larger one is none of ours: [`crate::data::survey::KEPT_MAX`] files with long names.
+const GOOD_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// When the primary wrote the heartbeat that the sync has brought.
+pub type BeatWritten = Box<dyn Fn() -> Option<Timestamp> + Send + Sync>;
+
+/// The working directories of one configuration.
+pub struct WorkingDirs {
+    about: Arc<About>,
+    memory: Arc<Mutex<Memory>>,
+    hints: Hints,
+}
+
+struct About {
+    dirs: Vec<PathBuf>,
+    rules: Rules,
+    dump: Option<Dump>,
+    good_file: PathBuf,
+    beat: BeatWritten,
+}
+
+struct Memory {
+    looker: Looker,
+    good: Option<Survey>,
+    is_read: bool,
+    /// Said once.
+    unwritten: bool,
+}
+
+impl WorkingDirs {
+    /// Those of this configuration.
+    pub fn new(config: &Config, beat: BeatWritten) -> Self {
+        let sync = &config.sync;
+        let dirs = config.pbx.working_dirs.clone();
+        let subject = Subject { dirs: dirs.clone(), classes: sync.classes.clone(), ignore: sync.ignore.clone() };
+        let rules = Rules {
+            settle: sync.settle,
+            warn_age: sync.max_age.warn,
+            hold_age: sync.max_age.hold,
+            on_hold: sync.on_hold,
+            faults: sync.rules.clone(),
+        };
+        let good_file = config.state_dir.join(GOOD_FILE);
+        Self::of(About { dirs, rules, dump: sync.dump.clone(), good_file, beat }, subject)
+    }
+
+    fn of(about: About, subject: Subject) -> Self {
+        let hints = Hints::new(subject.dirs.clone(), subject.ignore.clone());
+        let memory = Memory { looker: Looker::new(subject), good: None, is_read: false, unwritten: false };
+        Self { about: Arc::new(about), memory: Arc::new(Mutex::new(memory)), hints }
+    }
+
+    async fn look_within(&self, keep: Keep, limit: Duration) -> DataLook {
+        let (about, memory) = (Arc::clone(&self.about), Arc::clone(&self.memory));
+        let look = async {
+            let mut memory = memory.lock_owned().await;
+            tokio::task::spawn_blocking(move || about.look(&mut memory, keep)).await
+        };
+        match tokio::time::timeout(limit, look).await {
+            Ok(Ok(look)) => DataLook { watching: self.hints.watching(), ..look },
+            Ok(Err(_)) => self.blind("the look at the working directory broke off; see the log".to_owned()),
+            Err(_) => self
+                .blind(format!("the working directory does not answer: not looked through in {} s", limit.as_secs())),
+        }
+    }
+
+    /// Nothing was seen, which speaks against a load as a broken file does.
+    fn blind(&self, text: String) -> DataLook {
+        let todo = "see whether its file system hangs (a network file system whose server is gone)".to_owned();
+        let outcome = match self.about.rules.on_hold {
+            OnHold::Hold => Outcome::Hold,
+            OnHold::LastGood | OnHold::Go => Outcome::GoWithWarning,
+        };
+        DataLook::bare(clock::now().wall, outcome, vec![Reason { weight: Weight::Broken, text, todo }])
+    }
+}
+
+impl DataGate for WorkingDirs {
+    fn look(&self, keep: Keep) -> Answer<'_, DataLook> {
+        Box::pin(self.look_within(keep, LOOK_MAX))
+    }
+
+    fn changed(&self) -> Answer<'_, ()> {
+        Box::pin(self.hints.changed())
+    }
+}
+
+impl About {
+    fn look(&self, memory: &mut Memory, keep: Keep) -> DataLook {
+        if !memory.is_read {
+            memory.is_read = true;
+            memory.good = self.read_good();
+        }
+        let began = Instant::now();
+        let survey = memory.looker.look();
+        let dump = self.dump.as_ref().map(look_at);
+        let (now, beat) = (clock::now().wall, (self.beat)());
+        // Snapshots are not kept yet.
+        let snapshot = Snapshot::None;
+        let around = Around { now, good: memory.good.as_ref(), beat, snapshot, dump: dump.as_ref() };
+        let report = judge(&survey, &self.rules, &around);
+        let is_good = report.is_good() && survey.total().files > 0;
+        let told = told(&survey, report, beat, now, began.elapsed());
+        if keep == Keep::WhatIsGood && is_good {
+            self.keep(memory, survey);
+        }
+        told
+    }
+
+    fn keep(&self, memory: &mut Memory, survey: Survey) {
+        let is_news = memory.good.as_ref().is_none_or(|good| good.kept != survey.kept);
+        memory.good = Some(survey);
+        if !is_news && !memory.unwritten {
+            return;
+        }
+        let Some(good) = &memory.good else { return };
+        let dirs: Vec<_> = self.dirs.iter().map(|dir| dir.as_os_str().as_bytes()).collect();
+        let written = write_whole(&self.good_file, &good::write(good, &dirs));
+        if let (Err(error), false) = (&written, memory.unwritten) {
+            let file = self.good_file.display();
+            tracing::warn!(%file, %error, "what the working directory looks like is not remembered over a restart");
+        }
+        memory.unwritten = written.is_err();
+    }
+
+    fn read_good(&self) -> Option<Survey> {
+        let file = std::fs::File::open(&self.good_file).ok()?;
+        let mut text = String::new();
+        file.take(GOOD_BYTES_MAX).read_to_string(&mut text).ok()?;
+        let dirs: Vec<_> = self.dirs.iter().map(|dir| dir.as_os_str().as_bytes()).collect();
+        good::read(&text, &dirs)
+    }
+}
+
+/// Under another name first: half a file is no file.
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let dir = path.parent().ok_or_else(|| io::Error::other("it has no directory"))?;
+    let mut file = tempfile::Builder::new().prefix(".working-directory-").tempfile_in(dir)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(path).map(drop).map_err(|error| error.error)
+}
+
+/// Looks at a database dump; no link is followed.
+fn look_at(asked: &Dump) -> dump::Dump {
+    let name = asked.file.file_name().map(|name| shown(name.as_bytes())).unwrap_or_default();
+    let seen = read_end(&asked.file).unwrap_or_else(|error| dump::Seen::Not(error.to_string()));
+    dump::Dump { name, max_age: asked.max_age, seen }
+}
+
+fn read_end(file: &Path) -> io::Result<dump::Seen> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let mut open = std::fs::File::from(rustix::fs::open(file, flags, Mode::empty())?);
+    let about = open.metadata()?;
+    if !about.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut end = Vec::new();
+    if dump::is_text(file.as_os_str().as_bytes()) {
+        open.seek(SeekFrom::Start(about.len().saturating_sub(dump::END_MAX)))?;
+        open.take(dump::END_MAX).read_to_end(&mut end)?;
+    }
+    let at = about.modified().ok().and_then(|time| Timestamp::try_from(time).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
+    Ok(dump::Seen::Written { at, size: about.len(), end })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::data::gate::OnFault;
+    use crate::data::{Classes, Pattern};
+
+    struct Rig {
+        _dir: tempfile::TempDir,
+        work: PathBuf,
+        state: PathBuf,
+    }
+
+    const CONFIG: &str = "[general]\ncontext=default\n";
+
+    fn rig() -> Rig {
+        let dir = tempfile::tempdir().expect("directory");
+        let (work, state) = (dir.path().join("work"), dir.path().join("state"));
+        fs::create_dir(&work).expect("directory");
+        fs::create_dir(&state).expect("directory");
+        for n in 0..10 {
+            fs::write(work.join(format!("{n}.conf")), CONFIG.repeat(40)).expect("file");
+        }
+        Rig { _dir: dir, work, state }
+    }
+
+    impl Rig {
+        /// As a robot that is started: without a memory of its own, and without a wait for quiet.
+        fn start(&self, beat: Option<Timestamp>) -> WorkingDirs {
+            let rules = Rules {
+                settle: Duration::ZERO,
+                warn_age: Duration::from_secs(900),
+                hold_age: Duration::from_secs(24 * 3600),
+                on_hold: OnHold::Hold,
+                faults: vec![(Pattern::new("cache/").expect("a pattern"), OnFault::Ignore)],
+            };
+            let dump = Some(Dump { file: self.work.join("pbx.sql"), max_age: Duration::from_secs(3600) });
+            let about = About {
+                dirs: vec![self.work.clone()],
+                rules,
+                dump: dump.filter(|dump| dump.file.exists()),
+                good_file: self.state.join(GOOD_FILE),
+                beat: Box::new(move || beat),
+            };
+            let subject = Subject { dirs: vec![self.work.clone()], classes: Classes::default(), ignore: Vec::new() };
+            WorkingDirs::of(about, subject)
+        }
+    }
+
+    async fn holds(gate: &WorkingDirs, words: &str) {
+        let look = gate.look(Keep::WhatIsGood).await;
+        assert!(look.outcome == Outcome::Hold && look.because().contains(words), "{words}: {look:#?}");
+    }
+
+    #[tokio::test]
+    async fn what_was_good_before_is_known_to_a_robot_that_is_started_again() {
+        let rig = rig();
+        assert_eq!(rig.start(None).look(Keep::WhatIsGood).await.outcome, Outcome::Go);
+        fs::write(rig.work.join("3.conf"), "").expect("emptied");
+        holds(&rig.start(None), "3.conf is empty").await;
+        holds(&rig.start(None), "3.conf is empty").await;
+        fs::write(rig.work.join("3.conf"), &CONFIG.repeat(40)[..200]).expect("cut");
+        holds(&rig.start(None), "3.conf has shrunk from 1040 to 200 bytes").await;
+    }
+
+    #[tokio::test]
+    async fn a_look_for_check_or_a_takeover_leaves_nothing_behind() {
+        let rig = rig();
+        assert_eq!(rig.start(None).look(Keep::Nothing).await.outcome, Outcome::Go);
+        assert_eq!(fs::read_dir(&rig.state).expect("listed").count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_was_emptied_or_lost_its_files_holds_and_never_becomes_what_is_good() {
+        let rig = rig();
+        let gate = rig.start(None);
+        assert_eq!(gate.look(Keep::WhatIsGood).await.outcome, Outcome::Go);
+        for n in 0..3 {
+            fs::remove_file(rig.work.join(format!("{n}.conf"))).expect("removed");
+        }
+        holds(&gate, "7 files of configuration where there were 10; gone: 0.conf").await;
+        for n in 3..10 {
+            fs::remove_file(rig.work.join(format!("{n}.conf"))).expect("removed");
+        }
+        holds(&gate, "the working directory is empty").await;
+        fs::remove_dir(&rig.work).expect("removed");
+        holds(&gate, "the working directory is empty").await;
+        holds(&rig.start(None), "0 files of configuration where there were 10").await;
+    }
+
+    #[tokio::test]
+    async fn an_old_heartbeat_is_old_data_and_its_age_is_told() {
+        let rig = rig();
+        let beat = clock::now().wall - jiff::SignedDuration::from_hours(30);
+        let gate = rig.start(Some(beat));
+        holds(&gate, "its newest heartbeat is 30 h old").await;
+        assert_eq!(gate.look(Keep::Nothing).await.beat_age_s.map(|age| age / 3600), Some(30));
+    }
+
+    #[tokio::test]
+    async fn a_database_dump_that_was_cut_holds() {
+        let rig = rig();
+        fs::write(rig.work.join("pbx.sql"), "INSERT 1;\n-- Dump completed on 2026-11-26\n").expect("dump");
+        assert_eq!(rig.start(None).look(Keep::Nothing).await.outcome, Outcome::Go);
+        fs::write(rig.work.join("pbx.sql"), "INSERT 1").expect("dump");
+        holds(&rig.start(None), "the database dump pbx.sql is not whole").await;
+    }
+
+    #[tokio::test]
+    async fn a_look_that_does_not_end_is_said_and_holds() {
+        let rig = rig();
+        let gate = rig.start(None);
+        let busy = gate.memory.lock().await;
+        let look = gate.look_within(Keep::Nothing, Duration::from_millis(1)).await;
+        assert!(look.outcome == Outcome::Hold && look.because().contains("does not answer"), "{look:?}");
+        drop(busy);
+    }
+
+    #[tokio::test]
+    async fn names_that_are_no_text_are_remembered_and_told_in_one_line() {
+        use std::os::unix::ffi::OsStrExt as _;
+        let rig = rig();
+        let odd = rig.work.join(std::ffi::OsStr::from_bytes(b"a\nb\xff.conf"));
+        fs::write(&odd, CONFIG.repeat(40)).expect("file");
+        assert_eq!(rig.start(None).look(Keep::WhatIsGood).await.outcome, Outcome::Go);
+        fs::write(&odd, "").expect("emptied");
+        holds(&rig.start(None), "a%0Ab%FF.conf is empty").await;
+    }
+}

@@ -1,0 +1,255 @@
+//! One look at the working directories: a walk that becomes a [`Survey`].
+//!
+//! A file of configuration is read only when it has changed since the last look.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::walk::{Descend, Entry, Visitor, walk};
+use crate::data::content::{self, Format, READ_MAX};
+use crate::data::manifest::Kind;
+use crate::data::survey::{Kept, Place, Survey};
+use crate::data::{Class, Classes, Foreign, Pattern, foreign};
+
+/// Our own files in a working directory begin so (the heartbeat while it is written).
+const OURS: &[u8] = b".pbx-failover-";
+
+/// What to look at.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// The working directories.
+    pub dirs: Vec<PathBuf>,
+    /// What their files are.
+    pub classes: Classes,
+    /// What is not looked at.
+    pub ignore: Vec<Pattern>,
+}
+
+/// Looks again and again.
+#[derive(Debug)]
+pub struct Looker {
+    subject: Subject,
+    /// The files of configuration as they were last read.
+    read: BTreeMap<Place, (Stamp, Kept)>,
+}
+
+/// Changes whenever the content may have.
+type Stamp = ((u64, u64), u64, (i64, u32), (i64, u32));
+
+impl Looker {
+    /// A looker that has seen nothing yet.
+    pub fn new(subject: Subject) -> Self {
+        Self { subject, read: BTreeMap::new() }
+    }
+
+    /// Looks once; takes as long as the disk does.
+    pub fn look(&mut self) -> Survey {
+        let mut look = Look {
+            subject: &self.subject,
+            before: std::mem::take(&mut self.read),
+            read: BTreeMap::new(),
+            survey: Survey::default(),
+        };
+        walk(&self.subject.dirs, &mut look);
+        self.read = look.read;
+        look.survey
+    }
+}
+
+struct Look<'a> {
+    subject: &'a Subject,
+    before: BTreeMap<Place, (Stamp, Kept)>,
+    read: BTreeMap<Place, (Stamp, Kept)>,
+    survey: Survey,
+}
+
+impl Look<'_> {
+    fn passes(&self, entry: &Entry<'_>) -> bool {
+        entry.name().starts_with(OURS) || self.subject.ignore.iter().any(|pattern| pattern.matches(entry.path))
+    }
+
+    /// Whether the name is a sync tool's; then it is not the PBX's.
+    fn is_foreign(&mut self, entry: &Entry<'_>) -> bool {
+        match foreign(entry.name()) {
+            Some(Foreign::Temporary(tool)) => self.survey.writing(place(entry), tool, time(entry.changed)),
+            Some(Foreign::Conflict(tool)) => self.survey.conflicts.add((place(entry), tool)),
+            Some(Foreign::Own(_)) => {}
+            None => return false,
+        }
+        true
+    }
+
+    /// A file of configuration, read if it changed.
+    fn kept(&mut self, entry: &Entry<'_>) {
+        let at = place(entry);
+        let stamp = (entry.identity, entry.about.size, entry.about.modified, entry.changed);
+        let kept = match self.before.remove(&at) {
+            Some((before, kept)) if before == stamp => kept,
+            _ => match read(entry) {
+                Ok(kept) => kept,
+                Err(error) => {
+                    self.survey.troubles.add((at, error.to_string()));
+                    return;
+                }
+            },
+        };
+        self.survey.keep(at.clone(), kept.clone());
+        if self.survey.kept.contains_key(&at) {
+            self.read.insert(at, (stamp, kept));
+        }
+    }
+}
+
+impl Visitor for Look<'_> {
+    fn file(&mut self, entry: &Entry<'_>) -> ControlFlow<()> {
+        if self.passes(entry) || self.is_foreign(entry) {
+            return ControlFlow::Continue(());
+        }
+        match entry.about.kind {
+            Kind::File => {}
+            Kind::Link => {
+                if leads_out(entry, &self.subject.dirs) {
+                    self.survey.links_out.add(place(entry));
+                }
+                return ControlFlow::Continue(());
+            }
+            Kind::Directory | Kind::Other => return ControlFlow::Continue(()),
+        }
+        let class = self.subject.classes.of(entry.path);
+        self.survey.count(class, entry.about.size);
+        self.survey.change(time(entry.about.modified), time(entry.changed), || place(entry));
+        if class == Class::Config {
+            self.kept(entry);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn directory(&mut self, entry: &Entry<'_>) -> Descend {
+        if self.passes(entry) || self.is_foreign(entry) {
+            return Descend::Past;
+        }
+        self.survey.directories += 1;
+        Descend::Into
+    }
+
+    fn trouble(&mut self, dir: usize, path: &[u8], why: &str) {
+        self.survey.troubles.add((Place { dir, path: path.to_vec() }, why.to_owned()));
+    }
+}
+
+fn read(entry: &Entry<'_>) -> std::io::Result<Kept> {
+    let mut kept = Kept { size: entry.about.size, changed: time(entry.changed), fault: None, ends_within_line: false };
+    if kept.size > READ_MAX {
+        return Ok(kept);
+    }
+    let mut content = Vec::new();
+    // It may have grown since the walk saw its size.
+    entry.open()?.take(READ_MAX).read_to_end(&mut content)?;
+    kept.fault = content::fault(Format::of(entry.name()), &content);
+    kept.ends_within_line = content::ends_within_line(&content);
+    Ok(kept)
+}
+
+/// Whether a link leads out of its working directory, by its text alone: nothing of it is opened.
+fn leads_out(entry: &Entry<'_>, dirs: &[PathBuf]) -> bool {
+    use std::os::unix::ffi::OsStrExt as _;
+    let Ok(target) = entry.target() else { return false };
+    if target.starts_with(b"/") {
+        let target = std::path::Path::new(std::ffi::OsStr::from_bytes(&target));
+        let climbs = target.components().any(|part| part == std::path::Component::ParentDir);
+        return climbs || !dirs[entry.dir].as_path().ancestors().next().is_some_and(|dir| target.starts_with(dir));
+    }
+    let mut depth = entry.path.split(|byte| *byte == b'/').count() - 1;
+    for part in target.split(|byte| *byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => match depth.checked_sub(1) {
+                Some(up) => depth = up,
+                None => return true,
+            },
+            _ => depth += 1,
+        }
+    }
+    false
+}
+
+fn place(entry: &Entry<'_>) -> Place {
+    Place { dir: entry.dir, path: entry.path.to_vec() }
+}
+
+/// A time that no clock can have is the beginning of time.
+fn time((seconds, nanos): (i64, u32)) -> Timestamp {
+    Timestamp::new(seconds, i32::try_from(nanos).unwrap_or_default()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::data::survey::Fault;
+
+    fn looker(dir: &tempfile::TempDir) -> Looker {
+        let ignore = vec![Pattern::new("log/").expect("a pattern")];
+        Looker::new(Subject { dirs: vec![dir.path().to_owned()], classes: Classes::default(), ignore })
+    }
+
+    fn at(path: &str) -> Place {
+        Place { dir: 0, path: path.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn a_look_counts_what_is_the_pbxs_and_names_what_is_not_well() {
+        let dir = tempfile::tempdir().expect("directory");
+        let root = dir.path();
+        for sub in ["spool/voicemail/default/100", "log", ".stversions"] {
+            fs::create_dir_all(root.join(sub)).expect("directory");
+        }
+        for (path, text) in [
+            ("pjsip.conf", "[a]\ntype=endpoint\n"),
+            ("bad.json", "{"),
+            ("spool/voicemail/default/100/msg0.wav", "RIFF"),
+            ("log/messages.conf", "[x"),
+            (".stversions/old.conf", "[x"),
+            (".pjsip.conf.aB3xYz", "[a"),
+            ("a.sync-conflict-20261120-101112-ABCDEFG.conf", "[a]"),
+            (".pbx-failover-beat.new", "x"),
+        ] {
+            fs::write(root.join(path), text).expect("file");
+        }
+        symlink("../../elsewhere", root.join("spool/out")).expect("link");
+        symlink("voicemail", root.join("spool/in")).expect("link");
+        symlink("/etc", root.join("etc")).expect("link");
+        symlink(root.join("spool"), root.join("own")).expect("link");
+        let survey = looker(&dir).look();
+        assert_eq!(survey.total().files, 3, "{survey:#?}");
+        assert_eq!(survey.classes[&Class::Voicemail].bytes, 4);
+        assert_eq!(survey.kept[&at("pjsip.conf")].fault, None);
+        assert!(matches!(&survey.kept[&at("bad.json")].fault, Some(Fault::Malformed(_))));
+        assert_eq!((survey.temporary.all, survey.conflicts.all), (1, 1));
+        assert_eq!(survey.links_out.named, [at("etc"), at("spool/out")]);
+        assert!(survey.troubles.is_empty() && survey.touched.is_some());
+    }
+
+    #[test]
+    fn a_file_is_read_again_only_when_it_has_changed() {
+        let dir = tempfile::tempdir().expect("directory");
+        let file = dir.path().join("a.json");
+        fs::write(&file, "{}").expect("file");
+        let mut looker = looker(&dir);
+        assert_eq!(looker.look().kept[&at("a.json")].fault, None);
+        // What it remembers is taken as it is.
+        let remembered = looker.read.values_mut().next().expect("one");
+        remembered.1.fault = Some(Fault::Nul);
+        assert_eq!(looker.look().kept[&at("a.json")].fault, Some(Fault::Nul));
+        fs::write(&file, "{}").expect("file");
+        assert_eq!(looker.look().kept[&at("a.json")].fault, None, "written anew, with the same size");
+        fs::remove_file(&file).expect("removed");
+        assert!(looker.look().kept.is_empty() && looker.read.is_empty());
+    }
+}

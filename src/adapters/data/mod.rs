@@ -1,0 +1,8 @@
+//! The working directory: walks it, reads what it must, and never writes into it unasked.
+//!
+//! What follows from what is seen is decided in [`crate::data`].
+
+pub mod gate;
+mod hints;
+pub mod look;
+pub mod walk;

@@ -1,0 +1,116 @@
+//! The sync: what the gate asks of the working directory, and the commands that stop and start it.
+
+use std::path::{Component, PathBuf};
+
+use super::Build;
+use crate::config::cursor::Cursor;
+use crate::config::sync::{Dump, MaxAge, Sync};
+use crate::data::gate::{OnFault, OnHold};
+use crate::data::{Class, Classes, Pattern};
+
+/// More patterns of a kind are a mistake: each file is held against each.
+const PATTERNS_MAX: usize = 200;
+
+/// Reads `sync`.
+pub fn sync<'a>(at: &Cursor<'a>, dirs: &[PathBuf], build: &mut Build<'a>) -> Option<Sync> {
+    let (stop, start) = (build.command(&at.key("stop")), build.command(&at.key("start")));
+    let [ignore, hold_back] = ["ignore", "hold_back"].map(|name| patterns(&at.key(name), build));
+    let (max_age, rules, classes) =
+        (max_age(&at.key("max_age"), build), rules(&at.key("rules"), build), classes(&at.key("classes"), build));
+    let dump_at = at.key("dump");
+    let dump = if dump_at.given { Some(dump(&dump_at, dirs, build)?) } else { None };
+    let on_hold = match at.key("on_hold").text()? {
+        "go" => OnHold::Go,
+        "hold" => OnHold::Hold,
+        _ => OnHold::LastGood,
+    };
+    Some(Sync {
+        settle: at.key("settle").duration()?,
+        max_age: max_age?,
+        on_hold,
+        hold_back: hold_back?,
+        stop: stop?,
+        start: start?,
+        keep_snapshots: at.key("keep_snapshots").whole()?,
+        ignore: ignore?,
+        rules: rules?,
+        classes: classes?,
+        dump,
+    })
+}
+
+fn max_age<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<MaxAge> {
+    if !at.is_map() {
+        return None;
+    }
+    let hold_at = at.key("hold");
+    let max_age = MaxAge { warn: at.key("warn").duration()?, hold: hold_at.duration()? };
+    if max_age.hold < max_age.warn {
+        hold_at.error(&mut build.notes, "is shorter than warn", "write a longer one: first it is said, then it holds");
+    }
+    Some(max_age)
+}
+
+fn patterns<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Vec<Pattern>> {
+    if !at.is_list() {
+        return None;
+    }
+    let items = at.items();
+    if items.len() > PATTERNS_MAX {
+        at.error(&mut build.notes, format!("holds more than {PATTERNS_MAX} patterns"), "name the directory");
+    }
+    items.iter().map(|item| pattern(item, build)).collect()
+}
+
+fn pattern<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Pattern> {
+    let fix = "write a name such as *.call, or a path below the working directory such as spool/outgoing/";
+    let read = Pattern::new(at.text()?).map_err(|why| (why, fix.to_owned()));
+    at.take(&mut build.notes, read)
+}
+
+fn rules<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Vec<(Pattern, OnFault)>> {
+    let items = at.items();
+    if items.len() > PATTERNS_MAX {
+        at.error(&mut build.notes, format!("holds more than {PATTERNS_MAX} rules"), "name the directory");
+    }
+    let rule = |item: &Cursor<'a>| {
+        if !item.is_map() {
+            return None;
+        }
+        let path = pattern(&item.key("path"), build);
+        let on_fault = match item.key("on_fault").text()? {
+            "ignore" => OnFault::Ignore,
+            "warn" => OnFault::Warn,
+            _ => OnFault::Hold,
+        };
+        Some((path?, on_fault))
+    };
+    items.iter().map(rule).collect()
+}
+
+fn classes<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Classes> {
+    if !at.is_map() {
+        return None;
+    }
+    let mut own = Vec::new();
+    for class in Class::ALL {
+        let patterns = patterns(&at.key(class.name()), build)?;
+        own.extend(patterns.into_iter().map(|pattern| (class, pattern)));
+    }
+    Some(Classes::new(own))
+}
+
+fn dump<'a>(at: &Cursor<'a>, dirs: &[PathBuf], build: &mut Build<'a>) -> Option<Dump> {
+    if !at.is_map() {
+        return None;
+    }
+    let file_at = at.key("file");
+    let (file, first) = (file_at.path_buf()?, dirs.first()?);
+    let climbs = file.components().any(|part| part == Component::ParentDir);
+    let whole = first.join(&file);
+    if climbs || !dirs.iter().any(|dir| whole.starts_with(dir) && whole != *dir) {
+        let fix = format!("write its path below {}", first.display());
+        file_at.error(&mut build.notes, "does not lie in the working directory", fix);
+    }
+    Some(Dump { file: whole, max_age: at.key("max_age").duration()? })
+}

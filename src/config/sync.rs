@@ -1,0 +1,52 @@
+//! The sync that keeps the working directory equal, and what the gate asks of its work; checked values.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::data::gate::{OnFault, OnHold};
+use crate::data::{Classes, Pattern};
+
+/// The synced directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sync {
+    /// No change for so long before the directory counts as whole.
+    pub settle: Duration,
+    /// How old the data may be.
+    pub max_age: MaxAge,
+    /// What happens when the data does not pass the gate.
+    pub on_hold: OnHold,
+    /// Moved aside before the reload.
+    pub hold_back: Vec<Pattern>,
+    /// Run at takeover, to stop the inbound sync.
+    pub stop: Vec<String>,
+    /// Run at failback.
+    pub start: Vec<String>,
+    /// How many snapshots are kept.
+    pub keep_snapshots: u32,
+    /// What is not looked at.
+    pub ignore: Vec<Pattern>,
+    /// What a broken file means; the first that fits counts.
+    pub rules: Vec<(Pattern, OnFault)>,
+    /// What a file is.
+    pub classes: Classes,
+    /// A database dump that must be young and whole.
+    pub dump: Option<Dump>,
+}
+
+/// How old the data may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxAge {
+    /// Older is a warning.
+    pub warn: Duration,
+    /// Older does not pass.
+    pub hold: Duration,
+}
+
+/// A database dump in the working directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dump {
+    /// Its whole path.
+    pub file: PathBuf,
+    /// An older one does not pass.
+    pub max_age: Duration,
+}

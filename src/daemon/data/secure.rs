@@ -1,0 +1,156 @@
+//! The data at a takeover: waits until nothing is under way, lets the gate judge, and does what follows.
+//!
+//! Phones wait meanwhile, so that the wait has an end. Only `sync.on_hold: hold` keeps what does not pass from being
+//! loaded; then the step is tried again for ever (see `takeover::run`), and passes as soon as the data does.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::ports::{DataGate, Keep};
+use crate::units::data::{Outcome, size};
+use crate::units::{DataLook, StepOutcome};
+
+/// What is under way is waited for so long. Nothing is worse than no telephone.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// It was waited for once already.
+const WAIT_AGAIN_MAX: Duration = Duration::from_secs(10);
+/// Pauses between two looks.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+
+/// Secures it. `stopped`: what came of stopping the inbound sync. Without that what is seen may change again, so that the
+/// step fails, after all else was done.
+pub async fn data(gate: &dyn DataGate, settle: Duration, attempt: u32, stopped: StepOutcome) -> StepOutcome {
+    let began = Instant::now();
+    let wait = if attempt > 1 { WAIT_AGAIN_MAX } else { WAIT_MAX.max(settle) };
+    let look = loop {
+        let look = gate.look(Keep::Nothing).await;
+        let left = wait.saturating_sub(began.elapsed());
+        if !look.is_under_way() || left.is_zero() {
+            break look;
+        }
+        sleep(settle.clamp(PAUSE.0, PAUSE.1).min(left)).await;
+    };
+    let judged = follow(gate, &look, began.elapsed()).await;
+    let stop = stopped.text().to_owned();
+    match (stopped, judged) {
+        (StepOutcome::Done(_), StepOutcome::Done(said)) => StepOutcome::done(format!("{stop}; {said}")),
+        (StepOutcome::Unknown(_), StepOutcome::Done(said)) => StepOutcome::unknown(format!("{stop}; {said}")),
+        (_, judged) => StepOutcome::failed(format!("{stop}; {}", judged.text())),
+    }
+}
+
+async fn follow(gate: &dyn DataGate, look: &DataLook, waited: Duration) -> StepOutcome {
+    let (because, waited) = (look.because(), waited.as_secs());
+    let seen = format!("{} files, {}, after {waited} s", look.files, size(look.bytes));
+    match look.outcome {
+        Outcome::Go => StepOutcome::done(format!("{seen}: the data passes its gate")),
+        Outcome::GoWithWarning => StepOutcome::done(format!("{seen}: WARNING, loaded all the same: {because}")),
+        Outcome::LastGood => match gate.restore_last_good().await {
+            StepOutcome::Done(proof) => {
+                StepOutcome::done(format!("{seen}: {because}; its last good snapshot: {proof}"))
+            }
+            other => StepOutcome::done(format!(
+                "{seen}: WARNING, loaded all the same: {because}; its last good snapshot is not used: {}",
+                other.text()
+            )),
+        },
+        Outcome::Hold => {
+            let todo = look.reasons.first().map(|reason| reason.todo.as_str()).unwrap_or_default();
+            StepOutcome::failed(format!("{seen}: nothing is loaded (sync.on_hold: hold): {because}; {todo}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::ports::Answer;
+    use crate::units::data::{Reason, Weight};
+
+    /// Answers with one after the other, the last for ever.
+    struct Scripted {
+        looks: Mutex<Vec<DataLook>>,
+        snapshot: Option<StepOutcome>,
+    }
+
+    impl DataGate for Scripted {
+        fn look(&self, keep: Keep) -> Answer<'_, DataLook> {
+            assert_eq!(keep, Keep::Nothing, "what a takeover sees is no measure for later");
+            let mut looks = self.looks.lock().expect("not poisoned");
+            let look = if looks.len() > 1 { looks.remove(0) } else { looks[0].clone() };
+            Box::pin(async { look })
+        }
+
+        fn restore_last_good(&self) -> Answer<'_, StepOutcome> {
+            let outcome = self.snapshot.clone().unwrap_or_else(|| StepOutcome::failed("there is none"));
+            Box::pin(async { outcome })
+        }
+    }
+
+    fn look(outcome: Outcome, weight: Option<Weight>) -> DataLook {
+        let reason = |weight| Reason { weight, text: "a.conf is empty".into(), todo: "mend it".into() };
+        DataLook::bare(Timestamp::UNIX_EPOCH, outcome, weight.map(reason).into_iter().collect())
+    }
+
+    async fn secured(looks: Vec<DataLook>, snapshot: Option<StepOutcome>, stopped: StepOutcome) -> StepOutcome {
+        data(&Scripted { looks: Mutex::new(looks), snapshot }, Duration::from_secs(3), 1, stopped).await
+    }
+
+    fn stopped() -> StepOutcome {
+        StepOutcome::done("sync.stop is not set")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_under_way_is_waited_for_and_then_judged() {
+        let busy = || look(Outcome::Hold, Some(Weight::UnderWay));
+        let said = secured(vec![busy(), busy(), look(Outcome::Go, None)], None, stopped()).await;
+        assert!(
+            matches!(&said, StepOutcome::Done(text) if text.contains("after 4 s") && text.contains("passes")),
+            "{said:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sync_that_does_not_end_is_waited_for_one_minute() {
+        let began = Instant::now();
+        let said = secured(vec![look(Outcome::GoWithWarning, Some(Weight::UnderWay))], None, stopped()).await;
+        assert!(matches!(&said, StepOutcome::Done(text) if text.contains("WARNING")), "{said:?}");
+        assert_eq!(began.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hold_fails_the_step_with_the_reason_and_what_to_do() {
+        let said = secured(vec![look(Outcome::Hold, Some(Weight::Broken))], None, stopped()).await;
+        assert!(
+            matches!(&said, StepOutcome::Failed(text) if text.contains("a.conf is empty") && text.contains("mend it")),
+            "{said:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_good_snapshot_is_put_in_place_and_where_that_fails_what_is_there_is_loaded() {
+        let broken = || vec![look(Outcome::LastGood, Some(Weight::Broken))];
+        let said = secured(broken(), Some(StepOutcome::done("2 files put back")), stopped()).await;
+        assert!(
+            matches!(&said, StepOutcome::Done(text) if text.contains("2 files put back") && !text.contains("WARNING")),
+            "{said:?}"
+        );
+        let said = secured(broken(), None, stopped()).await;
+        assert!(
+            matches!(&said, StepOutcome::Done(text) if text.contains("WARNING") && text.contains("there is none")),
+            "{said:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sync_that_could_not_be_stopped_fails_the_step_after_all_else_was_done() {
+        let failed = StepOutcome::failed("sync.stop: exit status 1");
+        let said = secured(vec![look(Outcome::Go, None)], None, failed).await;
+        assert!(matches!(&said, StepOutcome::Failed(text) if text.contains("exit status 1")), "{said:?}");
+    }
+}

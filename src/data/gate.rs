@@ -1,0 +1,291 @@
+//! The gate before the PBX loads the working directory: go, go with a warning, take the last good snapshot, or hold.
+//!
+//! Each thing that speaks against a load is one reason with its weight. What is *under way* (a sync that writes) is
+//! waited for; what is *broken* (a file cut, emptied, malformed) is cured by an older copy; what is *stale* is not, because
+//! an older copy is no younger.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::dump::{self, Dump};
+use super::pattern::Pattern;
+use super::survey::{Fault, Few, Kept, Place, Survey};
+pub use crate::units::data::{Outcome, Reason, Weight};
+
+/// A leftover of a sync tool that nobody has written to for so long is one: its writer died.
+pub const LEFTOVER_AFTER: Duration = Duration::from_secs(3600);
+
+/// A file that shrank, was emptied or became malformed, and has stood so for this long, is meant.
+pub const MEANT_AFTER: Duration = Duration::from_secs(3600);
+
+/// A file of configuration that lost more than this part of its size was cut, until it has stood so for long.
+const CUT_BELOW: (u64, u64) = (7, 10);
+
+/// Smaller files may shrink as they like.
+const CUT_FROM: u64 = 512;
+
+/// Fewer files of configuration than this part of those before: a directory that is being filled, or was emptied.
+const SHRUNK_BELOW: (u64, u64) = (8, 10);
+
+/// What a per-path rule says of a fault at its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFault {
+    /// Nothing.
+    Ignore,
+    /// A warning.
+    Warn,
+    /// As any file of configuration.
+    Hold,
+}
+
+/// What is done when the gate holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnHold {
+    /// The last good snapshot is used.
+    LastGood,
+    /// It is loaded all the same, with a warning.
+    Go,
+    /// Nothing is loaded until a person or the sync mends it.
+    Hold,
+}
+
+/// The rules of the gate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// No change for so long before it counts as whole.
+    pub settle: Duration,
+    /// Older data is a warning.
+    pub warn_age: Duration,
+    /// Older data holds.
+    pub hold_age: Duration,
+    /// What a hold leads to.
+    pub on_hold: OnHold,
+    /// The first that fits counts.
+    pub faults: Vec<(Pattern, OnFault)>,
+}
+
+/// What the gate says, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// What follows.
+    pub outcome: Outcome,
+    /// Everything that speaks against a load, the weightiest first.
+    pub reasons: Vec<Reason>,
+}
+
+impl Report {
+    /// The reasons in one line; empty: none.
+    pub fn because(&self) -> String {
+        let texts: Vec<_> = self.reasons.iter().map(|reason| reason.text.as_str()).collect();
+        texts.join("; ")
+    }
+
+    /// Whether a sync is writing, so that it is worth waiting.
+    pub fn is_under_way(&self) -> bool {
+        self.reasons.iter().any(|reason| reason.weight == Weight::UnderWay)
+    }
+
+    /// Whether nothing but what passes by itself speaks against a snapshot as a good one.
+    pub fn is_good(&self) -> bool {
+        self.reasons.iter().all(|reason| reason.weight <= Weight::Warn || reason.weight == Weight::Stale)
+    }
+}
+
+/// What else is known.
+#[derive(Debug, Clone, Copy)]
+pub struct Around<'a> {
+    /// Now.
+    pub now: Timestamp,
+    /// The last survey that passed.
+    pub good: Option<&'a Survey>,
+    /// When the primary wrote the heartbeat that the sync has brought, where it writes one: how far the sync is behind.
+    pub beat: Option<Timestamp>,
+    /// Whether there is a good snapshot to go back to.
+    pub snapshot: Snapshot,
+    /// The database dump, where one is asked for.
+    pub dump: Option<&'a Dump>,
+}
+
+/// Whether there is a good snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Snapshot {
+    /// There is.
+    Kept,
+    /// There is none.
+    None,
+}
+
+/// Judges one survey.
+pub fn judge(survey: &Survey, rules: &Rules, around: &Around<'_>) -> Report {
+    let mut reasons = Vec::new();
+    let mut add = |weight, text, todo: &str| reasons.push(Reason { weight, text, todo: todo.to_owned() });
+    let age_of = |at: Timestamp| age(around.now, at);
+
+    if survey.total().files == 0 {
+        let todo = "see that pbx.working_dir is right, and that the sync fills it";
+        add(Weight::Broken, "the working directory is empty".to_owned(), todo);
+    }
+    if let Some((at, place)) = &survey.touched
+        && age_of(*at) < rules.settle
+    {
+        let text = format!("{place} changed {} s ago (sync.settle)", age_of(*at).as_secs());
+        add(
+            Weight::UnderWay,
+            text,
+            "nothing, it passes; what this host writes itself, such as logs, belongs into sync.ignore",
+        );
+    }
+    if let Some(newest) = survey.temporary_newest {
+        let (place, tool, _) = &survey.temporary.named[0];
+        let more = more(&survey.temporary);
+        if age_of(newest) < LEFTOVER_AFTER {
+            let todo =
+                "nothing, it passes; where it does not, see why the sync hangs, or delete what its dead writer left";
+            add(Weight::UnderWay, format!("{} is writing: {place}{more}", tool.name()), todo);
+        } else {
+            let text = format!("left behind by {}: {place}{more}", tool.name());
+            add(Weight::Warn, text, "delete it: nobody writes to it any more");
+        }
+    }
+    if let Some((place, tool)) = survey.conflicts.named.first() {
+        let more = more(&survey.conflicts);
+        let text = format!("both sides changed a file, {} kept both: {place}{more}", tool.name());
+        add(Weight::Warn, text, "see which of the two is right, and keep that one only");
+    }
+    if let Some((place, why)) = survey.troubles.named.first() {
+        let text = format!("not looked at: {}{}", named(place, why), more(&survey.troubles));
+        add(Weight::Warn, text, "let the robot's user read it, or name it in sync.ignore");
+    }
+    if let Some(place) = survey.links_out.named.first() {
+        let more = more(&survey.links_out);
+        let text = format!("a link leads out of the working directory, where no sync follows: {place}{more}");
+        add(Weight::Warn, text, "put what it leads to into the working directory, or see that both hosts have it");
+    }
+    content(survey, rules, around, &mut add);
+    shrunk(survey, around, &mut add);
+    stale(survey, rules, around, &mut add);
+    if let Some(dump) = around.dump {
+        dump::judge(dump, around.now, &mut add);
+    }
+    reasons.sort_by_key(|reason| std::cmp::Reverse(reason.weight));
+    Report { outcome: outcome(&reasons, rules.on_hold, around.snapshot), reasons }
+}
+
+fn outcome(reasons: &[Reason], on_hold: OnHold, snapshot: Snapshot) -> Outcome {
+    let holds = reasons.iter().any(|reason| reason.weight > Weight::Warn);
+    let cured = reasons.iter().any(|reason| matches!(reason.weight, Weight::UnderWay | Weight::Broken));
+    match (holds, on_hold) {
+        (false, _) if reasons.is_empty() => Outcome::Go,
+        (true, OnHold::Hold) => Outcome::Hold,
+        (true, OnHold::LastGood) if cured && snapshot == Snapshot::Kept => Outcome::LastGood,
+        // Warnings only; or it is meant to go; or the data is old, or there is nothing older to go back to: what is there
+        // is better than no telephone.
+        _ => Outcome::GoWithWarning,
+    }
+}
+
+/// Files of configuration whose content is broken now and was not before, and those that were cut.
+fn content(survey: &Survey, rules: &Rules, around: &Around<'_>, add: &mut impl FnMut(Weight, String, &str)) {
+    let mut broken: BTreeMap<Weight, Few<String>> = BTreeMap::new();
+    for (place, kept) in &survey.kept {
+        let before = around.good.and_then(|good| good.kept.get(place));
+        let Some(what) = wrong(kept, before) else { continue };
+        // At the first look ever nobody knows whether it was always so.
+        let known = around.good.is_none() || before.is_some_and(|b| b.fault == kept.fault && b.size == kept.size);
+        let rule = rules.faults.iter().find(|(pattern, _)| pattern.matches(&place.path)).map(|(_, on)| *on);
+        let young = age(around.now, kept.changed) < MEANT_AFTER;
+        let weight = match rule.unwrap_or(OnFault::Hold) {
+            OnFault::Ignore => continue,
+            OnFault::Hold if young && !known => Weight::Broken,
+            OnFault::Hold | OnFault::Warn => Weight::Warn,
+        };
+        broken.entry(weight).or_default().add(format!("{place} {what}"));
+    }
+    for (weight, few) in broken {
+        let more = more(&few);
+        let todo = "mend it at the primary, or let the sync bring it again; what has stood so for an hour is meant";
+        add(weight, format!("{}{more}", few.named.first().map_or("", String::as_str)), todo);
+    }
+}
+
+/// What is wrong with a file, in itself or beside what it was.
+fn wrong(kept: &Kept, before: Option<&Kept>) -> Option<String> {
+    match &kept.fault {
+        // Many are made so, to be filled one day: it is a fault only of one that had something in it.
+        Some(Fault::Empty) => return before.filter(|before| before.size > 0).map(|_| Fault::Empty.to_string()),
+        Some(fault) => return Some(fault.to_string()),
+        None => {}
+    }
+    let before = before?;
+    if before.size >= CUT_FROM && before.fault.is_none() && kept.size * CUT_BELOW.1 < before.size * CUT_BELOW.0 {
+        return Some(format!("has shrunk from {} to {} bytes", before.size, kept.size));
+    }
+    (kept.ends_within_line && !before.ends_within_line && kept.size < before.size)
+        .then(|| "ends within a line, and did not before".to_owned())
+}
+
+/// Fewer files than there were: counted for configuration only, since voicemail and recordings are deleted every day.
+fn shrunk(survey: &Survey, around: &Around<'_>, add: &mut impl FnMut(Weight, String, &str)) {
+    let Some(good) = around.good else { return };
+    let (now, then) = (survey.kept.len() as u64, good.kept.len() as u64);
+    if then >= 5 && now * SHRUNK_BELOW.1 < then * SHRUNK_BELOW.0 {
+        let gone: Vec<_> = good.kept.keys().filter(|place| !survey.kept.contains_key(place)).take(3).collect();
+        let gone: Vec<_> = gone.iter().map(ToString::to_string).collect();
+        let text = format!("{now} files of configuration where there were {then}; gone: {}, …", gone.join(", "));
+        let todo = "see that the sync runs and that nothing deletes here; `pbx-failover check` names what is missing";
+        add(Weight::Broken, text, todo);
+    }
+}
+
+/// How far behind the primary the data is: by its heartbeat where there is one, else by the newest change.
+fn stale(survey: &Survey, rules: &Rules, around: &Around<'_>, add: &mut impl FnMut(Weight, String, &str)) {
+    let newest = survey.newest.as_ref().map(|(at, _)| *at);
+    let (at, what) = match (around.beat, newest) {
+        (Some(beat), _) => (beat, "the sync is behind: its newest heartbeat is"),
+        (None, Some(newest)) => (newest, "the newest change is"),
+        (None, None) => return,
+    };
+    let old = age(around.now, at);
+    let text = |limit: &str| format!("{what} {} old ({limit})", rough(old));
+    let todo = match around.beat {
+        Some(_) => "see that the sync runs: the heartbeat file comes with everything else",
+        None => "see that the sync runs; with a heartbeat check a quiet PBX is told from a sync that hangs",
+    };
+    if old > rules.hold_age {
+        add(Weight::Stale, text("sync.max_age.hold"), todo);
+    } else if old > rules.warn_age {
+        add(Weight::Warn, text("sync.max_age.warn"), todo);
+    }
+}
+
+/// How old; a time ahead of the clock is just now.
+pub(super) fn age(now: Timestamp, at: Timestamp) -> Duration {
+    let age: SignedDuration = now.duration_since(at);
+    age.try_into().unwrap_or_default()
+}
+
+pub(super) fn rough(age: Duration) -> String {
+    let minutes = age.as_secs() / 60;
+    match minutes {
+        0 => format!("{} s", age.as_secs()),
+        1..120 => format!("{minutes} min"),
+        120..2880 => format!("{} h", minutes / 60),
+        _ => format!("{} days", minutes / 1440),
+    }
+}
+
+fn named(place: &Place, why: &str) -> String {
+    if place.path.is_empty() { format!("a working directory ({why})") } else { format!("{place} ({why})") }
+}
+
+fn more<T>(few: &Few<T>) -> String {
+    match few.all {
+        0 | 1 => String::new(),
+        all => format!(" and {} more", all - 1),
+    }
+}
+
+#[cfg(test)]
+mod tests;

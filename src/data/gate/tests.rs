@@ -1,0 +1,178 @@
+//! What the gate says of surveys made by hand.
+
+use super::*;
+use crate::data::class::Class;
+use crate::data::names::Tool;
+use crate::data::survey::Fault;
+
+const HOUR: i64 = 3600;
+
+fn at(ago_s: i64) -> Timestamp {
+    let now: Timestamp = "2026-11-26T03:00:00Z".parse().expect("a time");
+    now.checked_sub(SignedDuration::from_secs(ago_s)).expect("in range")
+}
+
+fn place(path: &str) -> Place {
+    Place { dir: 0, path: path.as_bytes().to_vec() }
+}
+
+fn rules(on_hold: OnHold) -> Rules {
+    Rules {
+        settle: Duration::from_secs(3),
+        warn_age: Duration::from_secs(15 * 60),
+        hold_age: Duration::from_secs(24 * 3600),
+        on_hold,
+        faults: vec![(Pattern::new("scratch/").expect("a pattern"), OnFault::Ignore)],
+    }
+}
+
+/// Ten files of configuration, all of them whole, changed a minute ago.
+fn whole() -> Survey {
+    let mut survey = Survey::default();
+    for n in 0..10 {
+        let kept = Kept { size: 2000, changed: at(60), fault: None, ends_within_line: false };
+        survey.count(Class::Config, kept.size);
+        survey.keep(place(&format!("pjsip{n}.conf")), kept);
+    }
+    survey.change(at(60), at(60), || place("pjsip0.conf"));
+    survey
+}
+
+fn judged(survey: &Survey, good: Option<&Survey>, on_hold: OnHold, snapshot: Snapshot) -> Report {
+    judge(survey, &rules(on_hold), &Around { now: at(0), good, beat: None, snapshot, dump: None })
+}
+
+fn outcomes(survey: &Survey) -> [Outcome; 4] {
+    let good = whole();
+    let cases = [
+        (OnHold::LastGood, Snapshot::Kept),
+        (OnHold::LastGood, Snapshot::None),
+        (OnHold::Hold, Snapshot::Kept),
+        (OnHold::Go, Snapshot::Kept),
+    ];
+    cases.map(|(on_hold, snapshot)| judged(survey, Some(&good), on_hold, snapshot).outcome)
+}
+
+#[test]
+fn what_is_whole_and_young_goes() {
+    let report = judged(&whole(), Some(&whole()), OnHold::Hold, Snapshot::None);
+    assert_eq!((report.outcome, report.because().as_str()), (Outcome::Go, ""));
+    assert!(report.is_good());
+    assert_eq!(judged(&whole(), None, OnHold::Hold, Snapshot::None).outcome, Outcome::Go, "the first look ever");
+}
+
+/// A whole survey with one file changed.
+fn with(path: &str, kept: Kept) -> Survey {
+    let mut survey = whole();
+    survey.kept.insert(place(path), kept);
+    survey
+}
+
+#[test]
+fn a_file_that_was_just_emptied_cut_or_broken_holds_and_the_last_good_one_cures_it() {
+    use Outcome::{GoWithWarning, Hold, LastGood};
+    let young = Kept { size: 2000, changed: at(60), fault: None, ends_within_line: false };
+    for (kept, said) in [
+        (Kept { fault: Some(Fault::Empty), size: 0, ..young.clone() }, "pjsip3.conf is empty"),
+        (Kept { fault: Some(Fault::Nul), ..young.clone() }, "pjsip3.conf is filled with NUL bytes"),
+        (Kept { fault: Some(Fault::Malformed("line 3: no =".into())), ..young.clone() }, "cannot be read: line 3"),
+        (Kept { size: 1000, ..young.clone() }, "has shrunk from 2000 to 1000 bytes"),
+        (Kept { size: 1900, ends_within_line: true, ..young.clone() }, "ends within a line"),
+    ] {
+        let survey = with("pjsip3.conf", kept.clone());
+        assert_eq!(outcomes(&survey), [LastGood, GoWithWarning, Hold, GoWithWarning], "{said}");
+        let report = judged(&survey, Some(&whole()), OnHold::LastGood, Snapshot::Kept);
+        assert!(report.because().contains(said), "{}", report.because());
+        assert!(!report.is_good(), "no snapshot of that is a good one");
+        // It stood so before, or for so long that it is meant.
+        let again = judged(&survey, Some(&survey), OnHold::Hold, Snapshot::Kept);
+        assert!(matches!(again.outcome, Outcome::Go | GoWithWarning), "{said}: {again:?}");
+        let old = with("pjsip3.conf", Kept { changed: at(2 * HOUR), ..kept });
+        assert_eq!(judged(&old, Some(&whole()), OnHold::Hold, Snapshot::Kept).outcome, GoWithWarning, "{said}");
+    }
+}
+
+#[test]
+fn a_file_that_was_always_empty_is_no_fault_and_at_the_first_look_nothing_holds() {
+    let empty = Kept { size: 0, changed: at(60), fault: Some(Fault::Empty), ends_within_line: false };
+    let survey = with("custom.conf", empty);
+    for good in [None, Some(whole())] {
+        let report = judged(&survey, good.as_ref(), OnHold::Hold, Snapshot::None);
+        assert_eq!(report.outcome, Outcome::Go, "made empty, to be filled one day");
+    }
+    let nul = Kept { size: 9, changed: at(60), fault: Some(Fault::Nul), ends_within_line: false };
+    let survey = with("new.conf", nul);
+    assert_eq!(judged(&survey, None, OnHold::Hold, Snapshot::None).outcome, Outcome::GoWithWarning);
+    assert_eq!(judged(&survey, Some(&whole()), OnHold::Hold, Snapshot::None).outcome, Outcome::Hold);
+}
+
+#[test]
+fn a_rule_for_a_path_comes_before_what_is_usual() {
+    let nul = Kept { size: 9, changed: at(60), fault: Some(Fault::Nul), ends_within_line: false };
+    assert_eq!(outcomes(&with("scratch/a.conf", nul)), [Outcome::Go; 4]);
+}
+
+#[test]
+fn files_that_vanish_hold_and_a_few_do_not() {
+    let mut survey = whole();
+    survey.kept.pop_first();
+    survey.kept.pop_first();
+    assert_eq!(outcomes(&survey)[2], Outcome::Go, "8 of 10");
+    survey.kept.pop_first();
+    assert_eq!(outcomes(&survey)[2], Outcome::Hold, "7 of 10");
+    let because = judged(&survey, Some(&whole()), OnHold::Hold, Snapshot::Kept).because();
+    assert!(because.starts_with("7 files of configuration where there were 10; gone: pjsip0.conf"), "{because}");
+    assert_eq!(outcomes(&Survey::default())[0], Outcome::LastGood, "an empty directory");
+}
+
+#[test]
+fn a_sync_under_way_is_waited_for_and_one_that_died_is_a_warning() {
+    let mut survey = whole();
+    survey.writing(place(".pjsip0.conf.aB3xYz"), Tool::Rsync, at(2));
+    let report = judged(&survey, Some(&whole()), OnHold::LastGood, Snapshot::Kept);
+    assert!(report.is_under_way() && report.because() == "rsync is writing: .pjsip0.conf.aB3xYz", "{report:?}");
+    assert_eq!(report.outcome, Outcome::LastGood);
+    let mut survey = whole();
+    survey.writing(place(".pjsip0.conf.aB3xYz"), Tool::Rsync, at(2 * HOUR));
+    let report = judged(&survey, Some(&whole()), OnHold::Hold, Snapshot::Kept);
+    assert!(!report.is_under_way() && report.outcome == Outcome::GoWithWarning, "{report:?}");
+    let mut survey = whole();
+    survey.change(at(60), at(1), || place("pjsip9.conf"));
+    assert!(judged(&survey, Some(&whole()), OnHold::Hold, Snapshot::Kept).is_under_way(), "not settled");
+    survey.change(at(60), at(-HOUR), || place("pjsip9.conf"));
+    assert!(judged(&survey, Some(&whole()), OnHold::Hold, Snapshot::Kept).is_under_way(), "ahead of our clock");
+}
+
+#[test]
+fn old_data_is_no_reason_for_older_data() {
+    use Outcome::{GoWithWarning, Hold};
+    let old = |ago| {
+        let mut survey = whole();
+        survey.newest = Some((at(ago), place("pjsip0.conf")));
+        survey
+    };
+    assert_eq!(outcomes(&old(25 * HOUR)), [GoWithWarning, GoWithWarning, Hold, GoWithWarning]);
+    assert_eq!(outcomes(&old(HOUR)), [GoWithWarning; 4]);
+    // What the primary wrote a minute ago has come: then an old change is only a quiet night.
+    let around = Around { now: at(0), good: None, beat: Some(at(60)), snapshot: Snapshot::None, dump: None };
+    assert_eq!(judge(&old(25 * HOUR), &rules(OnHold::Hold), &around).outcome, Outcome::Go);
+    let around = Around { beat: Some(at(25 * HOUR)), ..around };
+    let report = judge(&whole(), &rules(OnHold::Hold), &around);
+    assert_eq!(report.outcome, Hold);
+    assert!(report.because().contains("newest heartbeat is 25 h old (sync.max_age.hold)"), "{report:?}");
+}
+
+#[test]
+fn conflicts_troubles_and_links_are_said_with_one_name_and_a_number() {
+    let mut survey = whole();
+    for n in 0..30 {
+        survey.conflicts.add((place(&format!("a.sync-conflict-{n}")), Tool::Syncthing));
+    }
+    survey.troubles.add((place(""), "No such file".to_owned()));
+    survey.links_out.add(place("etc"));
+    let report = judged(&survey, Some(&whole()), OnHold::Hold, Snapshot::None);
+    assert_eq!(report.outcome, Outcome::GoWithWarning);
+    let because = report.because();
+    assert!(because.contains("Syncthing kept both: a.sync-conflict-0 and 29 more"), "{because}");
+    assert!(because.contains("not looked at: a working directory (No such file)"), "{because}");
+}

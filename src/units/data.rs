@@ -1,0 +1,182 @@
+//! What one look at the working directory came to, as everybody is told of it: the gate's word and what it rests on.
+//!
+//! Judged in `data::gate`; what follows from it before a takeover is the engine's to decide.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// What the gate says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Load it.
+    Go,
+    /// Load it, and say why that may be wrong.
+    GoWithWarning,
+    /// Load the last good snapshot instead.
+    LastGood,
+    /// Load nothing.
+    Hold,
+}
+
+impl Outcome {
+    /// As it is written for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Go => "go",
+            Self::GoWithWarning => "go with a warning",
+            Self::LastGood => "last good snapshot",
+            Self::Hold => "hold",
+        }
+    }
+}
+
+/// What one reason leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Weight {
+    /// Said, and passed.
+    Warn,
+    /// Waited for; where it does not end, as [`Weight::Broken`].
+    UnderWay,
+    /// An older copy of the data would be whole.
+    Broken,
+    /// The data is old, whichever copy is taken.
+    Stale,
+}
+
+/// One thing that speaks against a load.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// What it leads to.
+    pub weight: Weight,
+    /// What was seen and where, in one line.
+    pub text: String,
+    /// What a person can do about it, in one line.
+    pub todo: String,
+}
+
+/// How a change is noticed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Watching {
+    /// The kernel tells of changes; where it does not, it is looked again and again only.
+    pub by_inotify: bool,
+    /// Why it does not, or not of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why_not: Option<String>,
+}
+
+/// Files of one class.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClassCount {
+    /// `voicemail`, `recording`, `cdr`, `config`, `other`.
+    pub name: String,
+    /// Files.
+    pub files: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// A change, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// When, as its writer dated it.
+    pub at: Timestamp,
+    /// The path below its working directory; what is no plain text in it is written `%0A`.
+    pub path: String,
+}
+
+/// The working directory as one look saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataLook {
+    /// When the look ended.
+    pub at: Timestamp,
+    /// How long it took.
+    pub took_ms: u64,
+    /// What would be loaded now.
+    pub outcome: Outcome,
+    /// Everything that speaks against it, the weightiest first.
+    pub reasons: Vec<Reason>,
+    /// Files, together.
+    pub files: u64,
+    /// Bytes, together.
+    pub bytes: u64,
+    /// Directories.
+    pub directories: u64,
+    /// Files by what they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<ClassCount>,
+    /// The newest change of a content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<Change>,
+    /// How old the newest heartbeat is that the sync has brought: how far it is behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beat_age_s: Option<u64>,
+    /// How a change is noticed.
+    #[serde(default)]
+    pub watching: Watching,
+    /// Since when the gate would not let the data pass, and people know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble_since: Option<Timestamp>,
+}
+
+impl DataLook {
+    /// One that saw nothing: nothing is known for or against a load.
+    pub fn bare(at: Timestamp, outcome: Outcome, reasons: Vec<Reason>) -> Self {
+        Self {
+            at,
+            took_ms: 0,
+            outcome,
+            reasons,
+            files: 0,
+            bytes: 0,
+            directories: 0,
+            classes: Vec::new(),
+            newest: None,
+            beat_age_s: None,
+            watching: Watching::default(),
+            trouble_since: None,
+        }
+    }
+
+    /// Whether a sync is writing, so that it is worth waiting.
+    pub fn is_under_way(&self) -> bool {
+        self.reasons.iter().any(|reason| reason.weight == Weight::UnderWay)
+    }
+
+    /// The reasons in one line; empty: none.
+    pub fn because(&self) -> String {
+        self.reasons.iter().map(|reason| reason.text.as_str()).collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// Bytes, as people read them.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if bytes < 1000 {
+        return format!("{bytes} bytes");
+    }
+    // Rounded to a tenth at each step is rounded enough for people.
+    let mut tenths = bytes / 100;
+    let mut unit = 0;
+    while tenths >= 10_000 && unit + 1 < UNITS.len() {
+        tenths /= 1000;
+        unit += 1;
+    }
+    let unit = UNITS[unit];
+    if tenths < 100 { format!("{}.{} {unit}", tenths / 10, tenths % 10) } else { format!("{} {unit}", tenths / 10) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_two_or_three_digits_and_a_unit() {
+        for (bytes, text) in
+            [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (56_000_000, "56 MB"), (1_234_567_890, "1.2 GB")]
+        {
+            assert_eq!(size(bytes), text);
+        }
+    }
+}
