@@ -239,24 +239,25 @@ fn shrunk(survey: &Survey, around: &Around<'_>, add: &mut impl FnMut(Weight, Str
     }
 }
 
-/// How far behind the primary the data is: by its heartbeat where there is one, else by the newest change.
+/// How far behind the primary the data is, by its heartbeat; without one only the newest change can be told.
 fn stale(survey: &Survey, rules: &Rules, around: &Around<'_>, add: &mut impl FnMut(Weight, String, &str)) {
-    let newest = survey.newest.as_ref().map(|(at, _)| *at);
-    let (at, what) = match (around.beat, newest) {
-        (Some(beat), _) => (beat, "the sync is behind: its newest heartbeat is"),
-        (None, Some(newest)) => (newest, "the newest change is"),
-        (None, None) => return,
+    let text = |what: &str, old, limit: &str| format!("{what} {} old ({limit})", rough(old));
+    let Some(beat) = around.beat else {
+        // A quiet weekend looks the same: it must neither wake anybody nor hold the telephones back.
+        let newest = survey.newest.as_ref().map(|(at, _)| age(around.now, *at));
+        if let Some(old) = newest.filter(|old| *old > rules.hold_age) {
+            let todo = "see that the sync runs; with a heartbeat check a quiet PBX is told from a sync that hangs";
+            add(Weight::Warn, text("the newest change is", old, "sync.max_age.hold"), todo);
+        }
+        return;
     };
-    let old = age(around.now, at);
-    let text = |limit: &str| format!("{what} {} old ({limit})", rough(old));
-    let todo = match around.beat {
-        Some(_) => "see that the sync runs: the heartbeat file comes with everything else",
-        None => "see that the sync runs; with a heartbeat check a quiet PBX is told from a sync that hangs",
-    };
+    let what = "the sync is behind: its newest heartbeat is";
+    let todo = "see that the sync runs: the heartbeat file comes with everything else";
+    let old = age(around.now, beat);
     if old > rules.hold_age {
-        add(Weight::Stale, text("sync.max_age.hold"), todo);
+        add(Weight::Stale, text(what, old, "sync.max_age.hold"), todo);
     } else if old > rules.warn_age {
-        add(Weight::Warn, text("sync.max_age.warn"), todo);
+        add(Weight::Warn, text(what, old, "sync.max_age.warn"), todo);
     }
 }
 

@@ -17,8 +17,8 @@ const UNIT: &str = "kamailio.service";
 
 /// What stands before the lines of the page in this office's `kamailio.cfg`.
 const HEAD: &str = "#!KAMAILIO\ndebug=0\nlog_stderror=no\nchildren=1\ntcp_children=1\nauto_aliases=no\n";
-const MODULES: [&str; 12] =
-    ["kex", "pv", "textops", "siputils", "tm", "sl", "rr", "maxfwd", "usrloc", "registrar", "auth", "db_text"];
+const MODULES: [&str; 11] =
+    ["pv", "textops", "siputils", "tm", "sl", "rr", "maxfwd", "usrloc", "registrar", "auth", "db_text"];
 /// And what stands after them: one account, and calls between phones.
 const TAIL: &str = r#"modparam("uac", "restore_mode", "none")
 modparam("uac", "reg_db_url", "text:///etc/kamailio/trunks")

@@ -86,9 +86,7 @@ impl Proved {
 
     async fn clear_one(&self, name: &str, held: &Held) -> Result<(), String> {
         if held.own == 0 && self.standing(name).await == Registered::Maybe {
-            return Err(
-                "none of them is at an address of this host, and one may be its own; see backup.address".to_owned()
-            );
+            return Err("none of them is at an address of this host, and one must be; see backup.address".to_owned());
         }
         let contacts: Vec<_> = held.foreign.iter().map(|(uri, _)| uri.as_str()).collect();
         let (own, why) = match self.ledger.remove(name, &contacts).await {
@@ -204,7 +202,9 @@ impl Proved {
 fn trunks_of(config: &Config) -> Vec<Trunk> {
     let mut trunks = config.pbx.trunks.clone();
     if config.side == Side::Primary {
-        trunks.iter_mut().for_each(|trunk| trunk.old_binding = OldBinding::Shown);
+        for trunk in &mut trunks {
+            trunk.old_binding = OldBinding::Shown;
+        }
     }
     trunks
 }
