@@ -2,8 +2,9 @@
 
 use crate::decision::quorum::TargetView;
 use crate::decision::votes;
+use crate::takeover::Run;
 use crate::units::snapshot::Explanation;
-use crate::units::{ProbeAnswer, State, StepState};
+use crate::units::{ProbeAnswer, State, Step, StepState};
 
 use super::core::Engine;
 use super::standing::Standing;
@@ -97,6 +98,22 @@ impl Engine {
         lines
     }
 
+    /// What lets a halted plan go on.
+    fn goes_on(&self, halted: Option<Step>) -> String {
+        match halted {
+            // A PBX that hangs never says that no call is up: waiting again would end here again.
+            Some(Step::Drain) => {
+                "`pbx-failover failback --cut-calls` goes on without waiting for calls, `pbx-failover continue` waits once more"
+                    .to_owned()
+            }
+            Some(Step::Fence) => format!(
+                "`pbx-failover continue --fenced-by-hand` goes on when you are certain that {} is off",
+                self.settings.peer
+            ),
+            _ => "`pbx-failover continue` goes on when you have proved the step".to_owned(),
+        }
+    }
+
     fn hints(&self) -> Vec<String> {
         let mut hints = Vec::new();
         match self.memory.state {
@@ -113,10 +130,10 @@ impl Engine {
             State::FailingBack => {
                 hints.push("`pbx-failover failback --undo` takes the service back".to_owned());
             }
-            State::Halted => hints.push(
-                "`pbx-failover continue` goes on when you have proved the step; `pbx-failover abandon` gives up"
-                    .to_owned(),
-            ),
+            State::Halted => {
+                let step = self.run.as_ref().and_then(Run::halted_at);
+                hints.push(format!("{}; `pbx-failover abandon` gives up", self.goes_on(step)));
+            }
             _ => {}
         }
         hints.extend(self.passive_hint());

@@ -205,16 +205,18 @@ fn tell(event: EventName, about: &About) -> Told {
         EventName::Halted => (
             format!("{node} has halted at {step} and waits for a person"),
             format!("{}; nothing goes on until you decide", serving(about)),
-            if about.step == Some(Step::Fence) {
-                format!(
-                    "make certain that {primary} is off, then run `pbx-failover continue --fenced-by-hand` on {node}; \
-                     or give up with `pbx-failover abandon`. Silence this with `pbx-failover ack`"
-                )
-            } else {
-                format!(
-                    "mend what the reason names, then run `pbx-failover continue` on {node}; \
-                     or give up with `pbx-failover abandon`. Silence this with `pbx-failover ack`"
-                )
+            {
+                let goes_on = match about.step {
+                    Some(Step::Fence) => format!(
+                        "make certain that {primary} is off, then run `pbx-failover continue --fenced-by-hand` on {node}"
+                    ),
+                    Some(Step::Drain) => format!(
+                        "run `pbx-failover failback --cut-calls` on {node} to go on without waiting for calls, or \
+                         `pbx-failover continue` to wait once more"
+                    ),
+                    _ => format!("mend what the reason names, then run `pbx-failover continue` on {node}"),
+                };
+                format!("{goes_on}; or give up with `pbx-failover abandon`. Silence this with `pbx-failover ack`")
             },
         ),
         EventName::BothMayServe => (
@@ -420,6 +422,8 @@ mod tests {
         let (subject, text) = compose(EventName::Halted, &About { step: Some(Step::Fence), ..about() });
         assert!(subject.contains("halted at fence"), "{subject}");
         assert!(text.contains("continue --fenced-by-hand"), "{text}");
+        let (_, text) = compose(EventName::Halted, &About { step: Some(Step::Drain), ..about() });
+        assert!(text.contains("failback --cut-calls") && text.contains("continue"), "{text}");
     }
 
     #[test]

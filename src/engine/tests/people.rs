@@ -147,6 +147,25 @@ fn failback_waits_for_calls_and_never_cuts_one_by_itself() {
 }
 
 #[test]
+fn a_drain_that_halts_because_the_pbx_hangs_names_the_command_that_goes_on() {
+    let mut w = active();
+    w.primary = Host::Up;
+    w.run_for(5);
+    w.faults.insert(Step::Drain, StepOutcome::Unknown("did not answer within 5s; it hangs".into()));
+    accepted(&w.ask(failback()));
+    w.run_until(State::Halted, 90);
+    let hints = w.engine.explain().hints.join("\n");
+    for command in ["`pbx-failover failback --cut-calls`", "`pbx-failover continue`", "`pbx-failover abandon`"] {
+        assert!(hints.contains(command), "{hints}");
+    }
+    accepted(&w.ask(Command::Continue { fenced_by_hand: false }));
+    w.run_for(70);
+    assert_eq!(w.state(), State::Halted, "{}", w.story());
+    accepted(&w.ask(Command::Failback { wait: false, cut_calls: true, undo: false }));
+    w.run_until(State::Standby, 30);
+}
+
+#[test]
 fn cut_calls_ends_the_waiting() {
     let mut w = active();
     w.primary = Host::Up;
