@@ -41,15 +41,37 @@ pub fn reloading() {
     }
 }
 
-/// Writes history into the log: one `info` line for each transition, with its row and reason.
+/// Writes history into the log, so that who reads only the journal learns what the other commands say.
 pub fn log(event: &HistoryEvent) {
     let (state, what, because) = (event.state.name(), event.what.as_str(), event.because.as_str());
-    match (event.kind.as_str(), event.row) {
-        ("transition", Some(row)) => tracing::info!(row, state, what, because, "transition"),
-        ("disarmed" | "stall" | "blocked" | "store", _) => {
-            tracing::warn!(kind = event.kind, state, what, because, "noted");
-        }
-        _ => tracing::debug!(kind = event.kind, state, what, because, "noted"),
+    match (weight(&event.kind), event.row) {
+        (Weight::Transition, Some(row)) => tracing::info!(row, state, what, because, "transition"),
+        (Weight::Trouble, _) => tracing::warn!(kind = event.kind, state, what, because, "noted"),
+        (Weight::Transition | Weight::News, _) => tracing::info!(kind = event.kind, state, what, because, "noted"),
+        (Weight::Detail, _) => tracing::debug!(kind = event.kind, state, what, because, "noted"),
+    }
+}
+
+/// How loud an event of history is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weight {
+    /// A row of the state table.
+    Transition,
+    /// Somebody should look; the end of it is as loud, so that the two are found together.
+    Trouble,
+    /// What a person did, what a plan did, what is known now.
+    News,
+    /// The daemon has a line of its own for it.
+    Detail,
+}
+
+/// By its kind; one that nobody thought of is not hidden.
+fn weight(kind: &str) -> Weight {
+    match kind {
+        "transition" => Weight::Transition,
+        "blocked" | "clock" | "disarmed" | "passive" | "peer" | "stall" | "store" => Weight::Trouble,
+        "config" | "start" => Weight::Detail,
+        _ => Weight::News,
     }
 }
 
@@ -75,4 +97,58 @@ pub fn start_log(json: bool, verbose: u8) {
     };
     // A second start in one process (a test) keeps the first log.
     let _ = done;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::units::State;
+
+    /// Where the lines of a log go.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The line that an event leaves in a log without `-v`.
+    fn line(kind: &str, what: &str) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .with_max_level(tracing::Level::INFO);
+        let event = HistoryEvent {
+            at: jiff::Timestamp::UNIX_EPOCH,
+            kind: kind.to_owned(),
+            state: State::Standby,
+            row: None,
+            what: what.to_owned(),
+            because: "stop it".to_owned(),
+        };
+        tracing::subscriber::with_default(subscriber.finish(), || log(&event));
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn what_is_told_and_stands_in_history_stands_in_the_log_too() {
+        let told = line("passive", "its PBX is not passive: trunk-up");
+        assert!(told.contains("WARN") && told.contains("trunk-up") && told.contains("stop it"), "{told}");
+        for kind in ["step", "operator", "epoch", "verdict", "pause", "one of a later version"] {
+            assert!(line(kind, "so it is").contains("so it is"), "{kind}");
+        }
+        assert_eq!(line("config", "new settings are in force"), "", "the daemon says it itself");
+    }
 }
