@@ -500,6 +500,8 @@ async fn at_a_provider_of_one_registration_kamailio_is_refused_until_the_dead_pr
     done(pbx.reload(Mode::Act, Load::First).await);
     let outcome = pbx.register_trunks(Mode::Act).await;
     assert!(!matches!(outcome, StepOutcome::Done(_)), "{outcome:?}");
+    eprintln!("DBG {:?} {:?}", pbx.status().await.trunks, backup.pbx.rpc("uac.reg_info", &serde_json::json!(["l_uuid", "carrier"])));
+    eprintln!("DBG {:?}", pbx.findings().await);
     assert!(outcome.text().contains(&dead.named()), "{outcome:?}");
     assert_eq!(pbx.status().await.trunks[0].foreign[0].place, dead.place);
     assert_eq!(dead.held(), [dead.contact.as_str()]);
