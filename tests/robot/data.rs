@@ -24,7 +24,7 @@ const ENDPOINT: &str = "[100]\ntype=endpoint\ncontext=phones\n";
 fn scene(ground: &Ground, sync: &str) -> Small {
     let small = Small::on(ground, |yaml| yaml.replace("sync: { settle: 0s }", sync));
     for n in 0..10 {
-        fs::write(work(&small, &format!("{n}.conf")), ENDPOINT.repeat(40)).expect("file");
+        fs::write(work(&small, format!("{n}.conf")), ENDPOINT.repeat(40)).expect("file");
     }
     small
 }

@@ -31,7 +31,9 @@ fn read(name: &str, told: &Value) -> Option<TrunkAccount> {
     // `.` is uac's word for "none".
     let text = |field: &str| told.get(field).and_then(Value::as_str).filter(|text| !text.is_empty() && *text != ".");
     let (user, domain) = (text("r_username")?, text("r_domain")?);
-    let credentials = match (text("auth_ha1"), text("auth_password")) {
+    // It says `none` where there is no digest.
+    let is_md5 = |digest: &&str| digest.len() == 32 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let credentials = match (text("auth_ha1").filter(is_md5), text("auth_password")) {
         (Some(digest), _) => Credentials::of_md5(digest),
         (None, Some(password)) => Credentials::of_password(password),
         (None, None) => Credentials::default(),
@@ -65,7 +67,7 @@ mod tests {
         // As Kamailio 5.6.3 tells it.
         let told = json!({"l_uuid": "carrier", "l_username": "office", "l_domain": "pbx.example.com",
             "r_username": "office", "r_domain": "192.0.2.1:5060", "realm": "example.net", "auth_username": "user",
-            "auth_password": "secret", "auth_proxy": "sip:proxy.example.net", "expires": 300, "flags": 20});
+            "auth_ha1": "none", "auth_password": "secret", "auth_proxy": "sip:proxy.example.net", "expires": 300, "flags": 20});
         let account = read("carrier", &told).expect("an account");
         assert_eq!(
             (account.server_uri.as_str(), account.client_uri.as_str()),
@@ -76,7 +78,7 @@ mod tests {
         assert_eq!((login.username.as_str(), login.realm.as_deref()), ("user", Some("example.net")));
         assert!(login.credentials.proof(Algorithm::Sha256).is_some());
         assert!(!format!("{account:?}").contains("secret"));
-        let digest = json!({"r_username": "office", "r_domain": "192.0.2.1", "auth_ha1": "0123", "auth_password": "."});
+        let digest = json!({"r_username": "office", "r_domain": "192.0.2.1", "auth_ha1": "0123456789abcdef0123456789abcdef", "auth_password": "."});
         let login = &read("carrier", &digest).expect("an account").logins[0];
         assert!(
             login.credentials.proof(Algorithm::Md5).is_some() && login.credentials.proof(Algorithm::Sha256).is_none()
