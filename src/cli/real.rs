@@ -118,7 +118,10 @@ fn control_in(root: tree::Node) -> Option<String> {
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Trouble> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| no_runtime(&error))?;
-    Ok(runtime.block_on(work))
+    let done = runtime.block_on(work);
+    // A look at a file system that hangs must not keep the program from ending.
+    runtime.shutdown_background();
+    Ok(done)
 }
 
 fn no_runtime(error: &std::io::Error) -> Trouble {
@@ -159,7 +162,9 @@ impl Backend for Real {
         daemon::start_log(self.global.json, self.global.verbose);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
         let runtime = runtime.map_err(|error| no_runtime(&error))?;
-        runtime.block_on(daemon::run(file)).map_err(|why| stopped(&why))
+        let ended = runtime.block_on(daemon::run(file)).map_err(|why| stopped(&why));
+        runtime.shutdown_background();
+        ended
     }
 
     fn demo(&self, after: AfterStory, tell: Teller<'_>) -> Result<Ending, Trouble> {

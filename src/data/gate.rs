@@ -15,7 +15,10 @@ use super::survey::{Fault, Few, Kept, Place, Survey};
 pub use crate::units::data::{Outcome, Reason, Weight};
 
 /// A leftover of a sync tool that nobody has written to for so long is one: its writer died.
-pub const LEFTOVER_AFTER: Duration = Duration::from_secs(3600);
+pub const LEFTOVER_AFTER: Duration = Duration::from_secs(600);
+
+/// A time that lies further ahead of our clock was written by another clock.
+const AHEAD_MAX: Duration = Duration::from_secs(60);
 
 /// A file that shrank, was emptied or became malformed, and has stood so for this long, is meant.
 pub const MEANT_AFTER: Duration = Duration::from_secs(3600);
@@ -100,6 +103,8 @@ pub struct Around<'a> {
     pub now: Timestamp,
     /// The last survey that passed.
     pub good: Option<&'a Survey>,
+    /// Since when there are fewer files of configuration than in that, as [`has_shrunk`] says.
+    pub lost_since: Option<Timestamp>,
     /// When the primary wrote the heartbeat that the sync has brought, where it writes one: how far the sync is behind.
     pub beat: Option<Timestamp>,
     /// Whether there is a good snapshot to go back to.
@@ -127,7 +132,14 @@ pub fn judge(survey: &Survey, rules: &Rules, around: &Around<'_>) -> Report {
         let todo = "see that pbx.working_dir is right, and that the sync fills it";
         add(Weight::Broken, "the working directory is empty".to_owned(), todo);
     }
-    if let Some((at, place)) = &survey.touched
+    let is_ahead = |at: Timestamp| age(at, around.now) > AHEAD_MAX;
+    if let Some((at, place)) = survey.touched.as_ref().filter(|(at, _)| is_ahead(*at)) {
+        let text = format!(
+            "{place} was written {} from now: whether anything changes is not seen",
+            rough(age(*at, around.now))
+        );
+        add(Weight::Warn, text, "see the clocks of this host and of the server of its file system");
+    } else if let Some((at, place)) = &survey.touched
         && age_of(*at) < rules.settle
     {
         let text = format!("{place} changed {} s ago (sync.settle)", age_of(*at).as_secs());
@@ -140,7 +152,7 @@ pub fn judge(survey: &Survey, rules: &Rules, around: &Around<'_>) -> Report {
     if let Some(newest) = survey.temporary_newest {
         let (place, tool, _) = &survey.temporary.named[0];
         let more = more(&survey.temporary);
-        if age_of(newest) < LEFTOVER_AFTER {
+        if age_of(newest) < LEFTOVER_AFTER && !is_ahead(newest) {
             let todo =
                 "nothing, it passes; where it does not, see why the sync hangs, or delete what its dead writer left";
             add(Weight::UnderWay, format!("{} is writing: {place}{more}", tool.name()), todo);
@@ -229,14 +241,21 @@ fn wrong(kept: &Kept, before: Option<&Kept>) -> Option<String> {
 /// Fewer files than there were: counted for configuration only, since voicemail and recordings are deleted every day.
 fn shrunk(survey: &Survey, around: &Around<'_>, add: &mut impl FnMut(Weight, String, &str)) {
     let Some(good) = around.good else { return };
-    let (now, then) = (survey.kept.len() as u64, good.kept.len() as u64);
-    if then >= 5 && now * SHRUNK_BELOW.1 < then * SHRUNK_BELOW.0 {
+    let (now, then) = (survey.kept.len(), good.kept.len());
+    if has_shrunk(survey, good) {
         let gone: Vec<_> = good.kept.keys().filter(|place| !survey.kept.contains_key(place)).take(3).collect();
         let gone: Vec<_> = gone.iter().map(ToString::to_string).collect();
         let text = format!("{now} files of configuration where there were {then}; gone: {}, …", gone.join(", "));
         let todo = "see that the sync runs and that nothing deletes here; `pbx-failover check` names what is missing";
-        add(Weight::Broken, text, todo);
+        let is_meant = around.lost_since.is_some_and(|since| age(around.now, since) >= MEANT_AFTER);
+        add(if is_meant { Weight::Warn } else { Weight::Broken }, text, todo);
     }
+}
+
+/// Whether there are so many files of configuration fewer that a sync may be half done, or that something deletes.
+pub fn has_shrunk(survey: &Survey, good: &Survey) -> bool {
+    let (now, then) = (survey.kept.len() as u64, good.kept.len() as u64);
+    then >= 5 && now * SHRUNK_BELOW.1 < then * SHRUNK_BELOW.0
 }
 
 /// How far behind the primary the data is, by its heartbeat; without one only the newest change can be told.

@@ -10,11 +10,11 @@ use super::survey::{Fault, Kept, Place, Survey};
 /// The first line; another version is another file.
 const HEAD: &str = "pbx-failover working directory 1";
 
-/// As text. `dirs`: the working directories that it is about.
-pub fn write(survey: &Survey, dirs: &[&[u8]]) -> String {
+/// As text. `about`: the working directories, and the rules by which they were looked at.
+pub fn write(survey: &Survey, about: &[&[u8]]) -> String {
     let mut text = format!("{HEAD}\n");
-    for dir in dirs {
-        let _ = writeln!(text, "dir {}", shown(dir));
+    for one in about {
+        let _ = writeln!(text, "about {}", shown(one));
     }
     for (place, kept) in &survey.kept {
         let fault = match &kept.fault {
@@ -31,14 +31,14 @@ pub fn write(survey: &Survey, dirs: &[&[u8]]) -> String {
     text
 }
 
-/// Reads it; `None` where it is damaged, of another version or about other directories.
-pub fn read(text: &str, dirs: &[&[u8]]) -> Option<Survey> {
+/// Reads it; `None` where it is damaged, of another version or about something else.
+pub fn read(text: &str, about: &[&[u8]]) -> Option<Survey> {
     let mut lines = text.strip_suffix('\n')?.split('\n');
     if lines.next()? != HEAD {
         return None;
     }
-    for dir in dirs {
-        if unshown(lines.next()?.strip_prefix("dir ")?)? != *dir {
+    for one in about {
+        if unshown(lines.next()?.strip_prefix("about ")?)? != *one {
             return None;
         }
     }

@@ -88,7 +88,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("sync.classes.cdr", "[]"),
     ("sync.classes.config", "[]"),
     ("sync.classes.other", "[]"),
-    ("sync.dump.max_age", r#""24h""#),
+    ("sync.dump.max_age", r#""26h""#),
     ("dns", "{}"),
     ("dns.mode", r#""replace""#),
     ("dns.updates", "[]"),

@@ -119,8 +119,9 @@ fn each_fault_of_a_real_directory_is_told_with_its_line_and_what_is_broken_wakes
         let file = fs::File::options().append(true).open(work(&small, format!("{n}.conf"))).expect("file");
         file.set_modified(old).expect("time");
     }
-    wait_reason(&small, "stale: the newest change is 2 days old (sync.max_age.hold)");
-    wait_until("people are told", LOOKS, || told(&small, "data-trouble").len() == 2);
+    // Without a heartbeat a quiet weekend looks the same: it is shown, and wakes nobody.
+    wait_reason(&small, "warn: the newest change is 2 days old (sync.max_age.hold)");
+    assert_eq!(told(&small, "data-trouble").len(), 1);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use super::hints::Hints;
 use super::look::{Looker, Subject};
 use crate::config::{Config, Dump};
-use crate::data::gate::{Around, OnHold, Outcome, Reason, Rules, Snapshot, Weight, judge};
+use crate::data::gate::{Around, OnHold, Outcome, Reason, Rules, Snapshot, Weight, has_shrunk, judge};
 use crate::data::survey::Survey;
 use crate::data::told::told;
 use crate::data::{dump, good, shown};
@@ -24,7 +24,10 @@ use crate::ports::{Answer, DataGate, Keep};
 use crate::units::DataLook;
 
 /// A million files on a cold disk take less; a file system that takes longer hangs.
-const LOOK_MAX: Duration = Duration::from_secs(120);
+const LOOK_MAX: Duration = Duration::from_secs(300);
+
+/// So long a takeover, or a person, waits for a look.
+const LOOK_MAX_WAITED_FOR: Duration = Duration::from_secs(60);
 
 /// Where the last good survey is kept, in the state directory.
 const GOOD_FILE: &str = "working-directory";
@@ -46,6 +49,8 @@ struct About {
     dirs: Vec<PathBuf>,
     rules: Rules,
     dump: Option<Dump>,
+    /// What is looked at and how it is classed: what was good under other rules is no measure.
+    looked_by: String,
     good_file: PathBuf,
     beat: BeatWritten,
 }
@@ -53,6 +58,8 @@ struct About {
 struct Memory {
     looker: Looker,
     good: Option<Survey>,
+    /// Since when there are fewer files than in that.
+    lost_since: Option<Timestamp>,
     is_read: bool,
     /// Said once.
     unwritten: bool,
@@ -72,12 +79,14 @@ impl WorkingDirs {
             faults: sync.rules.clone(),
         };
         let good_file = config.state_dir.join(GOOD_FILE);
-        Self::of(About { dirs, rules, dump: sync.dump.clone(), good_file, beat }, subject)
+        let looked_by = format!("{:?} {:?}", sync.ignore, sync.classes);
+        Self::of(About { dirs, rules, dump: sync.dump.clone(), looked_by, good_file, beat }, subject)
     }
 
     fn of(about: About, subject: Subject) -> Self {
         let hints = Hints::new(subject.dirs.clone(), subject.ignore.clone());
-        let memory = Memory { looker: Looker::new(subject), good: None, is_read: false, unwritten: false };
+        let memory =
+            Memory { looker: Looker::new(subject), good: None, lost_since: None, is_read: false, unwritten: false };
         Self { about: Arc::new(about), memory: Arc::new(Mutex::new(memory)), hints }
     }
 
@@ -108,7 +117,11 @@ impl WorkingDirs {
 
 impl DataGate for WorkingDirs {
     fn look(&self, keep: Keep) -> Answer<'_, DataLook> {
-        Box::pin(self.look_within(keep, LOOK_MAX))
+        let limit = match keep {
+            Keep::WhatIsGood => LOOK_MAX,
+            Keep::Nothing => LOOK_MAX_WAITED_FOR,
+        };
+        Box::pin(self.look_within(keep, limit))
     }
 
     fn changed(&self) -> Answer<'_, ()> {
@@ -128,7 +141,10 @@ impl About {
         let (now, beat) = (clock::now().wall, (self.beat)());
         // Snapshots are not kept yet.
         let snapshot = Snapshot::None;
-        let around = Around { now, good: memory.good.as_ref(), beat, snapshot, dump: dump.as_ref() };
+        let good = memory.good.as_ref();
+        let lost = good.is_some_and(|good| has_shrunk(&survey, good));
+        memory.lost_since = lost.then(|| memory.lost_since.unwrap_or(now));
+        let around = Around { now, good, lost_since: memory.lost_since, beat, snapshot, dump: dump.as_ref() };
         let report = judge(&survey, &self.rules, &around);
         let is_good = report.is_good() && survey.total().files > 0;
         let told = told(&survey, report, beat, now, began.elapsed());
@@ -145,8 +161,7 @@ impl About {
             return;
         }
         let Some(good) = &memory.good else { return };
-        let dirs: Vec<_> = self.dirs.iter().map(|dir| dir.as_os_str().as_bytes()).collect();
-        let written = write_whole(&self.good_file, &good::write(good, &dirs));
+        let written = write_whole(&self.good_file, &good::write(good, &self.subject()));
         if let (Err(error), false) = (&written, memory.unwritten) {
             let file = self.good_file.display();
             tracing::warn!(%file, %error, "what the working directory looks like is not remembered over a restart");
@@ -154,12 +169,17 @@ impl About {
         memory.unwritten = written.is_err();
     }
 
+    /// What the last good survey is about.
+    fn subject(&self) -> Vec<&[u8]> {
+        let dirs = self.dirs.iter().map(|dir| dir.as_os_str().as_bytes());
+        dirs.chain([self.looked_by.as_bytes()]).collect()
+    }
+
     fn read_good(&self) -> Option<Survey> {
         let file = std::fs::File::open(&self.good_file).ok()?;
         let mut text = String::new();
         file.take(GOOD_BYTES_MAX).read_to_string(&mut text).ok()?;
-        let dirs: Vec<_> = self.dirs.iter().map(|dir| dir.as_os_str().as_bytes()).collect();
-        good::read(&text, &dirs)
+        good::read(&text, &self.subject())
     }
 }
 
@@ -235,6 +255,7 @@ mod tests {
             };
             let dump = Some(Dump { file: self.work.join("pbx.sql"), max_age: Duration::from_secs(3600) });
             let about = About {
+                looked_by: String::new(),
                 dirs: vec![self.work.clone()],
                 rules,
                 dump: dump.filter(|dump| dump.file.exists()),

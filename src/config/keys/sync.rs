@@ -14,9 +14,14 @@ pub const SYNC: Shape = Shape::Map(&[
         Default("{}"),
         Shape::Map(&[
             key("warn", Default("15m"), SOME_TIME, "Older data is a warning."),
-            key("hold", Default("24h"), SOME_TIME, "Older data does not pass the gate."),
+            key(
+                "hold",
+                Default("24h"),
+                SOME_TIME,
+                "Older data does not pass the gate; without a heartbeat it is a warning.",
+            ),
         ]),
-        "How old the data may be: by the primary's heartbeat file where there is one, else by the newest change.",
+        "How old the data may be, by the primary's heartbeat file where there is one; else only told, by the newest change.",
     ),
     key(
         "on_hold",
@@ -24,10 +29,15 @@ pub const SYNC: Shape = Shape::Map(&[
         Shape::Choice(&["last_good", "go", "hold"], &[]),
         "What happens when the data does not pass the gate: its last good snapshot, what is there, or nothing is loaded.",
     ),
-    key("hold_back", Default("[]"), PATTERNS, "Spools that act on start: moved aside before the reload."),
+    key("hold_back", Default("[]"), PATTERNS, "Spools that act on start: moved aside before the reload; not used yet."),
     key("stop", Default("[]"), Shape::Command, "Run at takeover, to stop the inbound sync."),
     key("start", Default("[]"), Shape::Command, "Run at failback."),
-    key("keep_snapshots", Default("3"), Shape::Whole(0, 100), "How many snapshots are kept."),
+    key(
+        "keep_snapshots",
+        Default("3"),
+        Shape::Whole(0, 100),
+        "How many snapshots are kept; not used yet: none are made.",
+    ),
     key("ignore", Default("[]"), PATTERNS, "What is not looked at, such as logs that this host writes."),
     key(
         "rules",
@@ -63,7 +73,7 @@ pub const SYNC: Shape = Shape::Map(&[
         May,
         Shape::Map(&[
             key("file", Must, PATH, "The dump, in the working directory."),
-            key("max_age", Default("24h"), SOME_TIME, "An older one does not pass the gate."),
+            key("max_age", Default("26h"), SOME_TIME, "An older one does not pass the gate."),
         ]),
         "A database dump that before_reload restores: it must be young and whole.",
     ),

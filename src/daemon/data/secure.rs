@@ -15,6 +15,8 @@ use crate::units::{DataLook, StepOutcome};
 const WAIT_MAX: Duration = Duration::from_secs(60);
 /// It was waited for once already.
 const WAIT_AGAIN_MAX: Duration = Duration::from_secs(10);
+/// So often the inbound sync is to be stopped; then the takeover goes on without.
+const STOP_TRIES: u32 = 3;
 /// Pauses between two looks.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
@@ -36,6 +38,8 @@ pub async fn data(gate: &dyn DataGate, settle: Duration, attempt: u32, stopped: 
     match (stopped, judged) {
         (StepOutcome::Done(_), StepOutcome::Done(said)) => StepOutcome::done(format!("{stop}; {said}")),
         (StepOutcome::Unknown(_), StepOutcome::Done(said)) => StepOutcome::unknown(format!("{stop}; {said}")),
+        // Only data that does not pass is waited for without end.
+        (_, StepOutcome::Done(said)) if attempt >= STOP_TRIES => StepOutcome::done(format!("WARNING, {stop}; {said}")),
         (_, judged) => StepOutcome::failed(format!("{stop}; {}", judged.text())),
     }
 }
@@ -152,5 +156,16 @@ mod tests {
         let failed = StepOutcome::failed("sync.stop: exit status 1");
         let said = secured(vec![look(Outcome::Go, None)], None, failed).await;
         assert!(matches!(&said, StepOutcome::Failed(text) if text.contains("exit status 1")), "{said:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sync_that_cannot_be_stopped_holds_no_data_back_that_passes() {
+        let third = async |outcome, weight| {
+            let gate = Scripted { looks: Mutex::new(vec![look(outcome, weight)]), snapshot: None };
+            data(&gate, Duration::ZERO, 3, StepOutcome::failed("sync.stop: exit status 1")).await
+        };
+        let said = third(Outcome::Go, None).await;
+        assert!(matches!(&said, StepOutcome::Done(text) if text.contains("WARNING, sync.stop")), "{said:?}");
+        assert!(matches!(third(Outcome::Hold, Some(Weight::Broken)).await, StepOutcome::Failed(_)));
     }
 }

@@ -39,7 +39,7 @@ fn whole() -> Survey {
 }
 
 fn judged(survey: &Survey, good: Option<&Survey>, on_hold: OnHold, snapshot: Snapshot) -> Report {
-    judge(survey, &rules(on_hold), &Around { now: at(0), good, beat: None, snapshot, dump: None })
+    judge(survey, &rules(on_hold), &Around { now: at(0), good, lost_since: None, beat: None, snapshot, dump: None })
 }
 
 fn outcomes(survey: &Survey) -> [Outcome; 4] {
@@ -123,6 +123,18 @@ fn files_that_vanish_hold_and_a_few_do_not() {
     let because = judged(&survey, Some(&whole()), OnHold::Hold, Snapshot::Kept).because();
     assert!(because.starts_with("7 files of configuration where there were 10; gone: pjsip0.conf"), "{because}");
     assert_eq!(outcomes(&Survey::default())[0], Outcome::LastGood, "an empty directory");
+    let good = whole();
+    let since = |ago| Around {
+        now: at(0),
+        good: Some(&good),
+        lost_since: Some(at(ago)),
+        beat: None,
+        snapshot: Snapshot::None,
+        dump: None,
+    };
+    assert_eq!(judge(&survey, &rules(OnHold::Hold), &since(60)).outcome, Outcome::Hold);
+    let report = judge(&survey, &rules(OnHold::Hold), &since(2 * HOUR));
+    assert!(report.outcome == Outcome::GoWithWarning && report.is_good(), "it is meant: {report:?}");
 }
 
 #[test]
@@ -139,8 +151,14 @@ fn a_sync_under_way_is_waited_for_and_one_that_died_is_a_warning() {
     let mut survey = whole();
     survey.change(at(60), at(1), || place("pjsip9.conf"));
     assert!(judged(&survey, Some(&whole()), OnHold::Hold, Snapshot::Kept).is_under_way(), "not settled");
+    survey.change(at(60), at(-30), || place("pjsip9.conf"));
+    assert!(
+        judged(&survey, Some(&whole()), OnHold::Hold, Snapshot::Kept).is_under_way(),
+        "a little ahead of our clock"
+    );
     survey.change(at(60), at(-HOUR), || place("pjsip9.conf"));
-    assert!(judged(&survey, Some(&whole()), OnHold::Hold, Snapshot::Kept).is_under_way(), "ahead of our clock");
+    let report = judged(&survey, Some(&whole()), OnHold::Hold, Snapshot::Kept);
+    assert!(!report.is_under_way() && report.because().contains("60 min from now"), "another clock: {report:?}");
 }
 
 #[test]
@@ -154,12 +172,14 @@ fn old_data_is_no_reason_for_older_data() {
     assert_eq!(outcomes(&old(25 * HOUR)), [GoWithWarning; 4], "without a heartbeat a quiet weekend looks the same");
     assert_eq!(outcomes(&old(HOUR)), [Outcome::Go; 4]);
     let stale = |on_hold, snapshot| {
-        let around = Around { now: at(0), good: None, beat: Some(at(25 * HOUR)), snapshot, dump: None };
+        let around =
+            Around { now: at(0), good: None, lost_since: None, beat: Some(at(25 * HOUR)), snapshot, dump: None };
         judge(&whole(), &rules(on_hold), &around).outcome
     };
     assert_eq!(stale(OnHold::LastGood, Snapshot::Kept), GoWithWarning, "an older copy is no younger");
     // What the primary wrote a minute ago has come: then an old change is only a quiet night.
-    let around = Around { now: at(0), good: None, beat: Some(at(60)), snapshot: Snapshot::None, dump: None };
+    let around =
+        Around { now: at(0), good: None, lost_since: None, beat: Some(at(60)), snapshot: Snapshot::None, dump: None };
     assert_eq!(judge(&old(25 * HOUR), &rules(OnHold::Hold), &around).outcome, Outcome::Go);
     let around = Around { beat: Some(at(25 * HOUR)), ..around };
     let report = judge(&whole(), &rules(OnHold::Hold), &around);

@@ -143,6 +143,10 @@ impl KamailioPbx {
                 return self.start(load).await;
             }
             Ok(_) => {}
+            // Phones are worth more than our view of it.
+            Err(trouble @ (Trouble::Silent(_) | Trouble::Nobody(_))) if self.serves().await => {
+                return Ok(format!("phones are answered, but {}", trouble.line()));
+            }
             // It hangs, or has lost its socket: it cannot be told to reload, but a start reads everything.
             Err(Trouble::Silent(_) | Trouble::Nobody(_)) => {
                 self.unit.halt().await?;

@@ -95,7 +95,7 @@ impl Proved {
             Err(why) => (held.own, why),
         };
         // A PBX registers by itself: it may have done so meanwhile.
-        if own > 0 || self.standing(name).await == Registered::Maybe {
+        if own > 0 || self.standing(name).await != Registered::No {
             return Err(why);
         }
         match self.ledger.remove(name, &[ALL]).await {
@@ -109,7 +109,8 @@ impl Proved {
     async fn standing(&self, name: &str) -> Registered {
         let status = self.inner.status().await;
         match status.trunks.iter().find(|trunk| trunk.name == name).map(|trunk| trunk.state) {
-            Some(TrunkState::Down | TrunkState::Rejected | TrunkState::Trying) => Registered::No,
+            Some(TrunkState::Down | TrunkState::Rejected) => Registered::No,
+            Some(TrunkState::Trying) => Registered::Soon,
             Some(TrunkState::Up | TrunkState::Unknown) | None => Registered::Maybe,
         }
     }
@@ -213,6 +214,8 @@ fn trunks_of(config: &Config) -> Vec<Trunk> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Registered {
     No,
+    /// Not now, and at any moment.
+    Soon,
     Maybe,
 }
 
