@@ -8,6 +8,7 @@ use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
 use rustix::io::Errno;
@@ -20,6 +21,10 @@ pub const STATE_FILE: &str = "state.db";
 pub const CHECKS_FILE: &str = "checks.db";
 const LOCK_FILE: &str = "lock";
 const RESERVE_FILE: &str = "reserve";
+
+/// Between its fork and its exec a child holds all that its parent held, also one whose parent was killed then.
+const DEAD_HOLDS_MAX: Duration = Duration::from_secs(3);
+const DEAD_HOLDS_PAUSE: Duration = Duration::from_millis(20);
 
 /// Space held for the journal: some thousand records, the write-ahead log's usual size (4 MB) included.
 pub const RESERVE_BYTES: u64 = 8 * 1024 * 1024;
@@ -62,24 +67,26 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes it at once or not at all.
+    /// Takes it at once, or from one who has just died: what that one was starting holds the lock for a moment longer.
     pub fn take(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(LOCK_FILE);
         private_file(&path)?;
         let bad = |why: std::io::Error| StoreError::Directory { path: path.clone(), why: why.to_string() };
         let mut file = OpenOptions::new().read(true).write(true).open(&path).map_err(bad)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                let mut holder = String::new();
-                let _ = (&mut file).take(20).read_to_string(&mut holder);
-                let holder = match holder.trim() {
-                    "" => "another process".to_owned(),
-                    pid => format!("process {pid}"),
-                };
+        let deadline = Instant::now() + DEAD_HOLDS_MAX;
+        while let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            if errno != Errno::WOULDBLOCK {
+                return Err(bad(errno.into()));
+            }
+            let mut holder = String::new();
+            let _ = file.rewind().and_then(|()| (&mut file).take(20).read_to_string(&mut holder));
+            let holder = holder.trim();
+            let is_dead = !holder.is_empty() && !Path::new("/proc").join(holder).exists();
+            if !is_dead || Instant::now() >= deadline {
+                let holder = if holder.is_empty() { "another process".to_owned() } else { format!("process {holder}") };
                 return Err(StoreError::InUse { dir: dir.to_owned(), holder });
             }
-            Err(errno) => return Err(bad(errno.into())),
+            std::thread::sleep(DEAD_HOLDS_PAUSE);
         }
         // The pid is for people only: on a full disk the lock holds all the same.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
