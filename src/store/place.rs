@@ -169,3 +169,38 @@ fn write_zeros(mut file: File, bytes: u64) -> std::io::Result<()> {
     std::io::copy(&mut std::io::repeat(0).take(bytes), &mut file)?;
     file.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lock held by us under the name of this process.
+    fn held_as(dir: &Path, pid: u32) -> File {
+        let path = dir.join(LOCK_FILE);
+        std::fs::write(&path, format!("{pid}\n")).expect("file");
+        let file = File::open(&path).expect("file");
+        flock(&file, FlockOperation::NonBlockingLockExclusive).expect("nobody else holds it");
+        file
+    }
+
+    #[test]
+    fn the_lock_of_one_who_lives_is_refused_and_what_a_dead_one_left_is_waited_for() {
+        let dir = tempfile::tempdir().expect("directory");
+        let held = held_as(dir.path(), std::process::id());
+        assert!(matches!(Lock::take(dir.path()), Err(StoreError::InUse { .. })), "it lives");
+        drop(held);
+        let mut child = std::process::Command::new("true").spawn().expect("a process");
+        child.wait().expect("it ends");
+        let held = held_as(dir.path(), child.id());
+        std::thread::scope(|scope| {
+            let taken = scope.spawn(|| Lock::take(dir.path()));
+            // Longer than one try takes: who did not wait has been refused by then.
+            let began = Instant::now();
+            while !taken.is_finished() && began.elapsed() < 5 * DEAD_HOLDS_PAUSE {
+                std::thread::yield_now();
+            }
+            drop(held);
+            assert!(taken.join().expect("no panic").is_ok(), "it has waited");
+        });
+    }
+}

@@ -25,7 +25,7 @@ fn robot(node: &str, hosts: &str, more: &str) -> Robot {
     ).replace("@PORT@", &port.to_string()))
 }
 
-/// `level text` of what is found about one thing; the robot's own directory is `DIR`.
+/// `level text` of what is found about one thing; the robot's own directory is `DIR`, the synced one in it `TREE`.
 fn found(robot: &Robot, about: &str) -> Vec<String> {
     let output = robot.cli(&["check", "--json"]);
     let report: Value = serde_json::from_slice(&output.stdout)
@@ -35,7 +35,7 @@ fn found(robot: &Robot, about: &str) -> Vec<String> {
         let text = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
         assert!(text("level") == "ok" || text("level") == "skipped" || !text("hint").is_empty(), "{finding:#}");
         let line = format!("{} {} | {}", text("level"), text("text"), text("hint"));
-        (text("about") == about).then(|| line.replace(&dir, "DIR/"))
+        (text("about") == about).then(|| line.replace(&format!("{dir}work"), "TREE").replace(&dir, "DIR/"))
     };
     report["findings"].as_array().into_iter().flatten().filter_map(one).collect()
 }
@@ -51,9 +51,9 @@ fn check_names_file_and_line_of_each_address_of_the_primary() {
     write("z.conf", "bind=203.0.113.1 ; the lab's, pbx-failover: allow\n");
     let told = found(&robot, "host in tree");
     assert!(told.len() == 2, "{told:#?}");
-    let announced = "problem DIR/work/pjsip.conf:4: external_media_address names 203.0.113.1, which is pbx-a's: ";
+    let announced = "problem TREE/pjsip.conf:4: external_media_address names 203.0.113.1, which is pbx-a's: ";
     assert!(told[0].starts_with(announced) && told[0].contains("audio is one-way"), "{told:#?}");
-    assert!(told[1].starts_with("warning DIR/work/pjsip.conf:5: pbx-a is pbx-a's"), "{told:#?}");
+    assert!(told[1].starts_with("warning TREE/pjsip.conf:5: pbx-a is pbx-a's"), "{told:#?}");
     assert!(told[0].contains("a file of each host outside the synced tree"), "{told:#?}");
     assert!(!robot.cli(&["check"]).status.success());
 }
@@ -90,9 +90,9 @@ fn check_tells_a_certificate_that_ends_soon_and_one_for_another_name() {
     let has = |start: &str, part: &str| told.iter().any(|line| line.starts_with(start) && line.contains(part));
     assert!(has("problem DIR/other.pem", "certificate is for pbx.example.com, not for pbx.lab.test"), "{told:#?}");
     assert!(has("problem DIR/gone.pem", "without it the PBX takes no phone over TLS"), "{told:#?}");
-    assert!(has("ok DIR/good.pem (named at DIR/work/pjsip.conf:2)", "is for pbx.lab.test, ends on "), "{told:#?}");
-    assert!(has("warning DIR/soon.pem (named at DIR/work/http.conf:2)", "in 4 days | renew it"), "{told:#?}");
-    assert!(has("warning DIR/other.key (named at DIR/work/tls.cfg:2)", "holds no certificate"), "{told:#?}");
+    assert!(has("ok DIR/good.pem (named at TREE/pjsip.conf:2)", "is for pbx.lab.test, ends on "), "{told:#?}");
+    assert!(has("warning DIR/soon.pem (named at TREE/http.conf:2)", "in 4 days | renew it"), "{told:#?}");
+    assert!(has("warning DIR/other.key (named at TREE/tls.cfg:2)", "holds no certificate"), "{told:#?}");
     assert!(has("skipped that of pbx-a for pbx.lab.test", "was not seen"), "{told:#?}");
 }
 

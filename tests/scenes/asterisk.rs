@@ -15,31 +15,13 @@ fn office(suite: &Suite) -> Option<Office<Asterisk>> {
 /// The primary dies; phones, trunk and voices go over the backup, and home again.
 fn telephones_go_on(suite: &Suite) {
     let Some(mut office) = office(suite) else { return };
-    let phones = [(Host::Router, "100", 440), (Host::Observer, "101", 1000)]
-        .map(|(place, user, pitch_hz)| office.phone(place, user, pitch_hz));
-    let [anna, bert] = &phones;
-    office.primary.wait_phones(&phones);
-    office.primary.wait_quiet(&phones);
-    office.kill_primary();
-    office.robot().wait_served();
-    office.wait_trunk_at(Host::Backup);
-    office.backup.wait_phones(&phones);
-    anna.sings_with(bert);
-    anna.phone.hang_up();
-    bert.hears_itself_from("0123");
-    bert.phone.hang_up();
-    let backup = Host::Backup.address().to_string();
-    let invites = office.abroad.invites("0123");
-    assert_eq!(invites.len(), 1, "{invites:#?}");
-    assert!(line(&invites[0], "Contact:").contains(&format!("@{backup}:5060")), "{}", invites[0]);
-    assert_eq!(line(&invites[0], "c="), format!("IN IP4 {backup}"), "{}", invites[0]);
-
-    office.primary_returns();
-    office.robot().wait("the primary is seen", |status| status["peer"]["contact"] == "heard");
-    office.backup.wait_quiet(&phones);
-    office.go_home();
-    office.primary.wait_phones(&phones);
-    bert.sings_with(anna);
+    office.goes_on_and_home(|office| {
+        let backup = Host::Backup.address().to_string();
+        let invites = office.abroad.invites("0123");
+        assert_eq!(invites.len(), 1, "{invites:#?}");
+        assert!(line(&invites[0], "Contact:").contains(&format!("@{backup}:5060")), "{}", invites[0]);
+        assert_eq!(line(&invites[0], "c="), format!("IN IP4 {backup}"), "{}", invites[0]);
+    });
 }
 
 #[test]

@@ -380,6 +380,31 @@ impl<E: Exchange> Office<E> {
         assert!(!self.primary.start_unit(), "the guard holds it back");
     }
 
+    /// The primary dies; phones, trunk and voices go over the backup, and home again. `abroad` looks at what reached the
+    /// telephone behind the provider meanwhile.
+    pub fn goes_on_and_home(&mut self, abroad: impl FnOnce(&Self)) {
+        let phones = [(Host::Router, "100", 440), (Host::Observer, "101", 1000)]
+            .map(|(place, user, pitch_hz)| self.phone(place, user, pitch_hz));
+        let [anna, bert] = &phones;
+        self.primary.wait_phones(&phones);
+        self.primary.wait_quiet(&phones);
+        self.kill_primary();
+        self.robot().wait_served();
+        self.wait_trunk_at(Host::Backup);
+        self.backup.wait_phones(&phones);
+        anna.sings_with(bert);
+        anna.phone.hang_up();
+        bert.hears_itself_from("0123");
+        bert.phone.hang_up();
+        abroad(self);
+        self.primary_returns();
+        self.robot().wait("the primary is seen", |status| status["peer"]["contact"] == "heard");
+        self.backup.wait_quiet(&phones);
+        self.go_home();
+        self.primary.wait_phones(&phones);
+        bert.sings_with(anna);
+    }
+
     /// A failback is asked for, and all goes home.
     pub fn go_home(&self) {
         let (code, said) = self.robot().asked(&["failback"]);
