@@ -419,6 +419,8 @@ const EVENTS: Shape = Shape::List(
             "passive-again",
             "data-trouble",
             "data-well",
+            "sync-trouble",
+            "sync-well",
             "drill",
         ],
         &[],
@@ -441,7 +443,8 @@ const ACTION_URL: Shape = message!(Must);
 const WEBHOOK: Shape = message!(Default(
     "[takeover, failback, primary-down, primary-back, disarmed, armed, step-retries, step-given-up, \
      backup-failed, taken-back, halted, both-may-serve, epoch-trouble, stepped-down, serves-again, peer-trouble, \
-     not-passive, passive-again, data-trouble, data-well]"
+     not-passive, passive-again, data-trouble, data-well, \
+     sync-trouble, sync-well]"
 ));
 
 const NOTIFY: Shape = Shape::Map(&[

@@ -37,5 +37,5 @@ pub use model::*;
 pub use partners::*;
 pub use remark::{Refused, Remark};
 pub use schema::schema;
-pub use sync::{Dump, MaxAge, Sync};
+pub use sync::{Dump, MaxAge, Sync, SyncFence, Syncthing};
 pub use trunk::*;

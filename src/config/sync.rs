@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::model::Secret;
 use crate::data::gate::{OnFault, OnHold};
 use crate::data::{Classes, Pattern};
 
@@ -17,6 +18,8 @@ pub struct Sync {
     pub on_hold: OnHold,
     /// Moved aside before the reload.
     pub hold_back: Vec<Pattern>,
+    /// What of the inbound sync the robot stops and starts itself.
+    pub fence: SyncFence,
     /// Run at takeover, to stop the inbound sync.
     pub stop: Vec<String>,
     /// Run at failback.
@@ -31,6 +34,28 @@ pub struct Sync {
     pub classes: Classes,
     /// A database dump that must be young and whole.
     pub dump: Option<Dump>,
+}
+
+/// What brings files here, as the robot knows it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SyncFence {
+    /// Units of systemd, with the timers that start them.
+    pub units: Vec<String>,
+    /// Syncthing on this host.
+    pub syncthing: Option<Syncthing>,
+}
+
+/// Syncthing's REST interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Syncthing {
+    /// Its address, without a path or a slash at the end.
+    pub url: String,
+    /// An own CA (PEM), beside the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The key of its interface.
+    pub api_key: Secret,
+    /// The ids of the folders that lie in the working directories.
+    pub folders: Vec<String>,
 }
 
 /// How old the data may be.

@@ -219,6 +219,7 @@ fn does(world: &World, plan: PlanKind, step: Step) -> String {
             format!("run failback.return_data once more, at most {} s", config.failback.return_limit.as_secs())
         }
         Step::HandOver => format!("write into the epoch record that {peer} holds the service"),
+        Step::StartSync => "let the sync bring files here again".to_owned(),
         Step::PrimaryServes => format!(
             "see every check of {peer} up within {} s, or take the service back",
             config.failback.wait_for_primary.as_secs()

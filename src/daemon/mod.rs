@@ -19,6 +19,7 @@ mod service;
 pub mod settings;
 mod start;
 mod steps;
+mod sync;
 mod tasks;
 mod trunks;
 mod turn;

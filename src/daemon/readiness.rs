@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use crate::adapters::courier;
 use crate::adapters::dns::{DnsRecords, same_site_warning};
-use crate::adapters::pbx::{Resident, open_files};
+use crate::adapters::pbx::Resident;
 use crate::config::{CheckTarget, Config, DnsMode, Epoch, Role};
 use crate::engine::{Engine, Recovered};
-use crate::host::{clock, tls};
+use crate::host::{clock, open_files, tls};
 use crate::units::finding::{Finding, Level};
 use crate::units::names::{Redirect, Verified};
 use crate::units::{DeliveryOutcome, EpochSeen, Meant, Mode, PassiveLook, ProbeAnswer, Serving, Side};

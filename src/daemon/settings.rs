@@ -82,6 +82,9 @@ fn configured(config: &Config) -> Configured {
         failback_urls: listens(EventName::Failback),
         notify: notify.email.is_some() || !notify.webhooks.is_empty() || !notify.command.is_empty(),
         return_data: !config.failback.return_data.is_empty(),
+        sync: !config.sync.start.is_empty()
+            || !config.sync.fence.units.is_empty()
+            || config.sync.fence.syncthing.is_some(),
         lower_ttl: config.failback.lower_ttl_first,
     }
 }

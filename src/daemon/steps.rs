@@ -119,6 +119,7 @@ async fn act(
         Step::StopAccepting if kind == PlanKind::Failback => world.pbx.stop_accepting().await,
         Step::StopAccepting => world.pbx.passive().await,
         Step::PrimaryServes => start_primary(world).await,
+        Step::StartSync => start_sync(world).await,
         Step::Confirm | Step::Preflight | Step::Claim | Step::HandOver => {
             StepOutcome::failed("this step is judged by the engine, which is a fault of this program")
         }
@@ -157,20 +158,37 @@ async fn run(world: &World, key: &str, argv: &[String], limit: Duration) -> Step
     }
 }
 
-/// Hands the inbound sync back and starts the primary; its votes prove the rest.
+/// Starts the primary; its votes prove the rest.
 async fn start_primary(world: &World) -> StepOutcome {
-    let sync = run(world, "sync.start", &world.config.sync.start, COMMAND_MAX).await;
-    let start = run(world, "failback.start_primary", &world.config.failback.start_primary, COMMAND_MAX).await;
-    match (&sync, &start) {
-        (StepOutcome::Done(_), StepOutcome::Done(_)) => StepOutcome::done(format!("{}; {}", sync.text(), start.text())),
-        _ => StepOutcome::failed(format!("{}; {}", sync.text(), start.text())),
-    }
+    run(world, "failback.start_primary", &world.config.failback.start_primary, COMMAND_MAX).await
 }
 
-/// Stops the inbound sync, then secures what it has brought.
+/// Lets the sync bring files here again.
+async fn start_sync(world: &World) -> StepOutcome {
+    let fence = world.sync.start().await;
+    both(run(world, "sync.start", &world.config.sync.start, COMMAND_MAX).await, fence)
+}
+
+/// Waits for the end of what the sync is bringing, stops it, then secures what it has brought.
 async fn secure_data(world: &World, attempt: u32) -> StepOutcome {
-    let stopped = run(world, "sync.stop", &world.config.sync.stop, COMMAND_MAX).await;
-    secure::data(&*world.gate, world.config.sync.settle, attempt, stopped).await
+    let settle = world.config.sync.settle;
+    // Stopped in the midst of its work it would leave half of it.
+    let waited = secure::wait_for_quiet(&*world.gate, settle, attempt).await;
+    let command = run(world, "sync.stop", &world.config.sync.stop, COMMAND_MAX).await;
+    let stopped = both(command, world.sync.stop().await);
+    secure::data(&*world.gate, settle, attempt, (waited, stopped)).await
+}
+
+/// Done only where both are.
+fn both(first: StepOutcome, second: StepOutcome) -> StepOutcome {
+    let said = format!("{}; {}", first.text(), second.text());
+    match (&first, &second) {
+        (StepOutcome::Done(_), StepOutcome::Done(_)) => StepOutcome::Done(said),
+        (StepOutcome::Done(_) | StepOutcome::Unknown(_), StepOutcome::Done(_) | StepOutcome::Unknown(_)) => {
+            StepOutcome::Unknown(said)
+        }
+        _ => StepOutcome::Failed(said),
+    }
 }
 
 /// The records' last verified values, as the store keeps them.

@@ -8,10 +8,11 @@ use crate::adapters::data::gate::WorkingDirs;
 use crate::adapters::dns::{DnsEpoch, DnsRecords};
 use crate::adapters::epoch_local::LocalEpoch;
 use crate::adapters::pbx::Resident;
+use crate::adapters::sync::InboundSync;
 use crate::adapters::{checks, fence, pbx, peer, witness};
 use crate::config::{Config, Epoch, Role};
 use crate::host::sequence::Sequence;
-use crate::ports::{Courier, DataGate, EpochStore, Fence, Names, NotConfigured, Pbx, Peer, Probe};
+use crate::ports::{Courier, DataGate, EpochStore, Fence, Names, NotConfigured, Pbx, Peer, Probe, SyncFence};
 use crate::units::{CheckName, Target};
 
 /// Everything that touches the outside, built from one configuration. A plan keeps the world that it began with.
@@ -32,6 +33,8 @@ pub struct World {
     pub couriers: BTreeMap<Target, Arc<dyn Courier>>,
     /// What makes certain that the primary is off.
     pub fence: Box<dyn Fence>,
+    /// What brings files here.
+    pub sync: Box<dyn SyncFence>,
     /// The gate before the working directory is loaded.
     pub gate: Box<dyn DataGate>,
     /// What stands at the primary's site, in the file's order.
@@ -79,6 +82,8 @@ impl World {
         } else {
             Box::new(NotConfigured)
         };
+        let sync: Box<dyn SyncFence> =
+            if config.role == Role::Backup { Box::new(InboundSync::new(&config)?) } else { Box::new(NotConfigured) };
         Ok(Self {
             checks: probes,
             internet,
@@ -87,6 +92,7 @@ impl World {
             pbx: pbx::driver(&config, resident)?,
             couriers: couriers.collect(),
             fence: fence::fence(&config)?,
+            sync,
             gate,
             site,
             observers,

@@ -17,6 +17,9 @@ pub use crate::units::data::{Outcome, Reason, Weight};
 /// A leftover of a sync tool that nobody has written to for so long is one: its writer died.
 pub const LEFTOVER_AFTER: Duration = Duration::from_secs(600);
 
+/// The same in a takeover: the primary has been silent for longer, and phones wait.
+pub const STALLED_AFTER: Duration = Duration::from_secs(10);
+
 /// A time that lies further ahead of our clock was written by another clock.
 const AHEAD_MAX: Duration = Duration::from_secs(60);
 
@@ -111,6 +114,8 @@ pub struct Around<'a> {
     pub snapshot: Snapshot,
     /// The database dump, where one is asked for.
     pub dump: Option<&'a Dump>,
+    /// What a sync tool has not written to for so long was left behind.
+    pub leftover_after: Duration,
 }
 
 /// Whether there is a good snapshot.
@@ -152,7 +157,7 @@ pub fn judge(survey: &Survey, rules: &Rules, around: &Around<'_>) -> Report {
     if let Some(newest) = survey.temporary_newest {
         let (place, tool, _) = &survey.temporary.named[0];
         let more = more(&survey.temporary);
-        if age_of(newest) < LEFTOVER_AFTER && !is_ahead(newest) {
+        if age_of(newest) < around.leftover_after && !is_ahead(newest) {
             let todo =
                 "nothing, it passes; where it does not, see why the sync hangs, or delete what its dead writer left";
             add(Weight::UnderWay, format!("{} is writing: {place}{more}", tool.name()), todo);

@@ -20,6 +20,7 @@ use super::others::Agent;
 use super::passive::PassiveWatch;
 use super::settings::{EpochStoreKind, Settings};
 use super::standing::{Standing, stand};
+use super::sync::SyncWatch;
 use super::table::{ROWS, Row, Trigger};
 
 mod output;
@@ -108,6 +109,7 @@ pub struct Engine {
     pub(super) data: DataWatch,
     pub(super) pbx_silent: Option<String>,
     pub(super) passive: PassiveWatch,
+    pub(super) sync: SyncWatch,
     pub(super) armed: Vec<String>,
     pub(super) armed_told: bool,
     pub(super) intent: Intent,
@@ -181,6 +183,7 @@ impl Engine {
             data: DataWatch::default(),
             pbx_silent: None,
             passive: PassiveWatch::default(),
+            sync: SyncWatch::default(),
             armed: Vec::new(),
             armed_told: true,
             intent: Intent::default(),
@@ -303,6 +306,7 @@ impl Engine {
             }
             Event::Request(request) => self.request(&request),
             Event::Store(result) => self.store_health(result),
+            Event::Sync(look) => self.sync_was_looked_at(look),
             Event::Data(look) => self.data_was_looked_at(*look),
             Event::Passive { look, asked } => self.passive_was_looked_at(look, asked),
             Event::Pbx(result) => self.pbx_silent = result.err(),
@@ -345,6 +349,7 @@ impl Engine {
         self.intent_is_spent();
         self.follow_passive();
         self.follow_data();
+        self.follow_sync();
         self.repeat_alarms();
         self.journal_run();
     }

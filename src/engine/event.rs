@@ -6,7 +6,7 @@ use crate::units::journal::Batch;
 use crate::units::operator::{Reply, Request};
 use crate::units::{
     Advance, CheckName, DataLook, EpochRead, EpochRecord, EpochSeen, EventName, Mode, PassiveLook, PeerReading, PlanId,
-    PlanKind, ProbeResult, Side, Step, StepOutcome,
+    PlanKind, ProbeResult, Side, Step, StepOutcome, SyncLook,
 };
 
 /// Everything that can happen to the engine.
@@ -89,6 +89,8 @@ pub enum Event {
     },
     /// The working directory was looked at.
     Data(Box<DataLook>),
+    /// What a look at the sync between the hosts saw.
+    Sync(SyncLook),
     /// New settings are in force, wait, or were refused: for the history only. What happened, and why.
     Settings(String, String),
 }

@@ -87,6 +87,7 @@ impl Engine {
         lines.push(format!("epoch: {}", self.standing_text()));
         lines.extend(self.passive_text());
         lines.extend(self.data_text());
+        lines.extend(self.sync_text());
         for reason in &self.armed {
             lines.push(format!("not armed: {reason}"));
         }

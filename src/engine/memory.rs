@@ -61,6 +61,9 @@ pub struct Memory {
     /// Since when the working directory does not pass its gate; people were told of it.
     #[serde(default)]
     pub data_trouble_since: Option<Timestamp>,
+    /// Since when the sync runs while this node serves, or rests while it watches; people were told of it.
+    #[serde(default)]
+    pub sync_trouble_since: Option<Timestamp>,
     /// Alarms that repeat until acknowledged, by event name.
     #[serde(default)]
     pub alarms: BTreeMap<String, Alarm>,
@@ -123,6 +126,7 @@ impl Memory {
             planned_stop_until: None,
             not_passive_since: None,
             data_trouble_since: None,
+            sync_trouble_since: None,
             alarms: BTreeMap::new(),
         }
     }

@@ -21,6 +21,7 @@ pub mod settings;
 mod snapshot;
 pub mod standing;
 mod steps;
+mod sync;
 pub mod table;
 mod transitions;
 

@@ -13,7 +13,7 @@ use crate::units::finding::Finding;
 use crate::units::names::{Redirect, Redirected};
 use crate::units::{
     Advance, Beat, DataLook, Delivery, DeliveryOutcome, EpochRead, EpochRecord, EpochSeen, Guarded, Mode, PassiveLook,
-    PbxStatus, PeerReading, PlanId, ProbeResult, StepOutcome, StopOrder,
+    PbxStatus, PeerReading, PlanId, ProbeResult, StepOutcome, StopOrder, SyncLook,
 };
 
 /// A boxed future, so that ports are usable as trait objects.
@@ -170,6 +170,21 @@ pub trait DataGate: Send + Sync {
     }
 }
 
+/// What brings files here.
+pub trait SyncFence: Send + Sync {
+    /// Stops it and proves that. May be repeated.
+    fn stop(&self) -> Answer<'_, StepOutcome>;
+
+    /// Starts what was stopped. May be repeated.
+    fn start(&self) -> Answer<'_, StepOutcome>;
+
+    /// Looks what of it runs; changes nothing.
+    fn look(&self) -> Answer<'_, SyncLook>;
+
+    /// Whether the configuration names anything that it stops.
+    fn is_configured(&self) -> bool;
+}
+
 /// What a look leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
@@ -177,6 +192,9 @@ pub enum Keep {
     WhatIsGood,
     /// Nothing.
     Nothing,
+    /// Nothing; what a sync tool has not written to for some seconds counts as left behind: its writer died with the
+    /// primary, and phones wait.
+    ForATakeover,
 }
 
 /// The answer of every port that the configuration leaves out.
@@ -204,6 +222,24 @@ impl Peer for NotConfigured {
 
     fn resume(&self, _plan: PlanId) -> Answer<'_, StepOutcome> {
         Box::pin(async { StepOutcome::done("not configured") })
+    }
+}
+
+impl SyncFence for NotConfigured {
+    fn stop(&self) -> Answer<'_, StepOutcome> {
+        Box::pin(async { StepOutcome::done("not configured") })
+    }
+
+    fn start(&self) -> Answer<'_, StepOutcome> {
+        Box::pin(async { StepOutcome::done("not configured") })
+    }
+
+    fn look(&self) -> Answer<'_, SyncLook> {
+        Box::pin(async { SyncLook::default() })
+    }
+
+    fn is_configured(&self) -> bool {
+        false
     }
 }
 

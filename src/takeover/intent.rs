@@ -69,6 +69,8 @@ pub struct Configured {
     pub notify: bool,
     /// `failback.return_data`.
     pub return_data: bool,
+    /// `sync.start` or `sync.fence`.
+    pub sync: bool,
     /// `failback.lower_ttl_first`.
     pub lower_ttl: bool,
 }
@@ -89,6 +91,7 @@ impl Configured {
             }
             Step::Notify if !self.notify => Some("nobody is configured to be told"),
             Step::ReturnData | Step::ReturnDelta if !self.return_data => Some("failback.return_data is not set"),
+            Step::StartSync if !self.sync => Some("neither sync.start nor sync.fence is set"),
             Step::LowerTtl if !self.lower_ttl || !self.dns => Some("failback.lower_ttl_first is off"),
             Step::Drain if intent.cut_calls => Some("a person said not to wait for calls"),
             Step::RegisterTrunks | Step::UnregisterTrunks if !self.trunks => Some("no trunk is configured"),

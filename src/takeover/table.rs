@@ -66,7 +66,7 @@ use Patience::{
 };
 use Step::{
     AcceptRegistrations, ActionUrls, Claim, Confirm, Drain, Fence, HandOver, LowerTtl, Notify, Preflight,
-    PrimaryServes, RedirectDns, RegisterTrunks, Reload, ReturnData, ReturnDelta, SecureData, StopAccepting,
+    PrimaryServes, RedirectDns, RegisterTrunks, Reload, ReturnData, ReturnDelta, SecureData, StartSync, StopAccepting,
     StopPrimary, UnregisterTrunks,
 };
 
@@ -97,6 +97,8 @@ const FAILBACK: &[Row] = &[
     row(ReturnDelta, &[StopAccepting], Nowhere, ThenGoesOn(1), "failback.return_data exited with 0"),
     row(HandOver, &[ReturnDelta], AtTheEffect, ForEver, "the record names the other node, read back"),
     row(PrimaryServes, &[HandOver], AtTheVotes, WaitsThenReturns, "every vote up, asked after the hand-over"),
+    // Not before: what it brings may stand against what still has to be carried home.
+    row(StartSync, &[PrimaryServes], Nowhere, Background, "what was stopped runs"),
     row(RedirectDns, &[PrimaryServes], AtTheEffect, Background, "master and every reachable NS read back"),
     row(ActionUrls, &[RedirectDns], AtTheEffect, Background, "HTTP status of each, recorded"),
     row(Notify, &[PrimaryServes], AtTheEffect, Background, "each message accepted"),
@@ -118,6 +120,7 @@ const WITHDRAW: &[Row] = &[
     row(UnregisterTrunks, &[], Nowhere, ThenGoesOn(1), "the driver's word"),
     row(StopAccepting, &[UnregisterTrunks], Nowhere, ForEver, "our own SIP request is not answered"),
     row(HandOver, &[StopAccepting], AtTheEffect, ForEver, "the record names the other node, read back"),
+    row(StartSync, &[HandOver], Nowhere, Background, "what was stopped runs"),
     row(RedirectDns, &[HandOver], AtTheEffect, Background, "master and every reachable NS read back"),
 ];
 

@@ -49,6 +49,10 @@ pub enum EventName {
     DataTrouble,
     /// It would again.
     DataWell,
+    /// The sync between the hosts runs while the backup serves, or rests while it watches.
+    SyncTrouble,
+    /// The sync is as it should be again.
+    SyncWell,
     /// A rehearsal.
     Drill,
     /// Somebody asked for a test message.
@@ -57,7 +61,7 @@ pub enum EventName {
 
 impl EventName {
     /// Every event.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Takeover,
         Self::Failback,
         Self::PrimaryDown,
@@ -78,6 +82,8 @@ impl EventName {
         Self::PassiveAgain,
         Self::DataTrouble,
         Self::DataWell,
+        Self::SyncTrouble,
+        Self::SyncWell,
         Self::Drill,
         Self::Test,
     ];
@@ -105,6 +111,8 @@ impl EventName {
             Self::PassiveAgain => "passive-again",
             Self::DataTrouble => "data-trouble",
             Self::DataWell => "data-well",
+            Self::SyncTrouble => "sync-trouble",
+            Self::SyncWell => "sync-well",
             Self::Drill => "drill",
             Self::Test => "test",
         }

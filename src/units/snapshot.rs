@@ -83,6 +83,9 @@ pub struct Pair {
     /// The working directory, while this node watches; absent before the first look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<DataLook>,
+    /// The sync between the hosts; absent where nothing is known of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<SyncStatus>,
     /// The records that move.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<RecordView>,
@@ -118,11 +121,33 @@ impl Pair {
             pbx: None,
             passive: None,
             data: None,
+            sync: None,
             dns: Vec::new(),
             alarms: Vec::new(),
             queued_deliveries: 0,
         }
     }
+}
+
+/// The sync that brings files to this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncStatus {
+    /// It should run (this node watches), or rest (this node serves).
+    pub should_run: bool,
+    /// It does as it should.
+    pub ok: bool,
+    /// Since when it does not, once people were told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// What brings files here now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs: Vec<String>,
+    /// What is configured to bring files, and does not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rests: Vec<String>,
+    /// What could not be asked, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
 }
 
 /// Could a takeover happen now, and if not, why.

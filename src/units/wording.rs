@@ -278,6 +278,14 @@ fn tell(event: EventName, about: &About) -> Told {
         EventName::DataWell => {
             (format!("the working directory on {node} passes its gate again"), serving(about), "nothing".to_owned())
         }
+        EventName::SyncTrouble => (
+            format!("the sync to {node} does not do what it should"),
+            serving(about),
+            format!("do what the reason says; `pbx-failover status` on {node} shows what runs and what rests"),
+        ),
+        EventName::SyncWell => {
+            (format!("the sync to {node} is as it should be again"), serving(about), "nothing".to_owned())
+        }
         EventName::Drill => (
             format!("{node} rehearses a takeover of {primary}"),
             "this is a rehearsal: no phone, no record and no trunk is moved".to_owned(),

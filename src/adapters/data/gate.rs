@@ -15,7 +15,9 @@ use tokio::sync::Mutex;
 use super::hints::Hints;
 use super::look::{Looker, Subject};
 use crate::config::{Config, Dump};
-use crate::data::gate::{Around, OnHold, Outcome, Reason, Rules, Snapshot, Weight, has_shrunk, judge};
+use crate::data::gate::{
+    Around, LEFTOVER_AFTER, OnHold, Outcome, Reason, Rules, STALLED_AFTER, Snapshot, Weight, has_shrunk, judge,
+};
 use crate::data::survey::Survey;
 use crate::data::told::told;
 use crate::data::{dump, good, shown};
@@ -119,7 +121,7 @@ impl DataGate for WorkingDirs {
     fn look(&self, keep: Keep) -> Answer<'_, DataLook> {
         let limit = match keep {
             Keep::WhatIsGood => LOOK_MAX,
-            Keep::Nothing => LOOK_MAX_WAITED_FOR,
+            Keep::Nothing | Keep::ForATakeover => LOOK_MAX_WAITED_FOR,
         };
         Box::pin(self.look_within(keep, limit))
     }
@@ -144,7 +146,9 @@ impl About {
         let good = memory.good.as_ref();
         let lost = good.is_some_and(|good| has_shrunk(&survey, good));
         memory.lost_since = lost.then(|| memory.lost_since.unwrap_or(now));
-        let around = Around { now, good, lost_since: memory.lost_since, beat, snapshot, dump: dump.as_ref() };
+        let leftover_after = if keep == Keep::ForATakeover { STALLED_AFTER } else { LEFTOVER_AFTER };
+        let around =
+            Around { now, good, lost_since: memory.lost_since, beat, snapshot, dump: dump.as_ref(), leftover_after };
         let report = judge(&survey, &self.rules, &around);
         let is_good = report.is_good() && survey.total().files > 0;
         let told = told(&survey, report, beat, now, began.elapsed());

@@ -4,7 +4,7 @@
 //! It speaks through `systemctl`, so that polkit decides what the robot may do. Drivers whose PBX runs as a unit stand on
 //! it: `systemd`, which knows nothing more, and those that also speak with the PBX.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep};
 use super::Site;
 use super::marker::Phase;
 use super::registrar::{Heard, PAUSE};
-use crate::host::command::{self, CommandEnd};
+use crate::host::command::CommandEnd;
+use crate::host::systemctl;
 use crate::ports::Load;
 use crate::units::finding::Finding;
 use crate::units::{Guarded, StepOutcome};
@@ -31,17 +32,12 @@ const CONDITION_LIMIT: Duration = Duration::from_secs(10);
 /// not cut calls off again and again.
 const HUNG_AGAIN_AFTER: Duration = Duration::from_secs(600);
 
-/// Where `systemctl` lies on any distribution, when `PATH` does not say.
-const PROGRAM_DIRS: &str = "/usr/bin:/bin:/usr/local/bin";
-
 /// The absolute path of `systemctl`; `key` is the driver that needs it, as in `pbx.driver.systemd`.
 ///
 /// # Errors
 /// One line, when this host has none.
 pub fn systemctl(key: &str) -> Result<PathBuf, String> {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let found = path.split(':').chain(PROGRAM_DIRS.split(':')).filter(|dir| dir.starts_with('/'));
-    found.map(|dir| Path::new(dir).join("systemctl")).find(|program| program.is_file()).ok_or_else(|| {
+    systemctl::find().ok_or_else(|| {
         format!("{key}: this host has no systemctl; use pbx.driver.command with the commands of its init system")
     })
 }
@@ -141,11 +137,7 @@ impl Unit {
     }
 
     async fn call(&self, arguments: &[&str], limit: Duration) -> CommandEnd {
-        let mut argv = vec![self.systemctl.display().to_string()];
-        // Nobody is there to type a password.
-        argv.extend(["--no-ask-password"].iter().chain(arguments).map(|&word| word.to_owned()));
-        argv.extend(["--".to_owned(), self.name.clone()]);
-        command::run(&argv, &[("LC_ALL".to_owned(), "C".to_owned())], limit).await
+        systemctl::call(&self.systemctl, arguments, &self.name, limit).await
     }
 
     /// How it stands.

@@ -2,18 +2,32 @@
 
 use std::path::{Component, PathBuf};
 
-use super::Build;
+use super::{Build, Use};
 use crate::config::cursor::Cursor;
-use crate::config::sync::{Dump, MaxAge, Sync};
+use crate::config::sync::{Dump, MaxAge, Sync, SyncFence, Syncthing};
+use crate::config::texts;
 use crate::data::gate::{OnFault, OnHold};
 use crate::data::{Class, Classes, Pattern};
 
 /// More patterns of a kind are a mistake: each file is held against each.
 const PATTERNS_MAX: usize = 200;
 
+/// More units, or folders, that bring files are a mistake.
+const SYNCS_MAX: usize = 20;
+
+/// What systemd allows (`UNIT_NAME_MAX`).
+const UNIT_BYTES_MAX: usize = 255;
+
+/// What can bring files: a daemon, a timer, a socket that starts one, a path that is watched, a group of them.
+const SYNC_UNITS: [&str; 5] = [".service", ".timer", ".socket", ".path", ".target"];
+
+/// An id has some ten characters, or is a person's word.
+const FOLDER_BYTES_MAX: usize = 100;
+
 /// Reads `sync`.
 pub fn sync<'a>(at: &Cursor<'a>, dirs: &[PathBuf], build: &mut Build<'a>) -> Option<Sync> {
     let (stop, start) = (build.command(&at.key("stop")), build.command(&at.key("start")));
+    let fence = fence(&at.key("fence"), build);
     let [ignore, hold_back] = ["ignore", "hold_back"].map(|name| patterns(&at.key(name), build));
     let (max_age, rules, classes) =
         (max_age(&at.key("max_age"), build), rules(&at.key("rules"), build), classes(&at.key("classes"), build));
@@ -29,6 +43,7 @@ pub fn sync<'a>(at: &Cursor<'a>, dirs: &[PathBuf], build: &mut Build<'a>) -> Opt
         max_age: max_age?,
         on_hold,
         hold_back: hold_back?,
+        fence: fence?,
         stop: stop?,
         start: start?,
         keep_snapshots: at.key("keep_snapshots").whole()?,
@@ -37,6 +52,77 @@ pub fn sync<'a>(at: &Cursor<'a>, dirs: &[PathBuf], build: &mut Build<'a>) -> Opt
         classes: classes?,
         dump,
     })
+}
+
+fn fence<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<SyncFence> {
+    if !at.is_map() {
+        return None;
+    }
+    let units_at = at.key("units");
+    let units: Vec<_> = units_at.items().iter().map(|item| unit(item, build)).collect();
+    if units.len() > SYNCS_MAX {
+        units_at.error(&mut build.notes, format!("holds more than {SYNCS_MAX} units"), "keep those that bring files");
+    }
+    let syncthing_at = at.key("syncthing");
+    let syncthing = if syncthing_at.given { Some(syncthing(&syncthing_at, build)?) } else { None };
+    Some(SyncFence { units: units.into_iter().collect::<Option<_>>()?, syncthing })
+}
+
+fn unit<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<String> {
+    let unit = at.text()?;
+    let good = unit.len() <= UNIT_BYTES_MAX
+        && unit.bytes().all(|b| b.is_ascii_alphanumeric() || b":_.\\@-".contains(&b))
+        && SYNC_UNITS.iter().any(|end| unit.len() > end.len() && unit.ends_with(end))
+        && !unit.starts_with('-');
+    if !good {
+        let what = format!("{unit:?} is no unit that brings files");
+        at.error(&mut build.notes, what, "write its full name, such as lsyncd.service, pull.timer or rsync.socket");
+    }
+    Some(unit.to_owned()).filter(|_| good)
+}
+
+fn syncthing<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Syncthing> {
+    if !at.is_map() {
+        return None;
+    }
+    let (url_at, ca_at, folders_at) = (at.key("url"), at.key("ca_file"), at.key("folders"));
+    let url = url_at.text().and_then(|text| url_at.take(&mut build.notes, interface(text)));
+    let ca_file = if ca_at.text()?.is_empty() { None } else { Some(build.ca_file(&ca_at)?) };
+    let api_key = build.needed_secret(&at.key("api_key"), Use::Password);
+    let folders: Vec<_> = folders_at.items().iter().map(|item| folder(item, build)).collect();
+    if folders_at.is_list() && (folders.is_empty() || folders.len() > SYNCS_MAX) {
+        let fix = "write the ids of the folders in the working directory, as Syncthing shows them";
+        folders_at.error(&mut build.notes, format!("holds {} folders", folders.len()), fix);
+    }
+    let url: String = url?;
+    if url.starts_with("http:") && !is_here(&url) {
+        url_at.warn(&mut build.notes, "the key travels in clear text", "write https, or the address 127.0.0.1");
+    }
+    Some(Syncthing { url, ca_file, api_key: api_key?, folders: folders.into_iter().collect::<Option<_>>()? })
+}
+
+fn interface(text: &str) -> texts::Read<String> {
+    let url = texts::http_url(text)?;
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return Err(("has something behind the port".to_owned(), "write http://127.0.0.1:8384".to_owned()));
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+fn is_here(url: &str) -> bool {
+    texts::http_url(url).is_ok_and(|url| {
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    })
+}
+
+fn folder<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<String> {
+    let id = at.text()?;
+    if id.is_empty() || id.len() > FOLDER_BYTES_MAX || id.chars().any(char::is_control) {
+        at.error(&mut build.notes, "is no id of a folder", "write it as Syncthing shows it, such as abcd1-efgh2");
+        return None;
+    }
+    Some(id.to_owned())
 }
 
 fn max_age<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<MaxAge> {

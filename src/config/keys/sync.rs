@@ -30,6 +30,35 @@ pub const SYNC: Shape = Shape::Map(&[
         "What happens when the data does not pass the gate: its last good snapshot, what is there, or nothing is loaded.",
     ),
     key("hold_back", Default("[]"), PATTERNS, "Spools that act on start: moved aside before the reload; not used yet."),
+    key(
+        "fence",
+        Default("{}"),
+        Shape::Map(&[
+            key(
+                "units",
+                Default("[]"),
+                Shape::List("units", &Shape::Text("a unit such as lsyncd.service or pull.timer")),
+                "Units of this host that bring files: stopped at a takeover, seen stopped, started again at a failback.",
+            ),
+            key(
+                "syncthing",
+                May,
+                Shape::Map(&[
+                    key("url", Default("http://127.0.0.1:8384"), Shape::Text("http://ADDRESS:PORT"), "Its interface."),
+                    key("ca_file", Default(r#""""#), PATH, "An own CA (PEM) for https."),
+                    key("api_key", Must, Shape::Secret, "The key of its interface."),
+                    key(
+                        "folders",
+                        Must,
+                        Shape::List("ids", &Shape::Text("the id of a folder")),
+                        "The folders in the working directory: paused at a takeover, resumed at a failback.",
+                    ),
+                ]),
+                "Syncthing on this host, through its REST interface.",
+            ),
+        ]),
+        "What brings files here, and must not while this node serves.",
+    ),
     key("stop", Default("[]"), Shape::Command, "Run at takeover, to stop the inbound sync."),
     key("start", Default("[]"), Shape::Command, "Run at failback."),
     key(

@@ -20,20 +20,26 @@ const STOP_TRIES: u32 = 3;
 /// Pauses between two looks.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
-/// Secures it. `stopped`: what came of stopping the inbound sync. Without that what is seen may change again, so that the
-/// step fails, after all else was done.
-pub async fn data(gate: &dyn DataGate, settle: Duration, attempt: u32, stopped: StepOutcome) -> StepOutcome {
+/// Waits until nothing is under way, or the time for that is over; returns how long.
+pub async fn wait_for_quiet(gate: &dyn DataGate, settle: Duration, attempt: u32) -> Duration {
     let began = Instant::now();
     let wait = if attempt > 1 { WAIT_AGAIN_MAX } else { WAIT_MAX.max(settle) };
-    let look = loop {
-        let look = gate.look(Keep::Nothing).await;
-        let left = wait.saturating_sub(began.elapsed());
-        if !look.is_under_way() || left.is_zero() {
-            break look;
-        }
-        sleep(settle.clamp(PAUSE.0, PAUSE.1).min(left)).await;
-    };
-    let judged = follow(gate, &look, began.elapsed()).await;
+    quiet_look(gate, settle, wait).await;
+    began.elapsed()
+}
+
+/// Secures it. `stopped`: how long the end of a sync was waited for, and what came of stopping it. Without that what is
+/// seen may change again, so that the step fails, after all else was done.
+pub async fn data(
+    gate: &dyn DataGate,
+    settle: Duration,
+    attempt: u32,
+    (waited, stopped): (Duration, StepOutcome),
+) -> StepOutcome {
+    let began = Instant::now();
+    // What was written until the stop settles; what a killed tool leaves behind counts as left after ten seconds.
+    let look = quiet_look(gate, settle, WAIT_AGAIN_MAX.max(settle)).await;
+    let judged = follow(gate, &look, waited + began.elapsed()).await;
     let stop = stopped.text().to_owned();
     match (stopped, judged) {
         (StepOutcome::Done(_), StepOutcome::Done(said)) => StepOutcome::done(format!("{stop}; {said}")),
@@ -41,6 +47,19 @@ pub async fn data(gate: &dyn DataGate, settle: Duration, attempt: u32, stopped: 
         // Only data that does not pass is waited for without end.
         (_, StepOutcome::Done(said)) if attempt >= STOP_TRIES => StepOutcome::done(format!("WARNING, {stop}; {said}")),
         (_, judged) => StepOutcome::failed(format!("{stop}; {}", judged.text())),
+    }
+}
+
+/// The first look that sees nothing under way, or the last within the limit.
+async fn quiet_look(gate: &dyn DataGate, settle: Duration, limit: Duration) -> DataLook {
+    let began = Instant::now();
+    loop {
+        let look = gate.look(Keep::ForATakeover).await;
+        let left = limit.saturating_sub(began.elapsed());
+        if !look.is_under_way() || left.is_zero() {
+            return look;
+        }
+        sleep(settle.clamp(PAUSE.0, PAUSE.1).min(left)).await;
     }
 }
 
@@ -84,7 +103,7 @@ mod tests {
 
     impl DataGate for Scripted {
         fn look(&self, keep: Keep) -> Answer<'_, DataLook> {
-            assert_eq!(keep, Keep::Nothing, "what a takeover sees is no measure for later");
+            assert_eq!(keep, Keep::ForATakeover, "what a takeover sees is no measure for later");
             let mut looks = self.looks.lock().expect("not poisoned");
             let look = if looks.len() > 1 { looks.remove(0) } else { looks[0].clone() };
             Box::pin(async { look })
@@ -102,7 +121,9 @@ mod tests {
     }
 
     async fn secured(looks: Vec<DataLook>, snapshot: Option<StepOutcome>, stopped: StepOutcome) -> StepOutcome {
-        data(&Scripted { looks: Mutex::new(looks), snapshot }, Duration::from_secs(3), 1, stopped).await
+        let (gate, settle) = (Scripted { looks: Mutex::new(looks), snapshot }, Duration::from_secs(3));
+        let waited = wait_for_quiet(&gate, settle, 1).await;
+        data(&gate, settle, 1, (waited, stopped)).await
     }
 
     fn stopped() -> StepOutcome {
@@ -120,11 +141,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_sync_that_does_not_end_is_waited_for_one_minute() {
+    async fn a_sync_that_does_not_end_is_waited_for_one_minute_before_it_is_stopped_and_ten_seconds_after() {
         let began = Instant::now();
         let said = secured(vec![look(Outcome::GoWithWarning, Some(Weight::UnderWay))], None, stopped()).await;
         assert!(matches!(&said, StepOutcome::Done(text) if text.contains("WARNING")), "{said:?}");
-        assert_eq!(began.elapsed().as_secs(), 60);
+        assert_eq!(began.elapsed().as_secs(), 70);
     }
 
     #[tokio::test(start_paused = true)]
@@ -162,7 +183,8 @@ mod tests {
     async fn a_sync_that_cannot_be_stopped_holds_no_data_back_that_passes() {
         let third = async |outcome, weight| {
             let gate = Scripted { looks: Mutex::new(vec![look(outcome, weight)]), snapshot: None };
-            data(&gate, Duration::ZERO, 3, StepOutcome::failed("sync.stop: exit status 1")).await
+            let stopped = StepOutcome::failed("sync.stop: exit status 1");
+            data(&gate, Duration::ZERO, 3, (Duration::ZERO, stopped)).await
         };
         let said = third(Outcome::Go, None).await;
         assert!(matches!(&said, StepOutcome::Done(text) if text.contains("WARNING, sync.stop")), "{said:?}");

@@ -1,6 +1,6 @@
 //! What `check` finds of a PBX that should be passive: each sign that it is not, and what could not be looked at.
 
-use crate::adapters::pbx::open_files::{self, Sight};
+use crate::host::open_files::{self, Sight};
 use crate::units::finding::{Finding, Level};
 use crate::units::{Meant, PassiveLook, Sign};
 
@@ -32,7 +32,7 @@ pub fn findings(look: &PassiveLook, sight: Sight) -> Vec<Finding> {
             level: Level::Skipped,
             about: ABOUT.to_owned(),
             text: "which files a PBX of another user holds open is not seen by this user".to_owned(),
-            hint: Some(open_files::right().to_owned()),
+            hint: Some(open_files::RIGHT.to_owned()),
         });
     }
     found

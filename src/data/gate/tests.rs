@@ -39,7 +39,19 @@ fn whole() -> Survey {
 }
 
 fn judged(survey: &Survey, good: Option<&Survey>, on_hold: OnHold, snapshot: Snapshot) -> Report {
-    judge(survey, &rules(on_hold), &Around { now: at(0), good, lost_since: None, beat: None, snapshot, dump: None })
+    judge(
+        survey,
+        &rules(on_hold),
+        &Around {
+            now: at(0),
+            good,
+            lost_since: None,
+            beat: None,
+            snapshot,
+            dump: None,
+            leftover_after: LEFTOVER_AFTER,
+        },
+    )
 }
 
 fn outcomes(survey: &Survey) -> [Outcome; 4] {
@@ -131,6 +143,7 @@ fn files_that_vanish_hold_and_a_few_do_not() {
         beat: None,
         snapshot: Snapshot::None,
         dump: None,
+        leftover_after: LEFTOVER_AFTER,
     };
     assert_eq!(judge(&survey, &rules(OnHold::Hold), &since(60)).outcome, Outcome::Hold);
     let report = judge(&survey, &rules(OnHold::Hold), &since(2 * HOUR));
@@ -172,14 +185,28 @@ fn old_data_is_no_reason_for_older_data() {
     assert_eq!(outcomes(&old(25 * HOUR)), [GoWithWarning; 4], "without a heartbeat a quiet weekend looks the same");
     assert_eq!(outcomes(&old(HOUR)), [Outcome::Go; 4]);
     let stale = |on_hold, snapshot| {
-        let around =
-            Around { now: at(0), good: None, lost_since: None, beat: Some(at(25 * HOUR)), snapshot, dump: None };
+        let around = Around {
+            now: at(0),
+            good: None,
+            lost_since: None,
+            beat: Some(at(25 * HOUR)),
+            snapshot,
+            dump: None,
+            leftover_after: LEFTOVER_AFTER,
+        };
         judge(&whole(), &rules(on_hold), &around).outcome
     };
     assert_eq!(stale(OnHold::LastGood, Snapshot::Kept), GoWithWarning, "an older copy is no younger");
     // What the primary wrote a minute ago has come: then an old change is only a quiet night.
-    let around =
-        Around { now: at(0), good: None, lost_since: None, beat: Some(at(60)), snapshot: Snapshot::None, dump: None };
+    let around = Around {
+        now: at(0),
+        good: None,
+        lost_since: None,
+        beat: Some(at(60)),
+        snapshot: Snapshot::None,
+        dump: None,
+        leftover_after: LEFTOVER_AFTER,
+    };
     assert_eq!(judge(&old(25 * HOUR), &rules(OnHold::Hold), &around).outcome, Outcome::Go);
     let around = Around { beat: Some(at(25 * HOUR)), ..around };
     let report = judge(&whole(), &rules(OnHold::Hold), &around);

@@ -10,5 +10,6 @@ mod others;
 mod passive;
 mod people;
 mod random;
+mod sync;
 mod takeovers;
 mod world;

@@ -12,8 +12,8 @@ use super::rpc::Trouble;
 use super::settings::{Param, param};
 use super::{KamailioPbx, held};
 use crate::adapters::pbx::marker::Phase;
-use crate::adapters::pbx::open_files;
 use crate::adapters::pbx::registrar::Heard;
+use crate::host::open_files;
 use crate::ports::Load;
 use crate::units::StepOutcome;
 

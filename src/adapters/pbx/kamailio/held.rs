@@ -6,7 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::adapters::pbx::open_files;
+use crate::host::open_files;
 
 /// The first file below `dirs` that one of these processes holds open, or has mapped.
 ///

@@ -1,0 +1,53 @@
+//! Looks again and again whether the sync does what it should: it runs while this node watches, and rests while it serves.
+//!
+//! One that runs while this node serves is stopped again: a boot, an upgrade of its package or a person has started it, and
+//! it would put the primary's old files over new ones. What is told follows from the engine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+
+use crate::engine::Event;
+use crate::units::State;
+
+use super::turn::Input;
+use super::watch::Standing;
+use super::world::World;
+
+/// The pace: one `systemctl show` of each unit, one request for each folder, and one walk over `/proc`.
+const EVERY: Duration = Duration::from_secs(15);
+
+/// Looks until the daemon ends.
+pub async fn run(
+    inputs: mpsc::Sender<Input>,
+    worlds: watch::Receiver<Arc<World>>,
+    mut standing: watch::Receiver<Standing>,
+) {
+    loop {
+        let Ok(state) = standing.wait_for(|now| looks(now.state)).await.map(|now| now.state) else { return };
+        let world = Arc::clone(&worlds.borrow());
+        let look = world.sync.look().await;
+        if state == State::Active && !look.runs.is_empty() && world.sync.is_configured() {
+            let outcome = world.sync.stop().await;
+            tracing::warn!(ran = look.runs.join("; "), stop = outcome.text(), "the sync ran while this node serves");
+        }
+        if inputs.send(Input::Heard(Event::Sync(look))).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            () = sleep(EVERY) => {}
+            // The first look at a node that has just begun to serve, or was started while it does, comes at once.
+            other = standing.wait_for(|now| (now.state == State::Active) != (state == State::Active)) => {
+                if other.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn looks(state: State) -> bool {
+    matches!(state, State::Standby | State::Suspect | State::Active)
+}
