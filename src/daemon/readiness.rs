@@ -10,6 +10,7 @@ mod papers;
 mod passive;
 mod peers;
 mod surroundings;
+mod sync;
 mod tree;
 
 use std::io::Write as _;
@@ -148,6 +149,8 @@ pub async fn prove(config: Config) -> Vec<Finding> {
     surroundings::site(&world, &mut findings).await;
     surroundings::fence(&world, answering, &mut findings).await;
     let serves = pbx(&world, &look, &mut findings).await;
+    let serving = if serves == Serves::Yes { Serving::Yes } else { Serving::No };
+    findings.extend(sync::look(&world.config, &*world.sync, serving).await);
     if serves == Serves::Yes {
         announced::look(&world.config, &mut findings).await;
     }

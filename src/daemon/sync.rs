@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use crate::engine::Event;
-use crate::units::State;
+use crate::units::{State, SyncLook};
 
 use super::turn::Input;
 use super::watch::Standing;
@@ -19,12 +19,16 @@ use super::world::World;
 /// The pace: one `systemctl show` of each unit, one request for each folder, and one walk over `/proc`.
 const EVERY: Duration = Duration::from_secs(15);
 
+/// After one that saw something new: the look that has to agree with it comes sooner.
+const AGAIN: Duration = Duration::from_secs(4);
+
 /// Looks until the daemon ends.
 pub async fn run(
     inputs: mpsc::Sender<Input>,
     worlds: watch::Receiver<Arc<World>>,
     mut standing: watch::Receiver<Standing>,
 ) {
+    let mut last = SyncLook::default();
     loop {
         let Ok(state) = standing.wait_for(|now| looks(now.state)).await.map(|now| now.state) else { return };
         let world = Arc::clone(&worlds.borrow());
@@ -33,11 +37,13 @@ pub async fn run(
             let outcome = world.sync.stop().await;
             tracing::warn!(ran = look.runs.join("; "), stop = outcome.text(), "the sync ran while this node serves");
         }
+        let pause = if look == last { EVERY } else { AGAIN };
+        last = look.clone();
         if inputs.send(Input::Heard(Event::Sync(look))).await.is_err() {
             return;
         }
         tokio::select! {
-            () = sleep(EVERY) => {}
+            () = sleep(pause) => {}
             // The first look at a node that has just begun to serve, or was started while it does, comes at once.
             other = standing.wait_for(|now| (now.state == State::Active) != (state == State::Active)) => {
                 if other.is_err() {

@@ -183,6 +183,11 @@ pub trait SyncFence: Send + Sync {
 
     /// Whether the configuration names anything that it stops.
     fn is_configured(&self) -> bool;
+
+    /// What it can prove of itself before the bad day, beside a look; changes nothing.
+    fn findings(&self) -> Answer<'_, Vec<Finding>> {
+        Box::pin(async { Vec::new() })
+    }
 }
 
 /// What a look leaves behind.

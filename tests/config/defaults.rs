@@ -137,7 +137,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("notify.webhooks", "[]"),
     (
         "notify.webhooks[].events",
-        r#"["takeover","failback","primary-down","primary-back","disarmed","armed","step-retries","step-given-up","backup-failed","taken-back","halted","both-may-serve","epoch-trouble","stepped-down","serves-again","peer-trouble","not-passive","passive-again","data-trouble","data-well"]"#,
+        r#"["takeover","failback","primary-down","primary-back","disarmed","armed","step-retries","step-given-up","backup-failed","taken-back","halted","both-may-serve","epoch-trouble","stepped-down","serves-again","peer-trouble","not-passive","passive-again","data-trouble","data-well","sync-trouble","sync-well"]"#,
     ),
     ("notify.webhooks[].headers", "{}"),
     ("notify.webhooks[].encoding", r#""json""#),

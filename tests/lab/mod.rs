@@ -26,6 +26,7 @@ pub mod sipp;
 pub mod sites;
 pub mod small;
 pub mod suite;
+pub mod syncthing;
 pub mod unit;
 pub mod web;
 

@@ -19,5 +19,6 @@ mod primaries;
 mod process;
 mod providers;
 mod readiness;
+mod sync;
 mod takeover;
 mod witness;

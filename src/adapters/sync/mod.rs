@@ -13,10 +13,12 @@ mod writers;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::config::Config;
 use crate::ports::{Answer, SyncFence};
+use crate::units::finding::Finding;
 use crate::units::{StepOutcome, SyncLook};
 use remembered::{Remembered, Stopped};
 use syncthing::Syncthing;
@@ -34,6 +36,8 @@ pub struct InboundSync {
     syncthing: Option<Syncthing>,
     dirs: Vec<PathBuf>,
     remembered: Remembered,
+    /// A stop that a look brought about must not end after the start of a failback.
+    turn: Mutex<()>,
 }
 
 /// One thing that brings files here, and whether it does now.
@@ -64,6 +68,7 @@ impl InboundSync {
             syncthing: fence.syncthing.clone().map(Syncthing::new),
             dirs: config.pbx.working_dirs.clone(),
             remembered: Remembered::in_dir(&config.state_dir),
+            turn: Mutex::new(()),
         })
     }
 
@@ -73,6 +78,7 @@ impl InboundSync {
     }
 
     async fn halt(&self) -> StepOutcome {
+        let _turn = self.turn.lock().await;
         let (mut found, mut seen) = (Stopped::default(), Vec::new());
         for part in self.parts() {
             let stand = part.stand().await;
@@ -122,6 +128,7 @@ impl InboundSync {
     }
 
     async fn resume(&self) -> StepOutcome {
+        let _turn = self.turn.lock().await;
         let stopped = match self.remembered.read() {
             Ok(stopped) => stopped,
             Err(why) => return StepOutcome::Failed(why),
@@ -174,6 +181,16 @@ impl SyncFence for InboundSync {
 
     fn look(&self) -> Answer<'_, SyncLook> {
         Box::pin(self.seen())
+    }
+
+    fn findings(&self) -> Answer<'_, Vec<Finding>> {
+        Box::pin(async {
+            let mut found = Vec::new();
+            for unit in &self.units {
+                found.extend(unit.unfenced(self.remembered.fence()).await);
+            }
+            found
+        })
     }
 
     fn is_configured(&self) -> bool {

@@ -54,6 +54,11 @@ impl Remembered {
         Self { stopped: state_dir.join("sync-stopped"), fenced: state_dir.join("sync-fenced") }
     }
 
+    /// The file that is there while the sync must not run.
+    pub fn fence(&self) -> &Path {
+        &self.fenced
+    }
+
     /// Notes what is about to be stopped, beside what was before, and fences the units' starts.
     ///
     /// # Errors

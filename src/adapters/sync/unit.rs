@@ -1,6 +1,6 @@
 //! A unit of systemd that brings files here: `lsyncd.service`, `rsync.service`, a timer and the service that it starts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::{PAUSE, Stand};
 use crate::host::command::CommandEnd;
 use crate::host::systemctl;
+use crate::units::finding::Finding;
 
 /// systemd answers within milliseconds unless the bus is stuck.
 const SHOW_LIMIT: Duration = Duration::from_secs(10);
@@ -37,6 +38,11 @@ struct State {
 impl State {
     fn is_stopped(&self) -> bool {
         matches!(self.active.as_str(), "inactive" | "failed")
+    }
+
+    /// One that is being stopped does not.
+    fn is_started(&self) -> bool {
+        matches!(self.active.as_str(), "active" | "activating" | "reloading" | "refreshing")
     }
 }
 
@@ -129,17 +135,31 @@ impl SyncUnit {
             let end = self.call(&["start", "--no-block"], SHOW_LIMIT).await;
             return if end.succeeded() { Ok(format!("{name} is started")) } else { Err(self.not_started(&end)) };
         }
-        if before.is_stopped() {
+        if !before.is_started() {
             let end = self.call(&["start"], START_LIMIT).await;
             if !end.succeeded() {
                 return Err(self.not_started(&end));
             }
         }
         let state = self.state().await?;
-        if state.is_stopped() {
+        if !state.is_started() {
             return Err(format!("{name} is {} after its start; see `journalctl -u {name}`", state.active));
         }
         Ok(format!("{name} is {}", state.active))
+    }
+
+    /// What `check` says of a unit that a boot would start while this node serves.
+    pub async fn unfenced(&self, fence: &Path) -> Option<Finding> {
+        let CommandEnd::Exited { code: Some(0), stdout, .. } = self.call(&["cat"], SHOW_LIMIT).await else {
+            return None;
+        };
+        let condition = format!("ConditionPathExists=!{}", fence.display());
+        if stdout.lines().any(|line| line.trim() == condition) {
+            return None;
+        }
+        let text = format!("{} has no {condition}: a boot starts it while this node serves", self.name);
+        let todo = format!("install systemd/sync-fence.conf as /etc/systemd/system/{}.d/sync-fence.conf", self.name);
+        Some(Finding::warning("sync", text, todo))
     }
 
     fn not_started(&self, end: &CommandEnd) -> String {

@@ -3,7 +3,7 @@
 use super::{Lines, Page, Tone, cell, counted, one_line, others, plan, span, widest};
 use crate::units::DataLook;
 use crate::units::data::{Outcome, size};
-use crate::units::snapshot::{Armed, Check, Epoch, Internet, Pair, Passive, Pbx, Status};
+use crate::units::snapshot::{Armed, Check, Epoch, Internet, Pair, Passive, Pbx, Status, SyncStatus};
 use crate::units::{State, TrunkState, Verdict};
 
 /// Widest name column: longer names push their line, not every line.
@@ -71,6 +71,9 @@ fn pair_lines(pair: &Pair, page: &Page, lines: &mut Lines) {
     }
     if let Some(look) = &pair.data {
         data(look, page, lines);
+    }
+    if let Some(seen) = &pair.sync {
+        sync(seen, page, lines);
     }
     if let Some(peer) = &pair.peer {
         others::peer(peer, page, lines);
@@ -261,6 +264,22 @@ fn data(look: &DataLook, page: &Page, lines: &mut Lines) {
     for reason in &look.reasons {
         lines.text(2, &reason.text);
         lines.text(4, &reason.todo);
+    }
+}
+
+fn sync(seen: &SyncStatus, page: &Page, lines: &mut Lines) {
+    let (tone, word) = match (seen.ok, seen.should_run) {
+        (true, true) => (Tone::Good, "runs"),
+        (true, false) => (Tone::Good, "rests while this node serves"),
+        (false, true) => (Tone::Bad, "RESTS"),
+        (false, false) => (Tone::Bad, "RUNS while this node serves"),
+    };
+    let since = seen.since.map(|at| format!(", since {}", page.moment(at))).unwrap_or_default();
+    let head = format!("{} {}{since}", page.paint.word(Tone::Head, "sync"), page.paint.word(tone, word));
+    lines.line("");
+    lines.line(&head);
+    for text in [&seen.runs, &seen.rests, &seen.unknown].into_iter().flatten() {
+        lines.text(2, text);
     }
 }
 

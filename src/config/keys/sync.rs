@@ -60,7 +60,7 @@ pub const SYNC: Shape = Shape::Map(&[
         "What brings files here, and must not while this node serves.",
     ),
     key("stop", Default("[]"), Shape::Command, "Run at takeover, to stop the inbound sync."),
-    key("start", Default("[]"), Shape::Command, "Run at failback."),
+    key("start", Default("[]"), Shape::Command, "Run at failback, once the primary serves."),
     key(
         "keep_snapshots",
         Default("3"),

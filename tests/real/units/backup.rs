@@ -5,7 +5,8 @@ use crate::lab::netns::Host;
 use crate::lab::nspawn::Machine;
 use crate::lab::{have, kamailio, wait_until};
 
-use super::machines::{CONFIG, PATIENCE, World, install, install_robot, wait_status};
+use super::machines::{CONFIG, PATIENCE, World, install, install_robot, status, wait_status};
+use crate::lab::robot::step;
 
 const MARKER: &str = "/run/pbx-failover/active";
 
@@ -116,4 +117,56 @@ fn the_robots_user_may_start_its_unit_and_no_other() {
     // The settings hold no secret from it, and none from nobody else.
     assert!(machine.exec(&["runuser", "-u", "pbx-failover", "--", "cat", CONFIG]).0);
     assert!(!machine.exec(&["runuser", "-u", "nobody", "--", "cat", CONFIG]).0);
+}
+
+/// What brings files to the backup, as far as systemd sees it: it does not end when it is asked to.
+const PULL: &str = "[Service]\nExecStart=/bin/sh -c 'trap \"\" TERM; while :; do sleep 1; done'\nTimeoutStopSec=300\n\
+    [Install]\nWantedBy=multi-user.target\n";
+
+#[test]
+fn the_sync_is_stopped_by_its_unit_also_one_that_does_not_end_and_no_boot_starts_it_while_this_node_serves() {
+    if !have(&kamailio::PROGRAMS) {
+        return;
+    }
+    let Some(world) = World::up() else { return };
+    let setup = Setup::at(std::net::SocketAddr::new(Host::Primary.address(), 5060));
+    let primary = Kamailio::started(setup.inside(world.net.exec(Host::Primary)));
+    let mut machine = world.machine(Host::Backup);
+    machine.write("/etc/systemd/system/lsyncd.service", PULL);
+    machine.boot();
+    install(&machine, "pbx.service.d/pbx-failover.conf", "/etc/systemd/system/pbx.service.d/pbx-failover.conf");
+    install(&machine, "sync-fence.conf", "/etc/systemd/system/lsyncd.service.d/sync-fence.conf");
+    install(&machine, "51-pbx-failover-sync.rules", "/etc/polkit-1/rules.d/51-pbx-failover-sync.rules");
+    install_robot(&machine, Host::Backup, |yaml| {
+        yaml.replace("sync: { settle: 0s }", "sync: { settle: 0s, fence: { units: [lsyncd.service] } }")
+    });
+    machine.must(&["systemctl", "enable", "--quiet", "--now", "lsyncd.service", "pbx-failover.service"]);
+    wait_status(&machine, "armed, the sync runs", |s| {
+        s["armed"]["ok"] == true && s["sync"]["runs"][0] == "lsyncd.service is active"
+    });
+
+    primary.signal("KILL");
+    wait_served(&machine);
+    assert!(!machine.active("lsyncd.service"));
+    wait_status(&machine, "the sync rests", |s| s["sync"]["rests"].is_array() && s["sync"]["ok"] == true);
+    let status = status(&machine).expect("a status");
+    let proof = step(&status, "secure_data")["proof"].as_str().expect("a proof").to_owned();
+    assert!(proof.contains("lsyncd.service is stopped") && proof.contains("no sync tool writes here"), "{proof}");
+
+    machine.reboot();
+    wait_until("the boot is over", PATIENCE, || machine.active("multi-user.target"));
+    wait_served(&machine);
+    assert_eq!(machine.unit("lsyncd.service", "ConditionResult"), "no", "the boot did not start it");
+    // A person who takes the condition away: the robot stops it again.
+    machine.must(&["rm", "/var/lib/pbx-failover/sync-fenced"]);
+    machine.must(&["systemctl", "start", "lsyncd.service"]);
+    wait_until("it is stopped again", PATIENCE, || !machine.active("lsyncd.service"));
+
+    primary.start();
+    wait_status(&machine, "the primary is up", |s| s["verdict"] == "primary-up");
+    machine.must(&["pbx-failover", "failback", "--yes", "--reason", "the primary is well"]);
+    wait_status(&machine, "the sync runs again", |s| {
+        s["state"] == "standby" && s["sync"]["runs"][0] == "lsyncd.service is active"
+    });
+    assert!(!machine.exec(&["test", "-e", "/var/lib/pbx-failover/sync-stopped"]).0);
 }

@@ -1,0 +1,54 @@
+//! What `check` finds of the sync between the hosts: whether it brings files here, and whether a takeover can stop it.
+
+use crate::config::Config;
+use crate::ports::SyncFence;
+use crate::units::finding::Finding;
+use crate::units::{Serving, SyncLook};
+
+const ABOUT: &str = "sync";
+
+/// Looks; changes nothing.
+pub async fn look(config: &Config, sync: &dyn SyncFence, serving: Serving) -> Vec<Finding> {
+    let mut found = findings(&sync.look().await, serving);
+    found.extend(sync.findings().await);
+    if !sync.is_configured() && config.sync.stop.is_empty() {
+        let text = "nothing stops the sync at a takeover: a primary that comes back may put old files over new ones";
+        let todo = "name what brings files here in sync.fence, or write its stop as sync.stop";
+        found.push(Finding::warning(ABOUT, text, todo));
+    }
+    found
+}
+
+fn findings(look: &SyncLook, serving: Serving) -> Vec<Finding> {
+    let serves = serving == Serving::Yes;
+    let runs = look.runs.iter().map(|seen| match serves {
+        true => Finding::warning(ABOUT, format!("{seen} while this node serves"), "see what starts it"),
+        false => Finding::ok(ABOUT, seen.clone()),
+    });
+    let rests = look.rests.iter().map(|seen| match serves {
+        true => Finding::ok(ABOUT, seen.clone()),
+        false => Finding::warning(ABOUT, seen.clone(), "start it: the data on this node grows old"),
+    });
+    let unknown = look.unknown.iter().map(|why| {
+        Finding::problem(ABOUT, why.clone(), "mend what the line names: a takeover could not prove that it is stopped")
+    });
+    runs.chain(rests).chain(unknown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::finding::Level;
+
+    #[test]
+    fn what_runs_is_well_while_this_node_watches_and_a_warning_while_it_serves() {
+        let look = SyncLook {
+            runs: vec!["lsyncd.service is active".into()],
+            rests: vec!["Syncthing's folder pbx is paused".into()],
+            unknown: vec!["there is no unit b.service".into()],
+        };
+        let levels = |serving| findings(&look, serving).iter().map(|finding| finding.level).collect::<Vec<_>>();
+        assert_eq!(levels(Serving::No), [Level::Ok, Level::Warning, Level::Problem]);
+        assert_eq!(levels(Serving::Yes), [Level::Warning, Level::Ok, Level::Problem]);
+    }
+}

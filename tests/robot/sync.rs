@@ -1,0 +1,114 @@
+//! The inbound sync, real: a folder of Syncthing is paused at a takeover and brings nothing while this node serves, and an
+//! rsync that somebody pushes meanwhile is told.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::lab::dns::Kind;
+use crate::lab::robot::step;
+use crate::lab::scene::possible;
+use crate::lab::small::{Ground, Small};
+use crate::lab::syncthing::Pair;
+use crate::lab::{Running, free_port, have, wait_until};
+
+/// Two looks at the robot's own pace, on a busy machine.
+const LOOKS: Duration = Duration::from_secs(60);
+
+/// What Syncthing takes to bring a file, on a busy machine.
+const BROUGHT: Duration = Duration::from_secs(40);
+
+fn told(small: &Small, event: &str) -> Vec<String> {
+    small.was_told().into_iter().filter(|told| told.contains(&format!("\"{event}\""))).collect()
+}
+
+fn serving(ground: &mut Ground, small: &mut Small) -> serde_json::Value {
+    ground.web.kill();
+    small.robot.wait_served()
+}
+
+#[test]
+fn syncthings_folder_is_paused_while_this_node_serves_and_resumed_after_the_failback() {
+    if !possible() || !have(&Pair::PROGRAMS) {
+        return;
+    }
+    let mut ground = Ground::new(Kind::Bind);
+    let home = tempfile::Builder::new().prefix("primary").tempdir().expect("directory");
+    let port = free_port();
+    let fence = format!(
+        "sync: {{ settle: 0s, fence: {{ syncthing: {{ url: \"http://127.0.0.1:{port}\", \
+         api_key: {{ file: \"@DIR@/st.key\" }}, folders: [pbx] }} }} }}"
+    );
+    let mut small = Small::on(&ground, |yaml| yaml.replace("sync: { settle: 0s }", &fence));
+    let work = small.robot.path("work");
+    let pair = Pair::start(home.path(), &work, port);
+    small.robot.secret("st.key", Pair::KEY);
+    let at_home = |name: &str| home.path().join(name);
+    let here = |name: &str| work.join(name);
+    fs::write(at_home("a.conf"), "[general]\n").expect("written");
+    wait_until("it is brought", BROUGHT, || here("a.conf").exists());
+
+    small.robot.start();
+    small.robot.wait_armed();
+    let runs = |s: &serde_json::Value| s["sync"]["runs"][0] == "Syncthing syncs the folder pbx";
+    small.robot.wait_at_most("the sync is seen", LOOKS, runs);
+    let status = serving(&mut ground, &mut small);
+    let proof = step(&status, "secure_data")["proof"].as_str().unwrap_or_default().to_owned();
+    assert!(proof.contains("Syncthing's folder pbx is paused; no sync tool writes here"), "{proof}");
+    assert_eq!(pair.is_paused(), Some(true));
+    assert!(!small.robot.log().contains(Pair::KEY) && !small.robot.history_text().contains(Pair::KEY));
+
+    // Somebody lets it sync again: paused anew, and told where it lasts.
+    pair.pause(false);
+    wait_until("it is paused again", LOOKS, || pair.is_paused() == Some(true));
+    fs::write(at_home("old.conf"), "from a primary that came back\n").expect("written");
+    fs::write(here("voicemail.wav"), "left here\n").expect("written");
+    pair.wait_scanned();
+
+    ground.web.start();
+    small.robot.wait("the primary is up", |status| status["verdict"] == "primary-up");
+    assert!(!here("old.conf").exists(), "nothing came while this node served");
+    let (code, said) = small.robot.asked(&["failback"]);
+    assert_eq!(code, 0, "{said}");
+    small.robot.wait_state("standby");
+    wait_until("it syncs again, both ways", BROUGHT, || here("old.conf").exists() && at_home("voicemail.wav").exists());
+    let left = |name: &str| small.robot.path("state").join(name).exists();
+    wait_until("nothing is left of the fence", LOOKS, || !left("sync-fenced") && !left("sync-stopped"));
+
+    // Somebody pauses it while this node watches: told, and its end.
+    pair.pause(true);
+    wait_until("it is told", LOOKS, || told(&small, "sync-trouble").iter().any(|told| told.contains("is paused")));
+    pair.pause(false);
+    wait_until("its end is told", LOOKS, || !told(&small, "sync-well").is_empty());
+}
+
+/// An rsync that brings files into `to`, slowly; a real one.
+fn pushing(from: &Path, to: &Path, log: &Path) -> Running {
+    let big: PathBuf = from.join("recording.wav");
+    fs::write(&big, vec![7; 4 << 20]).expect("written");
+    let (from, to) = (format!("{}/", from.display()), format!("{}/", to.display()));
+    Running::start(&["rsync", "-a", "--whole-file", "--bwlimit=20", &from, &to], log)
+}
+
+#[test]
+fn an_rsync_that_is_pushed_here_while_this_node_serves_is_told_with_its_process() {
+    if !possible() || !have(&["rsync"]) {
+        return;
+    }
+    let mut ground = Ground::new(Kind::Bind);
+    let mut small = Small::on(&ground, |yaml| yaml);
+    let (work, home) = (small.robot.path("work"), tempfile::tempdir().expect("directory"));
+    fs::write(work.join("a.conf"), "[general]\n").expect("written");
+    small.robot.start();
+    small.robot.wait_armed();
+    serving(&mut ground, &mut small);
+    let mut rsync = pushing(home.path(), &work, &small.robot.path("rsync.log"));
+    wait_until("it is told", LOOKS, || {
+        told(&small, "sync-trouble").iter().any(|told| told.contains("rsync (") && told.contains("writes in"))
+    });
+    let seen = small.robot.status()["sync"].clone();
+    assert!(seen["ok"] == false && seen["should_run"] == false && seen["since"].is_string(), "{seen:#}");
+    rsync.kill();
+    wait_until("its end is told", LOOKS, || !told(&small, "sync-well").is_empty());
+    assert_eq!(told(&small, "sync-trouble").len(), 1);
+}
