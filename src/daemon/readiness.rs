@@ -149,8 +149,7 @@ pub async fn prove(config: Config) -> Vec<Finding> {
     surroundings::site(&world, &mut findings).await;
     surroundings::fence(&world, answering, &mut findings).await;
     let serves = pbx(&world, &look, &mut findings).await;
-    let serving = if serves == Serves::Yes { Serving::Yes } else { Serving::No };
-    findings.extend(sync::look(&world.config, &*world.sync, serving).await);
+    findings.extend(sync::look(&world.config, &*world.sync, serves).await);
     if serves == Serves::Yes {
         announced::look(&world.config, &mut findings).await;
     }

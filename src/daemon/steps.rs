@@ -166,7 +166,7 @@ async fn start_primary(world: &World) -> StepOutcome {
 /// Lets the sync bring files here again.
 async fn start_sync(world: &World) -> StepOutcome {
     let fence = world.sync.start().await;
-    both(run(world, "sync.start", &world.config.sync.start, COMMAND_MAX).await, fence)
+    both(&run(world, "sync.start", &world.config.sync.start, COMMAND_MAX).await, &fence)
 }
 
 /// Waits for the end of what the sync is bringing, stops it, then secures what it has brought.
@@ -175,14 +175,14 @@ async fn secure_data(world: &World, attempt: u32) -> StepOutcome {
     // Stopped in the midst of its work it would leave half of it.
     let waited = secure::wait_for_quiet(&*world.gate, settle, attempt).await;
     let command = run(world, "sync.stop", &world.config.sync.stop, COMMAND_MAX).await;
-    let stopped = both(command, world.sync.stop().await);
+    let stopped = both(&command, &world.sync.stop().await);
     secure::data(&*world.gate, settle, attempt, (waited, stopped)).await
 }
 
 /// Done only where both are.
-fn both(first: StepOutcome, second: StepOutcome) -> StepOutcome {
+fn both(first: &StepOutcome, second: &StepOutcome) -> StepOutcome {
     let said = format!("{}; {}", first.text(), second.text());
-    match (&first, &second) {
+    match (first, second) {
         (StepOutcome::Done(_), StepOutcome::Done(_)) => StepOutcome::Done(said),
         (StepOutcome::Done(_) | StepOutcome::Unknown(_), StepOutcome::Done(_) | StepOutcome::Unknown(_)) => {
             StepOutcome::Unknown(said)

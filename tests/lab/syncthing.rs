@@ -70,23 +70,24 @@ impl Pair {
     pub fn pause(&self, paused: bool) {
         let body = format!("{{\"paused\":{paused}}}");
         let url = format!("http://{}/rest/config/folders/pbx", self.backup.gui);
-        self.backup.curl(&["-X", "PATCH", "-d", &body, &url]).expect("it answers");
+        Instance::curl(&["-X", "PATCH", "-d", &body, &url]).expect("it answers");
     }
 
     /// Returns once the primary's has seen what lies in its directory now.
     pub fn wait_scanned(&self) {
         let url = format!("http://{}/rest/db/scan?folder=pbx", self.primary.gui);
-        self.primary.curl(&["-X", "POST", &url]).expect("it scans");
+        Instance::curl(&["-X", "POST", &url]).expect("it scans");
     }
 }
 
 impl Instance {
     fn get(&self, what: &str) -> Option<Value> {
-        let answer = self.curl(&[&format!("http://{}/rest/{what}", self.gui)])?;
+        let answer = Self::curl(&[&format!("http://{}/rest/{what}", self.gui)])?;
         serde_json::from_slice(&answer).ok()
     }
 
-    fn curl(&self, arguments: &[&str]) -> Option<Vec<u8>> {
+    /// Asks with the key that both have.
+    fn curl(arguments: &[&str]) -> Option<Vec<u8>> {
         let key = format!("X-API-Key: {}", Pair::KEY);
         let out = Command::new("curl").args(["-s", "-f", "-m", "20", "-H", &key]).args(arguments).output().ok()?;
         out.status.success().then_some(out.stdout)

@@ -48,14 +48,12 @@ fn scan(dirs: &[PathBuf]) -> SyncLook {
             Ok(Some(path)) if look.runs.len() < NAMED_MAX => {
                 look.runs.push(format!("{program} ({pid}) writes in {}", open_files::shown(&path)));
             }
-            Ok(_) => {}
-            // It has ended meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) if look.unknown.is_empty() => {
+            // One that has ended meanwhile writes no more.
+            Err(error) if error.kind() != io::ErrorKind::NotFound && look.unknown.is_empty() => {
                 let right = open_files::RIGHT;
                 look.unknown.push(format!("whether {program} ({pid}) writes here cannot be seen: {error}; {right}"));
             }
-            Err(_) => {}
+            _ => {}
         }
     }
     look

@@ -2,14 +2,16 @@
 
 use crate::config::Config;
 use crate::ports::SyncFence;
+use crate::units::SyncLook;
 use crate::units::finding::Finding;
-use crate::units::{Serving, SyncLook};
+
+use super::papers::Serves;
 
 const ABOUT: &str = "sync";
 
 /// Looks; changes nothing.
-pub async fn look(config: &Config, sync: &dyn SyncFence, serving: Serving) -> Vec<Finding> {
-    let mut found = findings(&sync.look().await, serving);
+pub async fn look(config: &Config, sync: &dyn SyncFence, serves: Serves) -> Vec<Finding> {
+    let mut found = findings(&sync.look().await, serves);
     found.extend(sync.findings().await);
     if !sync.is_configured() && config.sync.stop.is_empty() {
         let text = "nothing stops the sync at a takeover: a primary that comes back may put old files over new ones";
@@ -19,15 +21,14 @@ pub async fn look(config: &Config, sync: &dyn SyncFence, serving: Serving) -> Ve
     found
 }
 
-fn findings(look: &SyncLook, serving: Serving) -> Vec<Finding> {
-    let serves = serving == Serving::Yes;
+fn findings(look: &SyncLook, serves: Serves) -> Vec<Finding> {
     let runs = look.runs.iter().map(|seen| match serves {
-        true => Finding::warning(ABOUT, format!("{seen} while this node serves"), "see what starts it"),
-        false => Finding::ok(ABOUT, seen.clone()),
+        Serves::Yes => Finding::warning(ABOUT, format!("{seen} while this node serves"), "see what starts it"),
+        Serves::No => Finding::ok(ABOUT, seen.clone()),
     });
     let rests = look.rests.iter().map(|seen| match serves {
-        true => Finding::ok(ABOUT, seen.clone()),
-        false => Finding::warning(ABOUT, seen.clone(), "start it: the data on this node grows old"),
+        Serves::Yes => Finding::ok(ABOUT, seen.clone()),
+        Serves::No => Finding::warning(ABOUT, seen.clone(), "start it: the data on this node grows old"),
     });
     let unknown = look.unknown.iter().map(|why| {
         Finding::problem(ABOUT, why.clone(), "mend what the line names: a takeover could not prove that it is stopped")
@@ -47,8 +48,8 @@ mod tests {
             rests: vec!["Syncthing's folder pbx is paused".into()],
             unknown: vec!["there is no unit b.service".into()],
         };
-        let levels = |serving| findings(&look, serving).iter().map(|finding| finding.level).collect::<Vec<_>>();
-        assert_eq!(levels(Serving::No), [Level::Ok, Level::Warning, Level::Problem]);
-        assert_eq!(levels(Serving::Yes), [Level::Warning, Level::Ok, Level::Problem]);
+        let levels = |serves| findings(&look, serves).iter().map(|finding| finding.level).collect::<Vec<_>>();
+        assert_eq!(levels(Serves::No), [Level::Ok, Level::Warning, Level::Problem]);
+        assert_eq!(levels(Serves::Yes), [Level::Warning, Level::Ok, Level::Problem]);
     }
 }
