@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use crate::units::data::Outcome;
 use crate::units::finding::Finding;
 use crate::units::names::{Redirect, Redirected};
+use crate::units::tree::TreeTold;
 use crate::units::{
     Advance, Beat, DataLook, Delivery, DeliveryOutcome, EpochRead, EpochRecord, EpochSeen, Guarded, Mode, PassiveLook,
     PbxStatus, PeerReading, PlanId, ProbeResult, StepOutcome, StopOrder,
@@ -162,6 +163,11 @@ pub trait DataGate: Send + Sync {
     /// Returns when the kernel has told of a change; where it does not tell, never.
     fn changed(&self) -> Answer<'_, ()> {
         Box::pin(std::future::pending())
+    }
+
+    /// What the primary's agent vouched for at `written`, heard over the wire.
+    fn vouched(&self, written: Timestamp, told: &TreeTold) {
+        let _ = (written, told);
     }
 
     /// Puts the last good snapshot in the place of what does not pass. Done: with what proves it. May be repeated.

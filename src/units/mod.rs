@@ -19,6 +19,7 @@ pub mod policy;
 pub mod probe;
 pub mod snapshot;
 pub mod time;
+pub mod tree;
 pub mod verdict;
 pub mod wording;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::ports::{DataGate, Keep};
-use crate::units::data::{Outcome, size};
+use crate::units::data::{Inbound, Outcome, size};
 use crate::units::{DataLook, StepOutcome};
 
 /// What is under way is waited for so long. Nothing is worse than no telephone.
@@ -28,7 +28,8 @@ pub async fn data(gate: &dyn DataGate, settle: Duration, attempt: u32, stopped: 
     let look = loop {
         let look = gate.look(Keep::Nothing).await;
         let left = wait.saturating_sub(began.elapsed());
-        if !look.is_under_way() || left.is_zero() {
+        // What has come to a stop does not end by itself.
+        if !look.is_under_way() || look.inbound == Inbound::Silent || left.is_zero() {
             break look;
         }
         sleep(settle.clamp(PAUSE.0, PAUSE.1).min(left)).await;
@@ -46,7 +47,8 @@ pub async fn data(gate: &dyn DataGate, settle: Duration, attempt: u32, stopped: 
 
 async fn follow(gate: &dyn DataGate, look: &DataLook, waited: Duration) -> StepOutcome {
     let (because, waited) = (look.because(), waited.as_secs());
-    let seen = format!("{} files, {}, after {waited} s", look.files, size(look.bytes));
+    let vouched = look.vouched.as_ref().map(|vouched| format!(", {}", vouched.text())).unwrap_or_default();
+    let seen = format!("{} files, {}{vouched}, after {waited} s", look.files, size(look.bytes));
     match look.outcome {
         Outcome::Go => StepOutcome::done(format!("{seen}: the data passes its gate")),
         Outcome::GoWithWarning => StepOutcome::done(format!("{seen}: WARNING, loaded all the same: {because}")),
