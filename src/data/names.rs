@@ -78,7 +78,8 @@ pub fn foreign(name: &[u8]) -> Option<Foreign> {
     None
 }
 
-/// The name of the file that a temporary name is for; `None`: it is no temporary name of a single file.
+/// The name of the file that a temporary name is for; `None`: it is no temporary name of a single file. Of rsync's it may
+/// lack the point that the file's name begins with: rsync writes only one.
 pub fn original(name: &[u8]) -> Option<&[u8]> {
     if let Some(Foreign::Temporary(tool)) = foreign(name) {
         let inside = |start: &[u8], end: &[u8]| name.strip_prefix(start).and_then(|rest| rest.strip_suffix(end));

@@ -106,15 +106,19 @@ struct Look<'a> {
 
 impl Look<'_> {
     fn passes(&self, entry: &Entry<'_>) -> bool {
+        let name = entry.name();
         // Also while a sync tool brings it, under a name for the time being.
-        let name = original(entry.name()).unwrap_or(entry.name());
-        let folder = entry.path.len() - entry.name().len();
+        let of = original(name).unwrap_or(name);
+        let folder = &entry.path[..entry.path.len() - name.len()];
         let is_beat = |own: &Place| {
             let (own_folder, own_name) =
                 own.path.split_at(own.path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1));
-            own.dir == entry.dir && *own_folder == entry.path[..folder] && own_name == name
+            // rsync puts no second point before a name that begins with one.
+            let is_its = own_name == of || own_name.strip_prefix(b".") == Some(of);
+            own.dir == entry.dir && own_folder == folder && is_its
         };
         name.starts_with(OURS)
+            || of.starts_with(OURS)
             || self.own.iter().any(is_beat)
             || self.subject.ignore.iter().any(|pattern| pattern.matches(entry.path))
     }
@@ -327,8 +331,14 @@ mod tests {
             .open(other.path().join("a.conf"))
             .and_then(|f| f.set_modified(old))
             .expect("time");
-        for name in ["beat.json", "..pbx-failover-heartbeat.aB3xYz", ".beat.json.aB3xYz", "msg0.wav", ".a.conf.aB3xYz"]
-        {
+        for name in [
+            "beat.json",
+            "..pbx-failover-heartbeat.aB3xYz",
+            ".pbx-failover-heartbeat.5mEMJr",
+            ".beat.json.aB3xYz",
+            "msg0.wav",
+            ".a.conf.aB3xYz",
+        ] {
             fs::write(other.path().join(name), "x").expect("file");
         }
         let (ours, theirs) = (look(&one), look(&other));
