@@ -35,6 +35,16 @@ pub struct Subject {
     pub ignore: Vec<Pattern>,
 }
 
+impl Subject {
+    /// Whether this is neither the PBX's nor looked at: ours, also while a sync tool brings it, or ignored.
+    pub(super) fn passes(&self, entry: &Entry<'_>) -> bool {
+        let name = entry.name();
+        name.starts_with(OURS)
+            || original(name).is_some_and(|of| of.starts_with(OURS))
+            || self.ignore.iter().any(|pattern| pattern.matches(entry.path))
+    }
+}
+
 /// Looks again and again.
 #[derive(Debug)]
 pub struct Looker {
@@ -105,24 +115,6 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    fn passes(&self, entry: &Entry<'_>) -> bool {
-        let name = entry.name();
-        // Also while a sync tool brings it, under a name for the time being.
-        let of = original(name).unwrap_or(name);
-        let folder = &entry.path[..entry.path.len() - name.len()];
-        let is_beat = |own: &Place| {
-            let (own_folder, own_name) =
-                own.path.split_at(own.path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1));
-            // rsync puts no second point before a name that begins with one.
-            let is_its = own_name == of || own_name.strip_prefix(b".") == Some(of);
-            own.dir == entry.dir && own_folder == folder && is_its
-        };
-        name.starts_with(OURS)
-            || of.starts_with(OURS)
-            || self.own.iter().any(is_beat)
-            || self.subject.ignore.iter().any(|pattern| pattern.matches(entry.path))
-    }
-
     /// Whether the name is a sync tool's; then it is not the PBX's.
     fn is_foreign(&mut self, entry: &Entry<'_>) -> bool {
         match foreign(entry.name()) {
@@ -161,7 +153,7 @@ impl Look<'_> {
 
 impl Visitor for Look<'_> {
     fn file(&mut self, entry: &Entry<'_>) -> ControlFlow<()> {
-        if self.passes(entry) || self.is_foreign(entry) {
+        if self.subject.passes(entry) || is_own(self.own, entry) || self.is_foreign(entry) {
             return ControlFlow::Continue(());
         }
         match entry.about.kind {
@@ -184,7 +176,7 @@ impl Visitor for Look<'_> {
     }
 
     fn directory(&mut self, entry: &Entry<'_>) -> Descend {
-        if self.passes(entry) || self.is_foreign(entry) {
+        if self.subject.passes(entry) || is_own(self.own, entry) || self.is_foreign(entry) {
             return Descend::Past;
         }
         self.survey.directories += 1;
@@ -234,6 +226,20 @@ fn leads_out(entry: &Entry<'_>, dirs: &[PathBuf]) -> bool {
         }
     }
     false
+}
+
+/// Whether this is one of these files, also while a sync tool brings it under a name for the time being.
+fn is_own(own: &[Place], entry: &Entry<'_>) -> bool {
+    let name = entry.name();
+    let of = original(name).unwrap_or(name);
+    let folder = &entry.path[..entry.path.len() - name.len()];
+    own.iter().any(|own| {
+        let (own_folder, own_name) =
+            own.path.split_at(own.path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1));
+        // rsync puts no second point before a name that begins with one.
+        let is_its = own_name == of || own_name.strip_prefix(b".") == Some(of);
+        own.dir == entry.dir && own_folder == folder && is_its
+    })
 }
 
 fn place(entry: &Entry<'_>) -> Place {
