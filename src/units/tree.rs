@@ -76,9 +76,9 @@ impl TreeSeen {
     pub fn text(&self) -> String {
         let Self { node, likeness } = self;
         match likeness {
-            Likeness::Equal { at } => format!("as {node} vouched for at {}", at.strftime("%H:%M:%S UTC")),
+            Likeness::Equal { at } => format!("as {node} vouched for at {}", at.strftime("%Y-%m-%d %H:%M:%S UTC")),
             Likeness::Unequal { since } => {
-                format!("since {} as no state that {node} vouched for", since.strftime("%H:%M:%S UTC"))
+                format!("as no state that {node} vouched for, since {}", since.strftime("%Y-%m-%d %H:%M:%S UTC"))
             }
             Likeness::NeverEqual => format!("never yet as any state that {node} vouched for"),
             Likeness::OtherRules => format!("not compared with {node}, which looks by other rules"),

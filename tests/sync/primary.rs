@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use pbx_failover::adapters::beat_file::BeatFile;
-use pbx_failover::adapters::data::vouch::VouchedDirs;
+use pbx_failover::adapters::data::vouch::{Looked, VouchedDirs};
 use pbx_failover::config::{self, Config, Files, Secret, Surroundings};
 use pbx_failover::data::vouch::Vouched;
 use pbx_failover::host::sequence::Sequence;
@@ -115,7 +115,7 @@ async fn vouch(config: &Config, token: Secret, sequence: Arc<Sequence>, over: &A
     let dirs = VouchedDirs::new(config);
     let mut written: Option<Instant> = None;
     while !over.load(Ordering::SeqCst) {
-        let (became, tree) = dirs.look().await.expect("the disk answers");
+        let Looked { became, told: tree, .. } = dirs.look().await.expect("the disk answers");
         let due = written.is_none_or(|at| at.elapsed() >= BEAT_EVERY);
         if (due || became == Vouched::News) && !over.load(Ordering::SeqCst) {
             let bare = Beat::bare("pbx-a".parse().expect("a name"), "primary", jiff::Timestamp::now());

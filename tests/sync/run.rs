@@ -102,7 +102,8 @@ impl Ended {
 fn reason(said: &str) -> String {
     let rest = said.split("loaded all the same: ").nth(1).or_else(|| said.split(" s: ").nth(1)).unwrap_or(said);
     let rest = rest.split("; its last good snapshot").next().unwrap_or(rest);
-    rest.replace('|', "/")
+    let long = ", and no newer heartbeat has come: a sync that ended between two files leaves a mixture";
+    rest.replace(long, "").replace('|', "/")
 }
 
 /// All runs of one tool.

@@ -12,6 +12,7 @@ use super::gate::{LOOK_MAX, heartbeats, rules_of};
 use super::hints::Hints;
 use super::look::{Looker, Subject};
 use crate::config::Config;
+use crate::data::survey::Survey;
 use crate::data::vouch::{Vouched, Voucher};
 use crate::host::clock;
 use crate::units::tree::TreeTold;
@@ -21,6 +22,16 @@ pub struct VouchedDirs {
     inner: Arc<Mutex<Inner>>,
     settle: Duration,
     hints: Hints,
+}
+
+/// What a look came to.
+pub struct Looked {
+    /// What became of it.
+    pub became: Vouched,
+    /// What is vouched for now.
+    pub told: Option<TreeTold>,
+    /// What could not be read, so that nothing is vouched for.
+    pub trouble: Option<String>,
 }
 
 struct Inner {
@@ -40,9 +51,8 @@ impl VouchedDirs {
         Self { inner: Arc::new(Mutex::new(inner)), settle: sync.settle, hints }
     }
 
-    /// Looks once, off the loop: what became of it, and what is vouched for now. `None`: the file system does not answer;
-    /// never two looks at once.
-    pub async fn look(&self) -> Option<(Vouched, Option<TreeTold>)> {
+    /// Looks once, off the loop; never two looks at once. `None`: the file system does not answer.
+    pub async fn look(&self) -> Option<Looked> {
         let (inner, settle) = (Arc::clone(&self.inner), self.settle);
         let look = async {
             let mut inner = inner.lock_owned().await;
@@ -50,7 +60,7 @@ impl VouchedDirs {
                 let survey = inner.looker.look();
                 let touched = survey.touched.as_ref().map(|(at, _)| *at);
                 let became = inner.voucher.seen(survey.tree.as_ref(), touched, settle, clock::now().wall);
-                (became, inner.voucher.told())
+                Looked { became, told: inner.voucher.told(), trouble: trouble(&survey) }
             })
             .await
         };
@@ -61,4 +71,9 @@ impl VouchedDirs {
     pub async fn changed(&self) {
         self.hints.changed().await;
     }
+}
+
+fn trouble(survey: &Survey) -> Option<String> {
+    let (place, why) = survey.troubles.named.first().filter(|_| survey.tree.is_none())?;
+    Some(format!("{place}: {why}"))
 }

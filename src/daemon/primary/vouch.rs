@@ -28,17 +28,26 @@ pub async fn run(seen: Seen, mut worlds: watch::Receiver<Arc<World>>) {
 
 async fn watch_over(dirs: &VouchedDirs, world: &World, seen: &Seen) {
     let settle = world.config.sync.settle;
+    let mut said = None;
     loop {
         let began = Instant::now();
         let looked = dirs.look().await;
         let took = began.elapsed();
-        let became = looked.as_ref().map(|(became, _)| *became);
-        if let Some((became, told)) = looked {
-            seen.note_tree(told);
-            if became == Vouched::News {
-                seen.nudge_file();
+        let became = looked.as_ref().map(|looked| looked.became);
+        let trouble = match looked {
+            Some(looked) => {
+                seen.note_tree(looked.told);
+                looked.trouble
             }
+            None => Some("the file system of the working directory does not answer".to_owned()),
+        };
+        if became == Some(Vouched::News) {
+            seen.nudge_file();
         }
+        if let Some(why) = trouble.as_ref().filter(|why| said.as_ref() != Some(*why)) {
+            tracing::warn!(why, "the files of configuration are not vouched for; let the agent's user read them");
+        }
+        said = trouble;
         let ended = Instant::now();
         let hinted = ended + soon(took, settle).min(pace(took));
         if became == Some(Vouched::NotYet) {
