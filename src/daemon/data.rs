@@ -78,12 +78,12 @@ async fn left(standing: &mut watch::Receiver<Standing>) -> bool {
 }
 
 /// From the end of a look to the next.
-fn pace(took: Duration) -> Duration {
+pub(super) fn pace(took: Duration) -> Duration {
     (took * COST).clamp(EVERY_MIN, EVERY_MAX)
 }
 
 /// The same after a hint.
-fn soon(took: Duration, settle: Duration) -> Duration {
+pub(super) fn soon(took: Duration, settle: Duration) -> Duration {
     (took * COST).clamp(HINT_MIN, EVERY_MAX).max(settle)
 }
 

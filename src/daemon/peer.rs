@@ -10,15 +10,16 @@ use super::turn::{Input, Looking};
 use crate::config::{self, Config};
 use crate::engine::Event;
 use crate::host::clock;
-use crate::ports::Peer;
+use crate::ports::{DataGate, Peer};
 use crate::units::beat::{EpochTold, RobotTold};
 use crate::units::snapshot::Pair;
-use crate::units::{Beat, Verdict};
+use crate::units::{Beat, PeerReading, Verdict};
 
 /// Exchanges at the pace of the Internet targets, and at once when everything is asked now.
 pub async fn exchange(
     peer: Arc<dyn Peer>,
     config: Config,
+    gate: Arc<dyn DataGate>,
     mut pace: watch::Receiver<Pace>,
     inputs: mpsc::Sender<Input>,
 ) {
@@ -28,6 +29,11 @@ pub async fn exchange(
         let asked = clock::now().boot;
         let Some(ours) = beat(&config, &inputs).await else { return };
         let reading = peer.exchange(&ours).await;
+        if let PeerReading::Heard(heard) = &reading
+            && let Some(tree) = &heard.beat.tree
+        {
+            gate.vouched(heard.beat.time, tree);
+        }
         if inputs.send(Input::Heard(Event::Peer { reading, asked })).await.is_err() {
             return;
         }

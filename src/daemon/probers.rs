@@ -77,6 +77,7 @@ impl Probers {
             probers.tasks.spawn(peer::exchange(
                 Arc::clone(&world.peer),
                 world.config.clone(),
+                Arc::clone(&world.gate),
                 pace.subscribe(),
                 inputs.clone(),
             ));

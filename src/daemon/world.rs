@@ -36,7 +36,7 @@ pub struct World {
     /// What brings files here.
     pub sync: Box<dyn SyncFence>,
     /// The gate before the working directory is loaded.
-    pub gate: Box<dyn DataGate>,
+    pub gate: Arc<dyn DataGate>,
     /// What stands at the primary's site, in the file's order.
     pub site: Vec<Arc<dyn Probe>>,
     /// Robots elsewhere, in the file's order; up: it sees the primary alive.
@@ -76,11 +76,11 @@ impl World {
             Some(at) => Arc::new(peer::Host::agent(&config, at, sequence)),
             None => Arc::new(NotConfigured),
         };
-        let gate: Box<dyn DataGate> = if config.role == Role::Backup {
+        let gate: Arc<dyn DataGate> = if config.role == Role::Backup {
             let about = config.clone();
-            Box::new(WorkingDirs::new(&config, Box::new(move || checks::beat_written(&about))))
+            Arc::new(WorkingDirs::new(&config, Box::new(move || checks::beat_seen(&about))))
         } else {
-            Box::new(NotConfigured)
+            Arc::new(NotConfigured)
         };
         let sync: Box<dyn SyncFence> =
             if config.role == Role::Backup { Box::new(InboundSync::new(&config)?) } else { Box::new(NotConfigured) };

@@ -13,11 +13,13 @@ use super::dump::{self, Dump};
 use super::pattern::Pattern;
 use super::survey::{Fault, Few, Kept, Place, Survey};
 pub use crate::units::data::{Outcome, Reason, Weight};
+use crate::units::tree::{Likeness, TreeSeen};
 
 /// A leftover of a sync tool that nobody has written to for so long is one: its writer died.
 pub const LEFTOVER_AFTER: Duration = Duration::from_secs(600);
 
-/// The same in a takeover: the primary has been silent for longer, and phones wait.
+/// The same where nobody waits any longer than he must: the files of configuration are as the primary vouched for, so that
+/// what its writer brought is not one of them; or the primary is dead, and phones wait.
 pub const STALLED_AFTER: Duration = Duration::from_secs(10);
 
 /// A time that lies further ahead of our clock was written by another clock.
@@ -114,8 +116,34 @@ pub struct Around<'a> {
     pub snapshot: Snapshot,
     /// The database dump, where one is asked for.
     pub dump: Option<&'a Dump>,
-    /// What a sync tool has not written to for so long was left behind.
-    pub leftover_after: Duration,
+    /// Whether a takeover waits for the answer.
+    pub patience: Patience,
+    /// How the files of configuration stand to what the primary vouches for; `None`: nobody vouches.
+    pub vouch: Option<Vouch<'a>>,
+}
+
+/// Whether a takeover waits for the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Nobody does.
+    Watching,
+    /// It does: the primary is dead, and whoever wrote for it as well.
+    TakingOver,
+}
+
+/// How the files of configuration stand to what the primary vouches for.
+#[derive(Debug, Clone, Copy)]
+pub struct Vouch<'a> {
+    /// The comparison, and whose word it is.
+    pub seen: &'a TreeSeen,
+    /// A beat that is older than this brings no other soon.
+    pub fresh: Duration,
+}
+
+impl Vouch<'_> {
+    fn is_equal(&self) -> bool {
+        matches!(self.seen.likeness, Likeness::Equal { .. })
+    }
 }
 
 /// Whether there is a good snapshot.
@@ -157,10 +185,20 @@ pub fn judge(survey: &Survey, rules: &Rules, around: &Around<'_>) -> Report {
     if let Some(newest) = survey.temporary_newest {
         let (place, tool, _) = &survey.temporary.named[0];
         let more = more(&survey.temporary);
-        if age_of(newest) < around.leftover_after && !is_ahead(newest) {
+        let beside = around.vouch.is_some_and(|vouch| vouch.is_equal());
+        let (age, stalled_after) = (age_of(newest), rules.settle.max(STALLED_AFTER));
+        let may_write = match (beside, around.patience) {
+            (false, Patience::Watching) => LEFTOVER_AFTER,
+            (true, _) | (_, Patience::TakingOver) => stalled_after,
+        };
+        if age < may_write && !is_ahead(newest) {
             let todo =
                 "nothing, it passes; where it does not, see why the sync hangs, or delete what its dead writer left";
             add(Weight::UnderWay, format!("{} is writing: {place}{more}", tool.name()), todo);
+        } else if age < LEFTOVER_AFTER && !beside && !is_ahead(newest) {
+            // What it brought before it died may be half of a change.
+            let text = format!("{} broke off {} ago: {place}{more}", tool.name(), rough(age));
+            add(Weight::Broken, text, "see what the primary has; what has stood so for ten minutes is a leftover");
         } else {
             let text = format!("left behind by {}: {place}{more}", tool.name());
             add(Weight::Warn, text, "delete it: nobody writes to it any more");
@@ -182,24 +220,34 @@ pub fn judge(survey: &Survey, rules: &Rules, around: &Around<'_>) -> Report {
     }
     content(survey, rules, around, &mut add);
     shrunk(survey, around, &mut add);
+    mixed(around, &mut add);
     stale(survey, rules, around, &mut add);
     if let Some(dump) = around.dump {
         dump::judge(dump, around.now, &mut add);
     }
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.weight));
-    Report { outcome: outcome(&reasons, rules.on_hold, around.snapshot), reasons }
+    let whole = around.vouch.is_some_and(|vouch| vouch.is_equal());
+    let heavy = reasons.iter().map(|reason| reason.weight).filter(|weight| {
+        // What still comes is waited for; but the files of configuration are all there, and no older ones are better.
+        *weight > Weight::Warn && !(whole && *weight == Weight::UnderWay)
+    });
+    let outcome = match outcome(&heavy.collect::<Vec<_>>(), rules.on_hold, around.snapshot) {
+        Outcome::Go if !reasons.is_empty() => Outcome::GoWithWarning,
+        outcome => outcome,
+    };
+    Report { outcome, reasons }
 }
 
-fn outcome(reasons: &[Reason], on_hold: OnHold, snapshot: Snapshot) -> Outcome {
-    let holds = reasons.iter().any(|reason| reason.weight > Weight::Warn);
-    let cured = reasons.iter().any(|reason| matches!(reason.weight, Weight::UnderWay | Weight::Broken));
-    match (holds, on_hold) {
-        (false, _) if reasons.is_empty() => Outcome::Go,
-        (true, OnHold::Hold) => Outcome::Hold,
-        (true, OnHold::LastGood) if cured && snapshot == Snapshot::Kept => Outcome::LastGood,
-        // Warnings only; or it is meant to go; or the data is old, or there is nothing older to go back to: what is there
-        // is better than no telephone.
-        _ => Outcome::GoWithWarning,
+/// What follows from what is heavier than a warning.
+fn outcome(heavy: &[Weight], on_hold: OnHold, snapshot: Snapshot) -> Outcome {
+    let cured = heavy.iter().any(|weight| matches!(weight, Weight::UnderWay | Weight::Broken));
+    match on_hold {
+        _ if heavy.is_empty() => Outcome::Go,
+        OnHold::Hold => Outcome::Hold,
+        OnHold::LastGood if cured && snapshot == Snapshot::Kept => Outcome::LastGood,
+        // It is meant to go; or the data is old, or there is nothing older to go back to: what is there is better than no
+        // telephone.
+        OnHold::LastGood | OnHold::Go => Outcome::GoWithWarning,
     }
 }
 
@@ -241,6 +289,35 @@ fn wrong(kept: &Kept, before: Option<&Kept>) -> Option<String> {
     }
     (kept.ends_within_line && !before.ends_within_line && kept.size < before.size)
         .then(|| "ends within a line, and did not before".to_owned())
+}
+
+/// Files of configuration that the primary never had so: newer ones that it has not vouched for yet, or a mixture.
+fn mixed(around: &Around<'_>, add: &mut impl FnMut(Weight, String, &str)) {
+    let Some(vouch) = around.vouch else { return };
+    let Likeness::Unequal { since } = vouch.seen.likeness else { return };
+    let node = &vouch.seen.node;
+    let stands = age(around.now, since);
+    let what = format!("the files of configuration are as no state that {node} vouched for");
+    let beats = around.beat.is_some_and(|beat| age(around.now, beat) <= vouch.fresh);
+    // Beats come and files do not: the sync leaves something out, or something in.
+    let (weight, text, todo) = match beats {
+        true if stands >= MEANT_AFTER => (
+            Weight::Warn,
+            format!("{what}, for {} with the sync alive", rough(stands)),
+            "see that the sync carries and deletes all of them; name in sync.ignore what each host has for itself",
+        ),
+        true => (
+            Weight::UnderWay,
+            format!("{what}, for {} s: newer ones, or a mixture", stands.as_secs()),
+            "nothing, the next heartbeat tells; where it does not pass, see that the sync carries and deletes all files",
+        ),
+        false => (
+            Weight::Broken,
+            format!("{what}, and no newer heartbeat has come: a sync that ended between two files leaves a mixture"),
+            "see that the sync runs: it brings the rest, and the heartbeat that vouches for it",
+        ),
+    };
+    add(weight, text, todo);
 }
 
 /// Fewer files than there were: counted for configuration only, since voicemail and recordings are deleted every day.
@@ -286,7 +363,7 @@ fn stale(survey: &Survey, rules: &Rules, around: &Around<'_>, add: &mut impl FnM
 }
 
 /// How old; a time ahead of the clock is just now.
-pub(super) fn age(now: Timestamp, at: Timestamp) -> Duration {
+pub fn age(now: Timestamp, at: Timestamp) -> Duration {
     let age: SignedDuration = now.duration_since(at);
     age.try_into().unwrap_or_default()
 }

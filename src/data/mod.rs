@@ -14,10 +14,11 @@ pub mod path;
 pub mod pattern;
 pub mod survey;
 pub mod told;
+pub mod vouch;
 
 pub use class::{Class, Classes};
 pub use manifest::Line;
-pub use names::{Foreign, Tool, foreign};
+pub use names::{Foreign, Tool, foreign, original};
 pub use path::{compare, shown};
 pub use pattern::Pattern;
 pub use survey::{Fault, Few, Kept, Place, Survey};

@@ -78,6 +78,24 @@ pub fn foreign(name: &[u8]) -> Option<Foreign> {
     None
 }
 
+/// The name of the file that a temporary name is for; `None`: it is no temporary name of a single file. Of rsync's it may
+/// lack the point that the file's name begins with: rsync writes only one.
+pub fn original(name: &[u8]) -> Option<&[u8]> {
+    if let Some(Foreign::Temporary(tool)) = foreign(name) {
+        let inside = |start: &[u8], end: &[u8]| name.strip_prefix(start).and_then(|rest| rest.strip_suffix(end));
+        return match tool {
+            Tool::Rsync => is_rsync_temporary(name).then(|| &name[1..name.len() - 7]),
+            Tool::Syncthing => inside(b".syncthing.", b".tmp").or_else(|| inside(b"~syncthing~", b".tmp")),
+            // A digest in hexadecimal, and the point before it.
+            Tool::Unison => {
+                inside(b".unison.", b".unison.tmp").and_then(|rest| rest.get(..rest.len().checked_sub(33)?))
+            }
+            Tool::Dropbox => None,
+        };
+    }
+    None
+}
+
 /// `.NAME.XXXXXX` with six letters and digits by chance. Six small letters are a word (`.pjsip.backup`), six digits a
 /// date: one in two hundred of rsync's own names is passed over for that.
 fn is_rsync_temporary(name: &[u8]) -> bool {
@@ -121,6 +139,20 @@ mod tests {
             (".stversions", Own(Syncthing)),
         ] {
             assert_eq!(foreign(name.as_bytes()), Some(what), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_temporary_name_tells_whose_it_is() {
+        for (name, of) in [
+            ("..pbx-failover-heartbeat.aB3xYz", Some(".pbx-failover-heartbeat")),
+            (".syncthing..pbx-failover-heartbeat.tmp", Some(".pbx-failover-heartbeat")),
+            (".unison.a.conf.0123456789abcdef0123456789abcdef.unison.tmp", Some("a.conf")),
+            (".~tmp~", None),
+            (".rsync-partial", None),
+            ("a.conf", None),
+        ] {
+            assert_eq!(original(name.as_bytes()), of.map(str::as_bytes), "{name}");
         }
     }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::class::Class;
 use super::names::Tool;
 use super::path::shown;
+use super::vouch::Tree;
 
 /// So many of a kind are named; the others are counted.
 pub const NAMED_MAX: usize = 20;
@@ -127,6 +128,8 @@ pub struct Survey {
     pub kept: BTreeMap<Place, Kept>,
     /// So many more than are kept.
     pub not_kept: u64,
+    /// The files of configuration that are kept, as one value; `None`: not all of them could be read.
+    pub tree: Option<Tree>,
 }
 
 impl Survey {

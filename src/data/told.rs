@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::gate::{Report, age};
 use super::survey::Survey;
 use crate::units::DataLook;
-use crate::units::data::{Change, ClassCount, Watching};
+use crate::units::data::{Change, ClassCount, Inbound, Watching};
 
 /// What one look came to.
 pub fn told(survey: &Survey, report: Report, beat: Option<Timestamp>, now: Timestamp, took: Duration) -> DataLook {
@@ -28,6 +28,8 @@ pub fn told(survey: &Survey, report: Report, beat: Option<Timestamp>, now: Times
         classes: survey.classes.iter().map(class).collect(),
         newest: survey.newest.as_ref().map(|(at, place)| Change { at: *at, path: place.to_string() }),
         beat_age_s: beat.map(|beat| age(now, beat).as_secs()),
+        vouched: None,
+        inbound: Inbound::MayCome,
         watching: Watching::default(),
         trouble_since: None,
     }

@@ -339,4 +339,11 @@ mod tests {
         }
         assert!(read_all_the_same > 1_000, "{read_all_the_same}");
     }
+
+    #[test]
+    fn a_member_that_this_program_does_not_know_is_passed_over() {
+        let mut text = serde_json::to_value(beat(1)).expect("a beat");
+        text["of-a-later-version"] = serde_json::json!({ "states": [1, 2] });
+        assert_eq!(read(&text.to_string()), Ok(beat(1)));
+    }
 }

@@ -116,12 +116,13 @@ impl Engine {
             .map(|newest| format!(", newest change {} ({})", newest.at.strftime("%Y-%m-%d %H:%M:%S UTC"), newest.path));
         let beat = look.beat_age_s.map(|age| format!(", its newest heartbeat is {age} s old"));
         let mut lines = vec![format!(
-            "working directory: {}; {} files, {}{}{}",
+            "working directory: {}; {} files, {}{}{}{}",
             loads(look.outcome),
             look.files,
             size(look.bytes),
             newest.unwrap_or_default(),
             beat.unwrap_or_default(),
+            look.vouched.as_ref().map(|vouched| format!(", {}", vouched.text())).unwrap_or_default(),
         )];
         lines.extend(look.reasons.iter().map(|reason| format!("  {}: {}", weight(reason.weight), reason.text)));
         lines
@@ -131,7 +132,9 @@ impl Engine {
     pub(super) fn data_hints(&self) -> Vec<String> {
         let reasons = self.data.look.iter().flat_map(|look| &look.reasons);
         let meant = reasons.filter(|reason| reason.weight != Weight::UnderWay || self.data.trouble.is_some());
-        meant.map(|reason| format!("working directory, {}: {}", reason.text, reason.todo)).collect()
+        let vouched = self.data.look.iter().filter_map(|look| look.vouched.as_ref()?.hint());
+        let meant = meant.map(|reason| (reason.text.clone(), reason.todo.clone())).chain(vouched);
+        meant.map(|(text, todo)| format!("working directory, {text}: {todo}")).collect()
     }
 }
 

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use crate::units::data::Outcome;
 use crate::units::finding::Finding;
 use crate::units::names::{Redirect, Redirected};
+use crate::units::tree::TreeTold;
 use crate::units::{
     Advance, Beat, DataLook, Delivery, DeliveryOutcome, EpochRead, EpochRecord, EpochSeen, Guarded, Mode, PassiveLook,
     PbxStatus, PeerReading, PlanId, ProbeResult, StepOutcome, StopOrder, SyncLook,
@@ -164,6 +165,11 @@ pub trait DataGate: Send + Sync {
         Box::pin(std::future::pending())
     }
 
+    /// What the primary's agent vouched for at `written`, heard over the wire.
+    fn vouched(&self, written: Timestamp, told: &TreeTold) {
+        let _ = (written, told);
+    }
+
     /// Puts the last good snapshot in the place of what does not pass. Done: with what proves it. May be repeated.
     fn restore_last_good(&self) -> Answer<'_, StepOutcome> {
         Box::pin(async { StepOutcome::failed("this version keeps no snapshot") })
@@ -197,8 +203,8 @@ pub enum Keep {
     WhatIsGood,
     /// Nothing.
     Nothing,
-    /// Nothing; what a sync tool has not written to for some seconds counts as left behind: its writer died with the
-    /// primary, and phones wait.
+    /// Nothing; what a sync tool has not written to for some seconds was broken off: its writer died with the primary, and
+    /// phones wait.
     ForATakeover,
 }
 

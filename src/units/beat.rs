@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::tree::TreeTold;
 use super::{NodeName, PlanId, State, StepOutcome, TrunkKind, TrunkState, Verdict};
 
 /// How long the host that an order is for may work on it before it answers that it goes on.
@@ -60,6 +61,9 @@ pub struct Beat {
     /// Of an observer: what it sees of the primary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub view: Option<ViewTold>,
+    /// Of the primary: the states of its working directories that it vouches for. Older programs pass over it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<TreeTold>,
 }
 
 /// A program that speaks for its host.
@@ -322,6 +326,7 @@ impl Beat {
             duty: None,
             robot: None,
             view: None,
+            tree: None,
         }
     }
 }

@@ -5,6 +5,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::tree::TreeSeen;
+
 /// What the gate says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -66,6 +68,17 @@ pub struct Watching {
     pub why_not: Option<String>,
 }
 
+/// Whether more may come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Inbound {
+    /// Not known, or something came a moment ago.
+    #[default]
+    MayCome,
+    /// For longer than a heartbeat takes nothing was written, and no heartbeat came: nothing more comes.
+    Silent,
+}
+
 /// Files of one class.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassCount {
@@ -112,6 +125,12 @@ pub struct DataLook {
     /// How old the newest heartbeat is that the sync has brought: how far it is behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub beat_age_s: Option<u64>,
+    /// How the files of configuration stand to what the primary vouches for; none: nobody vouches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vouched: Option<TreeSeen>,
+    /// Whether more may come.
+    #[serde(default)]
+    pub inbound: Inbound,
     /// How a change is noticed.
     #[serde(default)]
     pub watching: Watching,
@@ -134,6 +153,8 @@ impl DataLook {
             classes: Vec::new(),
             newest: None,
             beat_age_s: None,
+            vouched: None,
+            inbound: Inbound::MayCome,
             watching: Watching::default(),
             trouble_since: None,
         }

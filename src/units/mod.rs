@@ -20,6 +20,7 @@ pub mod probe;
 pub mod snapshot;
 pub mod sync;
 pub mod time;
+pub mod tree;
 pub mod verdict;
 pub mod wording;
 

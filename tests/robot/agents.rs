@@ -19,7 +19,7 @@ struct Pair {
     /// The primary's PBX.
     pbx: Phantom,
     ground: Ground,
-    _work: tempfile::TempDir,
+    work: tempfile::TempDir,
 }
 
 impl Pair {
@@ -64,7 +64,7 @@ impl Pair {
         let agent = Robot::new(&of_primary);
         agent.secret("tsig.key", crate::lab::dns::SECRET);
         std::fs::write(pbx.path("serving"), "").expect("the primary's PBX serves");
-        let mut pair = Self { small, agent, pbx, ground, _work: work };
+        let mut pair = Self { small, agent, pbx, ground, work };
         pair.agent.start();
         Some(pair)
     }
@@ -76,6 +76,11 @@ impl Pair {
         pair.small.robot.wait_armed();
         pair.small.robot.wait("the agent is heard", |pair| pair["peer"]["contact"] == "heard");
         Some(pair)
+    }
+
+    /// The working directory of both hosts.
+    fn work(&self) -> PathBuf {
+        self.work.path().to_owned()
     }
 
     fn duty(&self) -> Value {
@@ -199,4 +204,37 @@ fn a_persons_word_lets_the_primary_serve_and_both_are_told() {
     pair.agent.wait("it says why", |status| status["duty"]["because"].to_string().contains("the other site burns"));
     let history = run(&pair.agent, &["history"]).1;
     assert!(history.contains("the other site burns"), "{history}");
+}
+
+#[test]
+fn the_agent_vouches_for_its_files_and_the_robot_sees_that_others_are_none_of_its_states() {
+    let beat = |yaml: String| {
+        yaml.replace("checks: { sip:", "checks: { beat: { heartbeat: .pbx-failover-heartbeat, max_age: 2m }, sip:")
+    };
+    let Some(mut pair) = Pair::armed(beat) else { return };
+    let work = pair.work();
+    for n in 0..10 {
+        std::fs::write(work.join(format!("{n}.conf")), "[a]\n").expect("file");
+    }
+    let vouched = |status: &Value, is: &str| status["data"]["vouched"]["is"] == is;
+    let config = |status: &Value| {
+        let classes = status["data"]["classes"].as_array().cloned().unwrap_or_default();
+        classes.iter().find(|class| class["name"] == "config").map(|class| class["files"].clone())
+    };
+    let whole = |status: &Value| vouched(status, "equal") && config(status) == Some(10.into());
+    let status = pair.small.robot.wait_at_most("it is one of its states", SOON, whole);
+    assert_eq!((&status["data"]["vouched"]["node"], &status["data"]["outcome"]), (&"pbx-a".into(), &"go".into()));
+    let text = std::fs::read_to_string(work.join(".pbx-failover-heartbeat")).expect("a heartbeat file");
+    assert!(text.contains("\"tree\":{\"rules\":"), "{text}");
+    let explained = pair.small.robot.explain().to_string();
+    assert!(explained.contains("as pbx-a vouched for at"), "{explained}");
+    // What comes when nobody vouches any more.
+    pair.agent.kill();
+    std::fs::write(work.join("3.conf"), "[b]\n").expect("file");
+    let status = pair.small.robot.wait_at_most("it is none of them", SOON, |status| vouched(status, "unequal"));
+    let reason = &status["data"]["reasons"][0];
+    assert_eq!(reason["weight"], "under-way", "the heartbeat is young: {status:#}");
+    assert!(reason["text"].to_string().contains("as no state that pbx-a vouched for"), "{reason}");
+    std::fs::write(work.join("3.conf"), "[a]\n").expect("file");
+    pair.small.robot.wait_at_most("it is one of them again", SOON, |status| vouched(status, "equal"));
 }

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -20,6 +20,7 @@ use crate::config::Secret;
 use crate::decision::beats::{self, DRIFT_WARN, Expected, Freshness};
 use crate::host::{clock, secret};
 use crate::ports::{Answer, Probe};
+use crate::units::tree::BeatSeen;
 use crate::units::{Beat, Heard, NodeName, ProbeAnswer, ProbeResult};
 use crate::wire::sealed::{self, Purpose, SEALED_BYTES_MAX};
 
@@ -111,16 +112,18 @@ fn look(file: &Path, teller: Option<&Teller>, max_age: Duration) -> ProbeAnswer 
     })
 }
 
-/// When the primary wrote what lies there now, as the file itself tells; `None` where nothing is to be believed.
-pub fn written(file: &Path, node: &NodeName, token: Option<&Secret>) -> Option<Timestamp> {
+/// What lies there now, as the file itself tells; `None` where nothing is to be believed.
+pub fn seen(file: &Path, node: &NodeName, token: Option<&Secret>) -> Option<BeatSeen> {
+    let about = std::fs::metadata(file).ok()?;
+    let came = Timestamp::new(about.ctime(), i32::try_from(about.ctime_nsec()).ok()?).ok()?;
     let Some(token) = token else {
-        let time = std::fs::metadata(file).and_then(|about| about.modified()).ok()?;
-        return Timestamp::try_from(time).ok();
+        let written = Timestamp::try_from(about.modified().ok()?).ok()?;
+        return Some(BeatSeen { written, came, tree: None });
     };
     let (text, token) = (read(file).ok()?, secret::read(token).ok()?);
     let opened = sealed::open(&text, Purpose::BeatFile, token.expose_secret()).ok()?;
     let beat = beats::read(opened).ok()?;
-    (beat.node == *node).then_some(beat.time)
+    (beat.node == *node).then_some(BeatSeen { written: beat.time, came, tree: beat.tree })
 }
 
 /// The file's text, or as much of it as shows that it is none of ours.
@@ -258,14 +261,17 @@ mod tests {
         let dir = tempfile::tempdir().expect("directory");
         let file = dir.path().join("beat");
         let (node, token) = ("pbx-a".parse().expect("a name"), Secret::Plain(PlainSecret(TOKEN.to_owned())));
-        assert_eq!(written(&file, &node, Some(&token)), None);
+        assert_eq!(seen(&file, &node, Some(&token)), None);
         std::fs::write(&file, sealed_beat(&beat(7, 3600))).expect("file");
         let hour_ago = now() - SignedDuration::from_secs(3600);
-        assert_eq!(written(&file, &node, Some(&token)), Some(hour_ago));
-        assert_eq!(written(&file, &"pbx-x".parse().expect("a name"), Some(&token)), None);
-        assert!(written(&file, &node, None).is_some_and(|at| at > hour_ago), "without a token by the file's own time");
+        assert_eq!(seen(&file, &node, Some(&token)).map(|beat| beat.written), Some(hour_ago));
+        assert_eq!(seen(&file, &"pbx-x".parse().expect("a name"), Some(&token)), None);
+        assert!(
+            seen(&file, &node, None).is_some_and(|beat| beat.written > hour_ago),
+            "without a token by the file's own time"
+        );
         std::fs::write(&file, "forged").expect("file");
-        assert_eq!(written(&file, &node, Some(&token)), None);
+        assert_eq!(seen(&file, &node, Some(&token)), None);
     }
 
     #[test]

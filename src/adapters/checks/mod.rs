@@ -17,10 +17,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-
 use crate::config::{Check, CheckTarget, Config, Host, Secret};
 use crate::ports::Probe;
+use crate::units::tree::BeatSeen;
 use crate::units::{ProbeAnswer, ProbeResult};
 
 /// Builds the probe of one check; it asks `primary`'s address, whatever DNS says of the names in the check. With the
@@ -52,14 +51,14 @@ pub fn probe(check: &Check, primary: &Host, token: Option<&Secret>) -> Result<Bo
     built.map_err(|why| format!("check {}: {why}", check.name))
 }
 
-/// When the primary last wrote one of its heartbeat files, as far as the sync has brought them.
-pub fn beat_written(config: &Config) -> Option<Timestamp> {
+/// The newest of the primary's heartbeat files, as far as the sync has brought them.
+pub fn beat_seen(config: &Config) -> Option<BeatSeen> {
     let token = config.peer.as_ref().map(|peer| &peer.token);
     let files = config.monitor.checks.iter().filter_map(|check| match &check.target {
         CheckTarget::Heartbeat { file, .. } => Some(file),
         _ => None,
     });
-    files.filter_map(|file| heartbeat::written(file, &config.primary.node, token)).max()
+    files.filter_map(|file| heartbeat::seen(file, &config.primary.node, token)).max_by_key(|beat| beat.written)
 }
 
 /// Measures a question that bounds itself.

@@ -12,21 +12,21 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::Mutex;
 
+use super::compare::{Compared, Comparer};
 use super::hints::Hints;
 use super::look::{Looker, Subject};
-use crate::config::{Config, Dump};
-use crate::data::gate::{
-    Around, LEFTOVER_AFTER, OnHold, Outcome, Reason, Rules, STALLED_AFTER, Snapshot, Weight, has_shrunk, judge,
-};
-use crate::data::survey::Survey;
+use crate::config::{CheckTarget, Config, Dump};
+use crate::data::gate::{Around, OnHold, Outcome, Patience, Reason, Rules, Snapshot, Vouch, Weight, has_shrunk, judge};
+use crate::data::survey::{Place, Survey};
 use crate::data::told::told;
-use crate::data::{dump, good, shown};
+use crate::data::{dump, good, shown, vouch};
 use crate::host::clock;
 use crate::ports::{Answer, DataGate, Keep};
 use crate::units::DataLook;
+use crate::units::tree::{BeatSeen, TreeTold};
 
 /// A million files on a cold disk take less; a file system that takes longer hangs.
-const LOOK_MAX: Duration = Duration::from_secs(300);
+pub(super) const LOOK_MAX: Duration = Duration::from_secs(300);
 
 /// So long a takeover, or a person, waits for a look.
 const LOOK_MAX_WAITED_FOR: Duration = Duration::from_secs(60);
@@ -37,8 +37,8 @@ const GOOD_FILE: &str = "working-directory";
 /// A larger one is none of ours: [`crate::data::survey::KEPT_MAX`] files with long names.
 const GOOD_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// When the primary wrote the heartbeat that the sync has brought.
-pub type BeatWritten = Box<dyn Fn() -> Option<Timestamp> + Send + Sync>;
+/// The newest heartbeat that the sync has brought.
+pub type NewestBeat = Box<dyn Fn() -> Option<BeatSeen> + Send + Sync>;
 
 /// The working directories of one configuration.
 pub struct WorkingDirs {
@@ -54,11 +54,12 @@ struct About {
     /// What is looked at and how it is classed: what was good under other rules is no measure.
     looked_by: String,
     good_file: PathBuf,
-    beat: BeatWritten,
+    beat: NewestBeat,
 }
 
 struct Memory {
     looker: Looker,
+    comparer: Comparer,
     good: Option<Survey>,
     /// Since when there are fewer files than in that.
     lost_since: Option<Timestamp>,
@@ -69,7 +70,7 @@ struct Memory {
 
 impl WorkingDirs {
     /// Those of this configuration.
-    pub fn new(config: &Config, beat: BeatWritten) -> Self {
+    pub fn new(config: &Config, beat: NewestBeat) -> Self {
         let sync = &config.sync;
         let dirs = config.pbx.working_dirs.clone();
         let subject = Subject { dirs: dirs.clone(), classes: sync.classes.clone(), ignore: sync.ignore.clone() };
@@ -82,13 +83,16 @@ impl WorkingDirs {
         };
         let good_file = config.state_dir.join(GOOD_FILE);
         let looked_by = format!("{:?} {:?}", sync.ignore, sync.classes);
-        Self::of(About { dirs, rules, dump: sync.dump.clone(), looked_by, good_file, beat }, subject)
+        let looker = Looker::new(subject.clone()).passing_over(heartbeats(config));
+        let fresh = heartbeat_ages(config).min().unwrap_or_default();
+        let comparer = Comparer::new(config.primary.node.clone(), fresh, rules_of(config), &config.state_dir);
+        let about = About { dirs, rules, dump: sync.dump.clone(), looked_by, good_file, beat };
+        Self::of(about, subject, looker, comparer)
     }
 
-    fn of(about: About, subject: Subject) -> Self {
-        let hints = Hints::new(subject.dirs.clone(), subject.ignore.clone());
-        let memory =
-            Memory { looker: Looker::new(subject), good: None, lost_since: None, is_read: false, unwritten: false };
+    fn of(about: About, subject: Subject, looker: Looker, comparer: Comparer) -> Self {
+        let hints = Hints::new(subject.dirs, subject.ignore);
+        let memory = Memory { looker, comparer, good: None, lost_since: None, is_read: false, unwritten: false };
         Self { about: Arc::new(about), memory: Arc::new(Mutex::new(memory)), hints }
     }
 
@@ -129,6 +133,13 @@ impl DataGate for WorkingDirs {
     fn changed(&self) -> Answer<'_, ()> {
         Box::pin(self.hints.changed())
     }
+
+    fn vouched(&self, written: Timestamp, told: &TreeTold) {
+        // While a look runs, the next beat tells it again.
+        if let Ok(mut memory) = self.memory.try_lock() {
+            memory.comparer.hear(written, told);
+        }
+    }
 }
 
 impl About {
@@ -141,17 +152,20 @@ impl About {
         let survey = memory.looker.look();
         let dump = self.dump.as_ref().map(look_at);
         let (now, beat) = (clock::now().wall, (self.beat)());
+        let Compared { seen, inbound } = memory.comparer.compare(&survey, beat.as_ref(), self.rules.settle, now, keep);
+        let vouch = seen.as_ref().map(|seen| Vouch { seen, fresh: memory.comparer.fresh });
+        let beat = beat.map(|beat| beat.written);
         // Snapshots are not kept yet.
         let snapshot = Snapshot::None;
         let good = memory.good.as_ref();
         let lost = good.is_some_and(|good| has_shrunk(&survey, good));
         memory.lost_since = lost.then(|| memory.lost_since.unwrap_or(now));
-        let leftover_after = if keep == Keep::ForATakeover { STALLED_AFTER } else { LEFTOVER_AFTER };
-        let around =
-            Around { now, good, lost_since: memory.lost_since, beat, snapshot, dump: dump.as_ref(), leftover_after };
+        let patience = if keep == Keep::ForATakeover { Patience::TakingOver } else { Patience::Watching };
+        let lost_since = memory.lost_since;
+        let around = Around { now, good, lost_since, beat, snapshot, dump: dump.as_ref(), patience, vouch };
         let report = judge(&survey, &self.rules, &around);
         let is_good = report.is_good() && survey.total().files > 0;
-        let told = told(&survey, report, beat, now, began.elapsed());
+        let told = DataLook { vouched: seen, inbound, ..told(&survey, report, beat, now, began.elapsed()) };
         if keep == Keep::WhatIsGood && is_good {
             self.keep(memory, survey);
         }
@@ -187,8 +201,35 @@ impl About {
     }
 }
 
+/// Where the heartbeats lie: ours, and no part of the data.
+pub(super) fn heartbeats(config: &Config) -> Vec<Place> {
+    let files = config.monitor.checks.iter().filter_map(|check| match &check.target {
+        CheckTarget::Heartbeat { file, .. } => Some(file),
+        _ => None,
+    });
+    let place = |file: &PathBuf| {
+        let dirs = config.pbx.working_dirs.iter().enumerate();
+        let mut below = dirs.filter_map(|(dir, root)| Some((dir, file.strip_prefix(root).ok()?)));
+        below.next().map(|(dir, path)| Place { dir, path: path.as_os_str().as_bytes().to_vec() })
+    };
+    files.filter_map(place).collect()
+}
+
+fn heartbeat_ages(config: &Config) -> impl Iterator<Item = Duration> {
+    config.monitor.checks.iter().filter_map(|check| match check.target {
+        CheckTarget::Heartbeat { max_age, .. } => Some(max_age),
+        _ => None,
+    })
+}
+
+/// What is looked at and how it is classed, short: the same on both hosts, or they cannot be compared.
+pub(super) fn rules_of(config: &Config) -> String {
+    let (sync, dirs) = (&config.sync, config.pbx.working_dirs.len());
+    vouch::rules(&format!("{dirs} {:?} {:?}", sync.ignore, sync.classes))
+}
+
 /// Under another name first: half a file is no file.
-fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     let dir = path.parent().ok_or_else(|| io::Error::other("it has no directory"))?;
     let mut file = tempfile::Builder::new().prefix(".working-directory-").tempfile_in(dir)?;
     file.write_all(text.as_bytes())?;
@@ -227,6 +268,7 @@ mod tests {
     use super::*;
     use crate::data::gate::OnFault;
     use crate::data::{Classes, Pattern};
+    use crate::units::tree::{Likeness, TreeState};
 
     struct Rig {
         _dir: tempfile::TempDir,
@@ -250,6 +292,10 @@ mod tests {
     impl Rig {
         /// As a robot that is started: without a memory of its own, and without a wait for quiet.
         fn start(&self, beat: Option<Timestamp>) -> WorkingDirs {
+            self.beside(beat.map(|written| BeatSeen { written, came: written, tree: None }))
+        }
+
+        fn beside(&self, beat: Option<BeatSeen>) -> WorkingDirs {
             let rules = Rules {
                 settle: Duration::ZERO,
                 warn_age: Duration::from_secs(900),
@@ -264,10 +310,13 @@ mod tests {
                 rules,
                 dump: dump.filter(|dump| dump.file.exists()),
                 good_file: self.state.join(GOOD_FILE),
-                beat: Box::new(move || beat),
+                beat: Box::new(move || beat.clone()),
             };
             let subject = Subject { dirs: vec![self.work.clone()], classes: Classes::default(), ignore: Vec::new() };
-            WorkingDirs::of(about, subject)
+            let comparer =
+                Comparer::new("pbx-a".parse().expect("a name"), Duration::from_secs(120), "r".into(), &self.state);
+            let beat = Place { dir: 0, path: b"beat".to_vec() };
+            WorkingDirs::of(about, subject.clone(), Looker::new(subject).passing_over(vec![beat]), comparer)
         }
     }
 
@@ -349,5 +398,43 @@ mod tests {
         assert_eq!(rig.start(None).look(Keep::WhatIsGood).await.outcome, Outcome::Go);
         fs::write(&odd, "").expect("emptied");
         holds(&rig.start(None), "a%0Ab%FF.conf is empty").await;
+    }
+
+    /// A primary's beat, written just now, that vouches for a tree like this one.
+    fn beat_of(dir: &Path) -> BeatSeen {
+        let subject = Subject { dirs: vec![dir.to_owned()], classes: Classes::default(), ignore: Vec::new() };
+        let tree = Looker::new(subject).look().tree.expect("all was read");
+        let now = clock::now().wall;
+        let state = TreeState { at: now, files: tree.files, digest: tree.digest };
+        BeatSeen { written: now, came: now, tree: Some(TreeTold { rules: "r".into(), states: vec![state] }) }
+    }
+
+    #[tokio::test]
+    async fn a_mixture_that_is_quiet_and_well_formed_is_none_of_the_states_that_the_primary_had() {
+        let rig = rig();
+        let beat = beat_of(&rig.work);
+        let gate = rig.beside(Some(beat.clone()));
+        fs::write(rig.work.join("3.conf"), CONFIG.repeat(41)).expect("changed");
+        let look = gate.look(Keep::WhatIsGood).await;
+        let never = look.vouched.as_ref().map(|seen| seen.likeness.clone());
+        assert_eq!((look.outcome, never), (Outcome::Go, Some(Likeness::NeverEqual)), "no evidence yet");
+        fs::write(rig.work.join("3.conf"), CONFIG.repeat(40)).expect("as it was");
+        let look = gate.look(Keep::WhatIsGood).await;
+        assert!(matches!(look.vouched.expect("compared").likeness, Likeness::Equal { .. }));
+        fs::write(rig.work.join("3.conf"), CONFIG.repeat(41)).expect("one of many files is newer");
+        // Also after a restart, and nothing of it becomes what is good.
+        for gate in [gate, rig.beside(Some(beat.clone()))] {
+            let look = gate.look(Keep::WhatIsGood).await;
+            assert!(look.is_under_way() && look.outcome == Outcome::Hold, "{look:#?}");
+            assert!(look.because().contains("as no state that pbx-a vouched for"), "{look:#?}");
+            gate.memory.lock().await.comparer.fresh = Duration::ZERO;
+            let look = gate.look(Keep::WhatIsGood).await;
+            assert!(!look.is_under_way() && look.outcome == Outcome::Hold, "no beat follows: {look:#?}");
+            // What the agent tells over the wire comes before its file does.
+            let now = clock::now().wall;
+            gate.vouched(now, beat_of(&rig.work).tree.as_ref().expect("told"));
+            let look = gate.look(Keep::Nothing).await;
+            assert_eq!(look.outcome, Outcome::Go, "{look:#?}");
+        }
     }
 }

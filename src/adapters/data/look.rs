@@ -1,22 +1,28 @@
 //! One look at the working directories: a walk that becomes a [`Survey`].
 //!
-//! A file of configuration is read only when it has changed since the last look.
+//! A file of configuration is read only when it has changed since the last look, or when it was read within its last change.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::walk::{Descend, Entry, Visitor, walk};
 use crate::data::content::{self, Format, READ_MAX};
 use crate::data::manifest::Kind;
 use crate::data::survey::{Kept, Place, Survey};
-use crate::data::{Class, Classes, Foreign, Pattern, foreign};
+use crate::data::vouch::{self, TreeHasher};
+use crate::data::{Class, Classes, Foreign, Pattern, foreign, original};
+use crate::host::clock;
 
 /// Our own files in a working directory begin so (the heartbeat while it is written).
 const OURS: &[u8] = b".pbx-failover-";
+
+/// Times of files are coarse (10 ms here, 2 s on some file systems): what was read within so long of its last change may
+/// have been written again without another stamp, and is read once more.
+const STAMP_SURE_AFTER: SignedDuration = SignedDuration::from_secs(3);
 
 /// What to look at.
 #[derive(Debug, Clone)]
@@ -29,12 +35,40 @@ pub struct Subject {
     pub ignore: Vec<Pattern>,
 }
 
+impl Subject {
+    /// Whether this is neither the PBX's nor looked at: ours, also while a sync tool brings it, or ignored.
+    pub(super) fn passes(&self, entry: &Entry<'_>) -> bool {
+        let name = entry.name();
+        name.starts_with(OURS)
+            || original(name).is_some_and(|of| of.starts_with(OURS))
+            || self.ignore.iter().any(|pattern| pattern.matches(entry.path))
+    }
+}
+
 /// Looks again and again.
 #[derive(Debug)]
 pub struct Looker {
     subject: Subject,
+    /// Files that are ours: the heartbeats.
+    own: Vec<Place>,
     /// The files of configuration as they were last read.
-    read: BTreeMap<Place, (Stamp, Kept)>,
+    read: BTreeMap<Place, Read>,
+}
+
+/// A file of configuration as it was read.
+#[derive(Debug, Clone)]
+struct Read {
+    stamp: Stamp,
+    /// Whether another content would have another stamp.
+    sure: Sure,
+    kept: Kept,
+    content: vouch::Content,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sure {
+    Yes,
+    NotYet,
 }
 
 /// Changes whenever the content may have.
@@ -43,35 +77,44 @@ type Stamp = ((u64, u64), u64, (i64, u32), (i64, u32));
 impl Looker {
     /// A looker that has seen nothing yet.
     pub fn new(subject: Subject) -> Self {
-        Self { subject, read: BTreeMap::new() }
+        Self { subject, own: Vec::new(), read: BTreeMap::new() }
+    }
+
+    /// These files are ours, whatever their names: neither looked at nor counted.
+    #[must_use]
+    pub fn passing_over(mut self, own: Vec<Place>) -> Self {
+        self.own = own;
+        self
     }
 
     /// Looks once; takes as long as the disk does.
     pub fn look(&mut self) -> Survey {
         let mut look = Look {
             subject: &self.subject,
+            own: &self.own,
+            tree: Some(TreeHasher::default()),
             before: std::mem::take(&mut self.read),
             read: BTreeMap::new(),
             survey: Survey::default(),
         };
         walk(&self.subject.dirs, &mut look);
         self.read = look.read;
+        look.survey.tree = look.tree.map(|tree| tree.end());
         look.survey
     }
 }
 
 struct Look<'a> {
     subject: &'a Subject,
-    before: BTreeMap<Place, (Stamp, Kept)>,
-    read: BTreeMap<Place, (Stamp, Kept)>,
+    own: &'a [Place],
+    before: BTreeMap<Place, Read>,
+    read: BTreeMap<Place, Read>,
+    /// `None`: something could not be read.
+    tree: Option<TreeHasher>,
     survey: Survey,
 }
 
 impl Look<'_> {
-    fn passes(&self, entry: &Entry<'_>) -> bool {
-        entry.name().starts_with(OURS) || self.subject.ignore.iter().any(|pattern| pattern.matches(entry.path))
-    }
-
     /// Whether the name is a sync tool's; then it is not the PBX's.
     fn is_foreign(&mut self, entry: &Entry<'_>) -> bool {
         match foreign(entry.name()) {
@@ -87,26 +130,30 @@ impl Look<'_> {
     fn kept(&mut self, entry: &Entry<'_>) {
         let at = place(entry);
         let stamp = (entry.identity, entry.about.size, entry.about.modified, entry.changed);
-        let kept = match self.before.remove(&at) {
-            Some((before, kept)) if before == stamp => kept,
-            _ => match read(entry) {
-                Ok(kept) => kept,
+        let read = match self.before.remove(&at) {
+            Some(before) if before.stamp == stamp && before.sure == Sure::Yes => before,
+            _ => match read(entry, stamp) {
+                Ok(read) => read,
                 Err(error) => {
                     self.survey.troubles.add((at, error.to_string()));
+                    self.tree = None;
                     return;
                 }
             },
         };
-        self.survey.keep(at.clone(), kept.clone());
+        self.survey.keep(at.clone(), read.kept.clone());
         if self.survey.kept.contains_key(&at) {
-            self.read.insert(at, (stamp, kept));
+            if let Some(tree) = &mut self.tree {
+                tree.add(at.dir, &at.path, &read.content);
+            }
+            self.read.insert(at, read);
         }
     }
 }
 
 impl Visitor for Look<'_> {
     fn file(&mut self, entry: &Entry<'_>) -> ControlFlow<()> {
-        if self.passes(entry) || self.is_foreign(entry) {
+        if self.subject.passes(entry) || is_own(self.own, entry) || self.is_foreign(entry) {
             return ControlFlow::Continue(());
         }
         match entry.about.kind {
@@ -129,7 +176,7 @@ impl Visitor for Look<'_> {
     }
 
     fn directory(&mut self, entry: &Entry<'_>) -> Descend {
-        if self.passes(entry) || self.is_foreign(entry) {
+        if self.subject.passes(entry) || is_own(self.own, entry) || self.is_foreign(entry) {
             return Descend::Past;
         }
         self.survey.directories += 1;
@@ -138,20 +185,24 @@ impl Visitor for Look<'_> {
 
     fn trouble(&mut self, dir: usize, path: &[u8], why: &str) {
         self.survey.troubles.add((Place { dir, path: path.to_vec() }, why.to_owned()));
+        self.tree = None;
     }
 }
 
-fn read(entry: &Entry<'_>) -> std::io::Result<Kept> {
-    let mut kept = Kept { size: entry.about.size, changed: time(entry.changed), fault: None, ends_within_line: false };
-    if kept.size > READ_MAX {
-        return Ok(kept);
-    }
+fn read(entry: &Entry<'_>, stamp: Stamp) -> std::io::Result<Read> {
+    let changed = time(entry.changed);
+    let mut kept = Kept { size: entry.about.size, changed, fault: None, ends_within_line: false };
+    let now = clock::now().wall;
+    let sure = if now.duration_since(changed) >= STAMP_SURE_AFTER { Sure::Yes } else { Sure::NotYet };
     let mut content = Vec::new();
     // It may have grown since the walk saw its size.
     entry.open()?.take(READ_MAX).read_to_end(&mut content)?;
-    kept.fault = content::fault(Format::of(entry.name()), &content);
-    kept.ends_within_line = content::ends_within_line(&content);
-    Ok(kept)
+    let digest = vouch::content(kept.size, &content);
+    if kept.size <= READ_MAX {
+        kept.fault = content::fault(Format::of(entry.name()), &content);
+        kept.ends_within_line = content::ends_within_line(&content);
+    }
+    Ok(Read { stamp, sure, kept, content: digest })
 }
 
 /// Whether a link leads out of its working directory, by its text alone: nothing of it is opened.
@@ -175,6 +226,20 @@ fn leads_out(entry: &Entry<'_>, dirs: &[PathBuf]) -> bool {
         }
     }
     false
+}
+
+/// Whether this is one of these files, also while a sync tool brings it under a name for the time being.
+fn is_own(own: &[Place], entry: &Entry<'_>) -> bool {
+    let name = entry.name();
+    let of = original(name).unwrap_or(name);
+    let folder = &entry.path[..entry.path.len() - name.len()];
+    own.iter().any(|own| {
+        let (own_folder, own_name) =
+            own.path.split_at(own.path.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1));
+        // rsync puts no second point before a name that begins with one.
+        let is_its = own_name == of || own_name.strip_prefix(b".") == Some(of);
+        own.dir == entry.dir && own_folder == folder && is_its
+    })
 }
 
 fn place(entry: &Entry<'_>) -> Place {
@@ -245,11 +310,50 @@ mod tests {
         assert_eq!(looker.look().kept[&at("a.json")].fault, None);
         // What it remembers is taken as it is.
         let remembered = looker.read.values_mut().next().expect("one");
-        remembered.1.fault = Some(Fault::Nul);
+        remembered.kept.fault = Some(Fault::Nul);
+        assert_eq!(looker.look().kept[&at("a.json")].fault, None, "read within its last change: not sure yet");
+        let remembered = looker.read.values_mut().next().expect("one");
+        (remembered.kept.fault, remembered.sure) = (Some(Fault::Nul), Sure::Yes);
         assert_eq!(looker.look().kept[&at("a.json")].fault, Some(Fault::Nul));
         fs::write(&file, "{}").expect("file");
         assert_eq!(looker.look().kept[&at("a.json")].fault, None, "written anew, with the same size");
         fs::remove_file(&file).expect("removed");
         assert!(looker.look().kept.is_empty() && looker.read.is_empty());
+    }
+
+    #[test]
+    fn equal_trees_have_one_digest_whatever_their_times_and_our_own_files() {
+        let (one, other) = (tempfile::tempdir().expect("directory"), tempfile::tempdir().expect("directory"));
+        let beat = Place { dir: 0, path: b"beat.json".to_vec() };
+        let look = |dir: &tempfile::TempDir| looker(dir).passing_over(vec![beat.clone()]).look();
+        for dir in [&one, &other] {
+            fs::create_dir_all(dir.path().join("sub")).expect("directory");
+            fs::write(dir.path().join("sub/b.conf"), "[b]\n").expect("file");
+            fs::write(dir.path().join("a.conf"), "[a]\n").expect("file");
+        }
+        let old = std::time::SystemTime::UNIX_EPOCH;
+        fs::File::options()
+            .append(true)
+            .open(other.path().join("a.conf"))
+            .and_then(|f| f.set_modified(old))
+            .expect("time");
+        for name in [
+            "beat.json",
+            "..pbx-failover-heartbeat.aB3xYz",
+            ".pbx-failover-heartbeat.5mEMJr",
+            ".beat.json.aB3xYz",
+            "msg0.wav",
+            ".a.conf.aB3xYz",
+        ] {
+            fs::write(other.path().join(name), "x").expect("file");
+        }
+        let (ours, theirs) = (look(&one), look(&other));
+        assert_eq!((ours.tree.as_ref().map(|tree| tree.files), &ours.tree), (Some(2), &theirs.tree));
+        assert_eq!((theirs.temporary.all, theirs.total().files), (1, 3), "{theirs:#?}");
+        fs::write(other.path().join("sub/b.conf"), "[c]\n").expect("file");
+        let changed = look(&other);
+        assert!(changed.tree.is_some() && changed.tree != ours.tree);
+        fs::rename(other.path().join("sub/b.conf"), other.path().join("sub/c.conf")).expect("renamed");
+        assert_ne!(look(&other).tree, changed.tree, "a name counts too");
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! What follows from what is seen is decided in [`crate::data`].
 
+pub mod compare;
 pub mod gate;
 mod hints;
 pub mod look;
+pub mod vouch;
 pub mod walk;

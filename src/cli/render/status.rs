@@ -250,9 +250,10 @@ fn data(look: &DataLook, page: &Page, lines: &mut Lines) {
     let newest = look.newest.as_ref().map(|newest| format!(", changed {}", page.ago(newest.at))).unwrap_or_default();
     let beat = look.beat_age_s.map(|age| format!(", heartbeat {age} s old")).unwrap_or_default();
     let head = page.paint.word(Tone::Head, "working directory");
+    let vouched = look.vouched.as_ref().map(|vouched| format!(", {}", vouched.text())).unwrap_or_default();
     let files = counted(usize::try_from(look.files).unwrap_or(usize::MAX), "file");
     let head_word = format!("{head} {}: ", page.paint.word(tone, word));
-    lines.beside(&head_word, 20 + word.len(), &format!("{files}, {}{newest}{beat}", size(look.bytes)));
+    lines.beside(&head_word, 20 + word.len(), &format!("{files}, {}{newest}{beat}{vouched}", size(look.bytes)));
     if let Some(since) = look.trouble_since {
         let loaded = match look.outcome {
             Outcome::Hold => "nothing would be loaded",

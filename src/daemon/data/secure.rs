@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::ports::{DataGate, Keep};
-use crate::units::data::{Outcome, size};
+use crate::units::data::{Inbound, Outcome, size};
 use crate::units::{DataLook, StepOutcome};
 
 /// What is under way is waited for so long. Nothing is worse than no telephone.
@@ -37,7 +37,7 @@ pub async fn data(
     (waited, stopped): (Duration, StepOutcome),
 ) -> StepOutcome {
     let began = Instant::now();
-    // What was written until the stop settles; what a killed tool leaves behind counts as left after ten seconds.
+    // What was written until the stop settles; what a killed tool leaves behind counts as broken off after ten seconds.
     let look = quiet_look(gate, settle, WAIT_AGAIN_MAX.max(settle)).await;
     let judged = follow(gate, &look, waited + began.elapsed()).await;
     let stop = stopped.text().to_owned();
@@ -56,7 +56,8 @@ async fn quiet_look(gate: &dyn DataGate, settle: Duration, limit: Duration) -> D
     loop {
         let look = gate.look(Keep::ForATakeover).await;
         let left = limit.saturating_sub(began.elapsed());
-        if !look.is_under_way() || left.is_zero() {
+        // What has come to a stop does not end by itself.
+        if !look.is_under_way() || look.inbound == Inbound::Silent || left.is_zero() {
             return look;
         }
         sleep(settle.clamp(PAUSE.0, PAUSE.1).min(left)).await;
@@ -65,7 +66,8 @@ async fn quiet_look(gate: &dyn DataGate, settle: Duration, limit: Duration) -> D
 
 async fn follow(gate: &dyn DataGate, look: &DataLook, waited: Duration) -> StepOutcome {
     let (because, waited) = (look.because(), waited.as_secs());
-    let seen = format!("{} files, {}, after {waited} s", look.files, size(look.bytes));
+    let vouched = look.vouched.as_ref().map(|vouched| format!(", {}", vouched.text())).unwrap_or_default();
+    let seen = format!("{} files, {}{vouched}, after {waited} s", look.files, size(look.bytes));
     match look.outcome {
         Outcome::Go => StepOutcome::done(format!("{seen}: the data passes its gate")),
         Outcome::GoWithWarning => StepOutcome::done(format!("{seen}: WARNING, loaded all the same: {because}")),

@@ -50,10 +50,14 @@ pub async fn look_for_guard(seen: Seen, worlds: watch::Receiver<Arc<World>>) {
     }
 }
 
-/// Writes the heartbeat file, again and again; a trouble is said once.
-pub async fn write_beats(file: BeatFile, inputs: mpsc::Sender<Input>, every: Duration) {
+/// Writes the heartbeat file, again and again, and soon where there is something new to vouch for; a trouble is said once.
+pub async fn write_beats(file: BeatFile, seen: Seen, inputs: mpsc::Sender<Input>, every: Duration) {
+    /// Each one is carried by the sync.
+    const PAUSE: Duration = Duration::from_secs(1);
     let mut said = None;
+    let mut nudged = seen.file_nudges();
     loop {
+        nudged.borrow_and_update();
         let (answer, answered) = oneshot::channel();
         if inputs.send(Input::Beat(answer)).await.is_err() {
             return;
@@ -64,7 +68,8 @@ pub async fn write_beats(file: BeatFile, inputs: mpsc::Sender<Input>, every: Dur
             tracing::warn!(why, "no heartbeat file");
         }
         said = trouble;
-        tokio::time::sleep(every).await;
+        tokio::time::sleep(PAUSE).await;
+        let _ = tokio::time::timeout(every.saturating_sub(PAUSE), nudged.changed()).await;
     }
 }
 

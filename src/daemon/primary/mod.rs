@@ -8,6 +8,7 @@ mod hands;
 mod keeper;
 mod seen;
 mod turn;
+mod vouch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,7 +94,10 @@ pub async fn run(config: Config, signals: Signals) -> Result<(), Stopped> {
     if let Some(door) = &config.agent.door
         && let Some(file) = BeatFile::new(config, door.token.clone(), Arc::clone(&sequence))
     {
-        tasks.spawn("heartbeat file", hands::write_beats(file, inputs.clone(), BEAT_FILE_EVERY));
+        tasks.spawn("heartbeat file", hands::write_beats(file, seen.clone(), inputs.clone(), BEAT_FILE_EVERY));
+    }
+    if config.agent.door.is_some() {
+        tasks.spawn("working directory", vouch::run(seen.clone(), worlds.subscribe()));
     }
     tasks.spawn("PBX", hands::look_at_pbx(seen.clone(), inputs.clone(), worlds.subscribe()));
     tasks.spawn("guard", hands::look_for_guard(seen.clone(), worlds.subscribe()));

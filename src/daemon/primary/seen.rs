@@ -13,6 +13,7 @@ use crate::host::clock;
 use crate::primary::{Agent, Standing};
 use crate::units::beat::{DutyTold, EpochTold, PbxTold, TrunkTold};
 use crate::units::snapshot::{DutyStatus, Epoch, Pair, PeerStatus};
+use crate::units::tree::TreeTold;
 use crate::units::{Beat, Condition, Duty, Guarded, Heard, PbxStatus, State, TrunkState};
 
 /// A backup that has not asked for so long is silent; it asks every few seconds.
@@ -29,6 +30,7 @@ pub struct Seen(Arc<Inner>);
 struct Inner {
     last: Mutex<Last>,
     nudge: watch::Sender<u64>,
+    nudge_file: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -37,6 +39,7 @@ struct Last {
     looked: Option<std::time::Duration>,
     backup: Option<(Heard, Timestamp)>,
     guarded: Guarded,
+    tree: Option<TreeTold>,
 }
 
 impl Seen {
@@ -58,6 +61,21 @@ impl Seen {
     pub fn note_backup(&self, heard: Heard) {
         let now = clock::now().wall;
         self.with(|last| last.backup = Some((heard, now)));
+    }
+
+    /// Notes what this host vouches for.
+    pub fn note_tree(&self, tree: Option<TreeTold>) {
+        self.with(|last| last.tree = tree);
+    }
+
+    /// A heartbeat file shall be written soon.
+    pub fn nudge_file(&self) {
+        self.0.nudge_file.send_modify(|n| *n += 1);
+    }
+
+    /// Changes when a heartbeat file shall be written soon.
+    pub fn file_nudges(&self) -> watch::Receiver<u64> {
+        self.0.nudge_file.subscribe()
     }
 
     /// The PBX's last status.
@@ -194,6 +212,7 @@ pub fn beat(agent: &Agent, world: &World, seen: &Seen) -> Beat {
             guarded: seen.with(|last| last.guarded),
             planned_stop_until: memory.planned_stop_until,
         }),
+        tree: seen.with(|last| last.tree.clone()),
         ..Beat::bare(config.node.clone(), config.role.name(), clock::now().wall)
     }
 }

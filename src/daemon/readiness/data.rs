@@ -8,6 +8,7 @@ use crate::ports::{DataGate, Keep};
 use crate::units::DataLook;
 use crate::units::data::{Outcome, Weight, size};
 use crate::units::finding::Finding;
+use crate::units::tree::TreeSeen;
 
 const ABOUT: &str = "working directory";
 
@@ -34,7 +35,8 @@ fn findings(look: &DataLook) -> Vec<Finding> {
         Outcome::Hold => "does not pass its gate: nothing would be loaded (sync.on_hold)",
     };
     let beat = look.beat_age_s.map(|age| format!(", its newest heartbeat is {age} s old")).unwrap_or_default();
-    let text = format!("{} files, {}{beat}: {would}", look.files, size(look.bytes));
+    let vouched = look.vouched.as_ref().map(|vouched| format!(", {}", vouched.text())).unwrap_or_default();
+    let text = format!("{} files, {}{beat}{vouched}: {would}", look.files, size(look.bytes));
     let mut found = vec![Finding::ok(ABOUT, text)];
     found.extend(look.reasons.iter().map(|reason| {
         // What passes by itself is no fault of the setup.
@@ -42,6 +44,8 @@ fn findings(look: &DataLook) -> Vec<Finding> {
         let finding = if holds { Finding::problem } else { Finding::warning };
         finding(ABOUT.to_owned(), reason.text.clone(), reason.todo.clone())
     }));
+    let hints = look.vouched.iter().filter_map(TreeSeen::hint);
+    found.extend(hints.map(|(text, todo)| Finding::warning(ABOUT.to_owned(), text, todo)));
     found
 }
 

@@ -49,7 +49,8 @@ fn judged(survey: &Survey, good: Option<&Survey>, on_hold: OnHold, snapshot: Sna
             beat: None,
             snapshot,
             dump: None,
-            leftover_after: LEFTOVER_AFTER,
+            patience: Patience::Watching,
+            vouch: None,
         },
     )
 }
@@ -143,7 +144,8 @@ fn files_that_vanish_hold_and_a_few_do_not() {
         beat: None,
         snapshot: Snapshot::None,
         dump: None,
-        leftover_after: LEFTOVER_AFTER,
+        patience: Patience::Watching,
+        vouch: None,
     };
     assert_eq!(judge(&survey, &rules(OnHold::Hold), &since(60)).outcome, Outcome::Hold);
     let report = judge(&survey, &rules(OnHold::Hold), &since(2 * HOUR));
@@ -192,7 +194,8 @@ fn old_data_is_no_reason_for_older_data() {
             beat: Some(at(25 * HOUR)),
             snapshot,
             dump: None,
-            leftover_after: LEFTOVER_AFTER,
+            patience: Patience::Watching,
+            vouch: None,
         };
         judge(&whole(), &rules(on_hold), &around).outcome
     };
@@ -205,7 +208,8 @@ fn old_data_is_no_reason_for_older_data() {
         beat: Some(at(60)),
         snapshot: Snapshot::None,
         dump: None,
-        leftover_after: LEFTOVER_AFTER,
+        patience: Patience::Watching,
+        vouch: None,
     };
     assert_eq!(judge(&old(25 * HOUR), &rules(OnHold::Hold), &around).outcome, Outcome::Go);
     let around = Around { beat: Some(at(25 * HOUR)), ..around };
@@ -227,4 +231,96 @@ fn conflicts_troubles_and_links_are_said_with_one_name_and_a_number() {
     let because = report.because();
     assert!(because.contains("Syncthing kept both: a.sync-conflict-0 and 29 more"), "{because}");
     assert!(because.contains("not looked at: a working directory (No such file)"), "{because}");
+}
+
+/// Judged beside what the primary vouches for; its newest beat is so many seconds old.
+fn beside(survey: &Survey, likeness: Likeness, beat: i64, on_hold: OnHold, snapshot: Snapshot) -> Report {
+    let good = whole();
+    let seen = TreeSeen { node: "pbx-a".parse().expect("a name"), likeness };
+    let vouch = Some(Vouch { seen: &seen, fresh: Duration::from_secs(120) });
+    let around = Around {
+        now: at(0),
+        good: Some(&good),
+        lost_since: None,
+        beat: Some(at(beat)),
+        snapshot,
+        dump: None,
+        patience: Patience::Watching,
+        vouch,
+    };
+    judge(survey, &rules(on_hold), &around)
+}
+
+#[test]
+fn what_the_primary_never_had_is_waited_for_while_it_beats_and_broken_when_nothing_more_comes() {
+    use Outcome::{GoWithWarning, Hold, LastGood};
+    let mixed = |since| Likeness::Unequal { since: at(since) };
+    let under_way = beside(&whole(), mixed(5), 12, OnHold::LastGood, Snapshot::Kept);
+    assert!(under_way.is_under_way() && !under_way.is_good(), "{under_way:?}");
+    assert!(under_way.because().contains("as no state that pbx-a vouched for, for 5 s"), "{under_way:?}");
+    let broken = beside(&whole(), mixed(5), 130, OnHold::LastGood, Snapshot::Kept);
+    assert!(!broken.is_under_way() && !broken.is_good() && broken.outcome == LastGood, "{broken:?}");
+    assert_eq!(broken.reasons[0].weight, Weight::Broken);
+    for (on_hold, snapshot, outcome) in [
+        (OnHold::LastGood, Snapshot::None, GoWithWarning),
+        (OnHold::Hold, Snapshot::Kept, Hold),
+        (OnHold::Go, Snapshot::Kept, GoWithWarning),
+    ] {
+        assert_eq!(beside(&whole(), mixed(5), 130, on_hold, snapshot).outcome, outcome);
+        assert_eq!(beside(&whole(), mixed(5), 12, on_hold, snapshot).outcome, outcome, "where it does not end");
+    }
+    let meant = beside(&whole(), mixed(HOUR), 12, OnHold::Hold, Snapshot::Kept);
+    assert!(meant.outcome == GoWithWarning && meant.is_good(), "the sync lives and leaves it so: {meant:?}");
+    let dead = beside(&whole(), mixed(HOUR), 130, OnHold::Hold, Snapshot::Kept);
+    assert_eq!(dead.outcome, Hold, "a sync that died an hour ago has not meant it");
+}
+
+#[test]
+fn what_the_primary_had_or_cannot_be_compared_has_no_weight() {
+    for likeness in [Likeness::Equal { at: at(3600) }, Likeness::NeverEqual, Likeness::OtherRules] {
+        let report = beside(&whole(), likeness, 12, OnHold::Hold, Snapshot::None);
+        assert_eq!((report.outcome, report.because().as_str()), (Outcome::Go, ""));
+    }
+}
+
+#[test]
+fn a_leftover_beside_files_that_are_vouched_for_holds_up_no_takeover() {
+    let mut survey = whole();
+    survey.writing(place(".msg0000.wav.aB3xYz"), Tool::Rsync, at(15));
+    let equal = beside(&survey, Likeness::Equal { at: at(60) }, 12, OnHold::Hold, Snapshot::None);
+    assert!(!equal.is_under_way() && equal.outcome == Outcome::GoWithWarning, "{equal:?}");
+    assert!(beside(&survey, Likeness::NeverEqual, 12, OnHold::Hold, Snapshot::None).is_under_way());
+    let mut survey = whole();
+    survey.writing(place(".msg0000.wav.aB3xYz"), Tool::Rsync, at(2));
+    let equal = beside(&survey, Likeness::Equal { at: at(60) }, 12, OnHold::LastGood, Snapshot::Kept);
+    assert!(equal.is_under_way(), "waited for: {equal:?}");
+    assert_eq!(equal.outcome, Outcome::GoWithWarning, "no older configuration is better than what is vouched for");
+    let hold = beside(&survey, Likeness::Equal { at: at(60) }, 12, OnHold::Hold, Snapshot::None);
+    assert_eq!(hold.outcome, Outcome::GoWithWarning);
+}
+
+#[test]
+fn a_sync_that_died_with_the_primary_is_not_waited_for_in_a_takeover_and_what_it_left_is_broken() {
+    let at_takeover = |ago, on_hold, snapshot| {
+        let mut survey = whole();
+        survey.writing(place(".pjsip.conf.aB3xYz"), Tool::Rsync, at(ago));
+        let (good, patience) = (whole(), Patience::TakingOver);
+        let around = Around {
+            now: at(0),
+            good: Some(&good),
+            lost_since: None,
+            beat: None,
+            snapshot,
+            dump: None,
+            patience,
+            vouch: None,
+        };
+        judge(&survey, &rules(on_hold), &around)
+    };
+    assert!(at_takeover(2, OnHold::LastGood, Snapshot::Kept).is_under_way());
+    let off = at_takeover(15, OnHold::LastGood, Snapshot::Kept);
+    assert!(!off.is_under_way() && off.outcome == Outcome::LastGood, "{off:?}");
+    assert!(off.because().contains("rsync broke off 15 s ago: .pjsip.conf.aB3xYz"), "{}", off.because());
+    assert_eq!(at_takeover(15, OnHold::Hold, Snapshot::Kept).outcome, Outcome::Hold);
+    assert_eq!(at_takeover(700, OnHold::Hold, Snapshot::Kept).outcome, Outcome::GoWithWarning, "a leftover");
 }
