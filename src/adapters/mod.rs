@@ -11,4 +11,5 @@ pub mod fence;
 pub mod inspect;
 pub mod pbx;
 pub mod peer;
+pub mod rsync;
 pub mod witness;

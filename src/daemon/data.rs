@@ -78,7 +78,7 @@ async fn left(standing: &mut watch::Receiver<Standing>) -> bool {
 }
 
 /// From the end of a look to the next.
-fn pace(took: Duration) -> Duration {
+pub(super) fn pace(took: Duration) -> Duration {
     (took * COST).clamp(EVERY_MIN, EVERY_MAX)
 }
 

@@ -21,7 +21,7 @@ use super::tasks::Tasks;
 use super::turn::{INPUTS_MAX, Input, Turn, Wires};
 use super::watch::{Shared, Standing};
 use super::world::World;
-use super::{data, outbox, passive, service, settings, watch as watches};
+use super::{data, home, outbox, passive, service, settings, watch as watches};
 
 /// Why the daemon did not start, or ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +86,7 @@ async fn robot(config: Config, signals: Signals) -> Result<(), Stopped> {
     tasks.spawn("PBX", watches::pbx(Arc::clone(&shared), inputs.clone(), worlds.subscribe(), standing.subscribe()));
     tasks.spawn("dns", watches::dns(shared, store.clone(), worlds.subscribe(), standing.subscribe()));
     tasks.spawn("working directory", data::run(inputs.clone(), worlds.subscribe(), standing.subscribe()));
+    tasks.spawn("ledger", home::baseline::follow(worlds.subscribe(), standing.subscribe()));
     tasks.spawn("passive", passive::run(inputs.clone(), worlds.subscribe(), standing.subscribe()));
     tasks.spawn("outbound heartbeat", watches::heartbeat(worlds.subscribe(), standing.subscribe()));
     tasks.spawn("conformance", watches::conformance(worlds.subscribe(), store.clone(), inputs.clone()));

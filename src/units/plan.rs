@@ -106,11 +106,13 @@ pub enum Step {
     HandOver,
     /// See the primary serve.
     PrimaryServes,
+    /// Carry home what is large, once the primary serves.
+    ReturnRest,
 }
 
 impl Step {
     /// Every step.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Confirm,
         Self::StopPrimary,
         Self::Claim,
@@ -131,6 +133,7 @@ impl Step {
         Self::ReturnDelta,
         Self::HandOver,
         Self::PrimaryServes,
+        Self::ReturnRest,
     ];
 
     /// The name used in JSON, logs and commands.
@@ -156,6 +159,7 @@ impl Step {
             Self::ReturnDelta => "return_delta",
             Self::HandOver => "hand_over",
             Self::PrimaryServes => "primary_serves",
+            Self::ReturnRest => "return_rest",
         }
     }
 }

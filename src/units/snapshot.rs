@@ -83,6 +83,9 @@ pub struct Pair {
     /// The working directory, while this node watches; absent before the first look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<DataLook>,
+    /// What was changed here and is not at home yet; absent: there is no ledger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<super::ledger::Ledger>,
     /// The records that move.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<RecordView>,
@@ -118,6 +121,7 @@ impl Pair {
             pbx: None,
             passive: None,
             data: None,
+            ledger: None,
             dns: Vec::new(),
             alarms: Vec::new(),
             queued_deliveries: 0,

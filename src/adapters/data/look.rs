@@ -69,7 +69,7 @@ struct Look<'a> {
 
 impl Look<'_> {
     fn passes(&self, entry: &Entry<'_>) -> bool {
-        entry.name().starts_with(OURS) || self.subject.ignore.iter().any(|pattern| pattern.matches(entry.path))
+        passes(entry, &self.subject.ignore)
     }
 
     /// Whether the name is a sync tool's; then it is not the PBX's.
@@ -139,6 +139,15 @@ impl Visitor for Look<'_> {
     fn trouble(&mut self, dir: usize, path: &[u8], why: &str) {
         self.survey.troubles.add((Place { dir, path: path.to_vec() }, why.to_owned()));
     }
+}
+
+fn passes(entry: &Entry<'_>, ignore: &[Pattern]) -> bool {
+    entry.name().starts_with(OURS) || ignore.iter().any(|pattern| pattern.matches(entry.path))
+}
+
+/// Whether an entry is none of the PBX's: ours, ignored, or a sync tool's.
+pub fn is_passed_over(entry: &Entry<'_>, ignore: &[Pattern]) -> bool {
+    passes(entry, ignore) || foreign(entry.name()).is_some()
 }
 
 fn read(entry: &Entry<'_>) -> std::io::Result<Kept> {

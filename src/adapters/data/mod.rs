@@ -4,5 +4,6 @@
 
 pub mod gate;
 mod hints;
+pub mod ledger;
 pub mod look;
 pub mod walk;
