@@ -119,7 +119,12 @@ async fn pass(config: &Config, pass: Pass, deadline: Instant) -> StepOutcome {
     let told = match looked {
         Ok(Some(told)) => Ok(told),
         Ok(None) => Err("no ledger was kept of this service".to_owned()),
-        Err(why) => Err(why),
+        Err(why) => {
+            let (ledger, why) = (Arc::clone(&ledger), why);
+            let said = why.clone();
+            let _ = on_disk(LISTS_MAX, move || ledger.mark(Phase::Serving, Some(said))).await;
+            Err(why)
+        }
     };
     let Some(rsync) = Rsync::new(config, ledger.dir()) else {
         return command::pass(config, &ledger, pass, told.err(), deadline).await;
@@ -191,7 +196,7 @@ pub async fn carry(config: &Config) -> Result<String, String> {
 }
 
 async fn rest_once(config: &Config, ledger: &Arc<Ledger>, sum: &mut Sum, deadline: Instant) -> Result<String, String> {
-    let Some(told) = told::open(ledger).await? else { return Ok("there is no ledger: nothing waits".to_owned()) };
+    let Some(told) = told::open(ledger).await? else { return Ok("nothing was left to carry".to_owned()) };
     let _lock = lock(ledger)?;
     mark(ledger, None).await?;
     if told.files > 0 {

@@ -51,10 +51,28 @@ impl Sshd {
     pub fn again(&mut self) {
         let config = self.path("sshd_config").display().to_string();
         self.process = Some(Running::start(&["/usr/sbin/sshd", "-D", "-e", "-f", &config], &self.path("log")));
+        self.listens();
+    }
+
+    fn listens(&self) {
         let port = self.port;
         wait_until("sshd listens", Duration::from_secs(10), || {
             std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
+    }
+
+    /// Starts it again where its working directory is a disk of its own, of so many bytes, with `files` of the other.
+    pub fn on_small_disk(&mut self, bytes: u64) {
+        self.process = None;
+        let (config, work) = (self.path("sshd_config"), self.path("work"));
+        let script = format!(
+            "cp -a {0} {0}.was && mount -t tmpfs -o size={bytes} tmpfs {0} && cp -a {0}.was/. {0} && exec /usr/sbin/sshd -D -e -f {1}",
+            work.display(),
+            config.display()
+        );
+        let argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", &script];
+        self.process = Some(Running::start(&argv, &self.path("log")));
+        self.listens();
     }
 
     /// Ends it; connections that are open go on.

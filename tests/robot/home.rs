@@ -140,7 +140,11 @@ fn what_was_written_here_is_at_home_and_what_both_sides_changed_stands_there_twi
     let (_, name) = line.split_once(" -> ").expect("its name at home");
     assert!(name.starts_with("pjsip.conf.from-pbx-b-"), "{line}");
     assert!(fs::read_to_string(office.there(name)).expect("ours").contains("ours"));
-    assert_eq!((&whole["ledger"]["ended"], whole["files"].as_array().map(Vec::len)), (&true.into(), Some(0)));
+    assert_eq!(
+        (&whole["ledger"]["ended"], whole["files"].as_array().map(Vec::len)),
+        (&true.into(), Some(1)),
+        "what was removed here is listed only"
+    );
     assert!(status["ledger"].is_null(), "it has ended: {status:#}");
     let proof = step(&status, "return_data")["proof"].to_string();
     assert!(proof.contains("1 kept twice there: pjsip.conf.from-pbx-b-") && proof.contains("read back"), "{proof}");
@@ -186,4 +190,199 @@ fn large_recordings_keep_no_phone_waiting() {
     office.small.robot.start();
     let status = office.small.robot.wait("it goes on", |status| step(status, "return_rest")["state"] == "running");
     assert_eq!(status["state"], "standby");
+}
+
+#[test]
+fn each_trouble_on_the_way_home_is_one_line_and_a_failback_goes_on_once_it_is_mended() {
+    let Some(mut office) = Office::serving(|yaml| yaml) else { return };
+    write(&office.here("voicemail/a.wav"), bytes(300_000, 1));
+    // What was written a moment ago is no reason to wait in this scene: sync.settle is 0.
+    office.small.robot.wait_at_most("the ledger is told", SOON, |status| status["ledger"]["files"] == 1);
+    office.primary_returns();
+    let (known, authorized) = (office.home.path("known"), office.home.path("authorized"));
+    let (was_known, was_authorized) = [&known, &authorized].map(|file| fs::read_to_string(file).expect("text")).into();
+    let (halts, goes_on) = (["failback"], ["continue"]);
+    let mut asked = &halts;
+    let mut halts_with = |office: &Office, words: &str| {
+        let (code, said) = office.small.robot.asked(asked);
+        assert_eq!(code, 0, "{words}: {said}");
+        asked = &goes_on;
+        let halted = |status: &Value| {
+            status["state"] == "halted" && step(status, "return_data")["error"].to_string().contains(words)
+        };
+        let status = office.small.robot.wait_at_most(words, SOON, halted);
+        let error = step(&status, "return_data")["error"].to_string();
+        assert!(!error.contains("\\n") && error.contains("; "), "{error}");
+        assert!(office.small.pbx.serves(), "phones are served all the while");
+    };
+    fs::write(&known, "").expect("written");
+    halts_with(&office, "its host key is not known; write it into known_hosts");
+    fs::write(&known, was_known).expect("written");
+    fs::write(&authorized, "").expect("written");
+    halts_with(&office, "ssh: permission denied; see that ssh_key stands in authorized_keys there");
+    fs::write(&authorized, format!("command=\"exec /nowhere/rsync\" {was_authorized}")).expect("written");
+    halts_with(&office, "rsync is not installed there; install rsync at the primary");
+    fs::write(&authorized, was_authorized).expect("written");
+    office.home.stop();
+    halts_with(&office, "nobody answers at its ssh port");
+    office.home.on_small_disk(100_000);
+    halts_with(&office, "the disk there is full; make room at the primary");
+    assert!(office.ledger()["files"].as_array().is_some_and(|files| files.len() == 1), "nothing is forgotten");
+    office.home.stop();
+    office.home.again();
+    let (code, said) = office.small.robot.asked(&goes_on);
+    assert_eq!(code, 0, "{said}");
+    office.is_over();
+    assert_eq!(fs::read(office.there("voicemail/a.wav")).ok(), fs::read(office.here("voicemail/a.wav")).ok());
+    let mut said = office.small.robot.log() + &office.small.robot.history_text();
+    said += &office.small.robot.status().to_string();
+    assert!(!said.contains("PRIVATE KEY"), "no key is seen");
+}
+
+#[test]
+fn what_could_not_be_carried_waits_visibly_and_a_command_carries_it() {
+    let Some(mut office) = Office::serving(|yaml| yaml) else { return };
+    write(&office.here("monitor/call.wav"), bytes(100_000, 1));
+    office.small.robot.wait_at_most("the ledger is told", SOON, |status| status["ledger"]["files"] == 1);
+    let (code, said) = carried(&office);
+    assert!(code == 1 && said.contains("this node serves"), "{said}");
+    office.primary_returns();
+    office.home.stop();
+    office.asked_for_failback();
+    let waits = |status: &Value| {
+        status["state"] == "standby" && status["ledger"]["trouble"].to_string().contains("nobody answers")
+    };
+    let status = office.small.robot.wait_at_most("it says what waits, and why", SOON, waits);
+    assert_eq!((&status["ledger"]["phase"], &status["ledger"]["files"]), (&"home".into(), &1.into()));
+    let told = String::from_utf8_lossy(&office.small.robot.cli(&["status"]).stdout).into_owned();
+    assert!(told.contains("ledger --carry"), "{told}");
+    // What comes by the sync from home from now on is none of it.
+    write(&office.here("from-home"), "x");
+    office.small.robot.stop();
+    let (code, said) = carried(&office);
+    assert!(code == 1 && said.contains("nobody answers at its ssh port"), "{said}");
+    office.home.again();
+    let (code, said) = carried(&office);
+    assert!(code == 0 && said.contains("1 files, 100 kB at home"), "{said}");
+    assert_eq!(fs::read(office.there("monitor/call.wav")).ok(), fs::read(office.here("monitor/call.wav")).ok());
+    assert!(!office.there("from-home").exists());
+    office.small.robot.start();
+    let status = office.is_over();
+    assert_eq!(step(&status, "return_rest")["state"], "done", "{status:#}");
+    assert!(status["ledger"].is_null());
+}
+
+fn carried(office: &Office) -> (i32, String) {
+    let output = office.small.robot.cli(&["ledger", "--carry"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code().unwrap_or(-1), said)
+}
+
+/// Stands before rsync: at the n-th call it kills the robot before it or behind it, or rsync itself in the midst of it.
+const EXECUTIONER: &str = r#"#!/bin/sh
+n=$(cat @DIR@/calls 2>/dev/null || echo 0)
+n=$((n + 1))
+echo "$n" >@DIR@/calls
+act=none
+[ "$n" != "$(cat @DIR@/at)" ] || act=$(cat @DIR@/act)
+[ "$act" != before ] || kill -s KILL "$(cat @DIR@/robot)"
+if [ "$act" = rsync ]; then
+  /usr/bin/rsync "$@" &
+  sleep 0.03
+  kill -s KILL $!
+  wait $!
+  exit 137
+fi
+/usr/bin/rsync "$@"
+code=$?
+[ "$act" != behind ] || kill -s KILL "$(cat @DIR@/robot)"
+exit $code
+"#;
+
+#[test]
+fn killed_at_any_call_of_rsync_nothing_is_lost_and_the_way_home_goes_on() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let Some(mut office) = Office::serving(|yaml| yaml) else { return };
+    let dir = tempfile::tempdir().expect("directory");
+    let file = |name: &str| dir.path().join(name);
+    write(&file("bin/rsync"), EXECUTIONER.replace("@DIR@", &dir.path().display().to_string()));
+    fs::set_permissions(file("bin/rsync"), fs::Permissions::from_mode(0o755)).expect("mode");
+    let path = format!("PATH={}:{}", file("bin").display(), std::env::var("PATH").unwrap_or_default());
+    office.small.robot.under(&["env", &path]);
+    office.small.robot.stop();
+    office.small.robot.start();
+    let (mut at, mut deaths) = (1, 0);
+    loop {
+        let act = ["before", "rsync", "behind"][at % 3];
+        eprintln!("call {at}: {act}");
+        write(&office.here(format!("voicemail/{at}.wav")), bytes(50_000, 1));
+        write(&office.here("cdr/Master.csv"), "1\n".repeat(at + 1));
+        write(&office.here("cdr/calls.sqlite3"), bytes(20_000 + at, 2));
+        write(&office.here(format!("monitor/{at}.wav")), bytes(90_000, 3));
+        office
+            .small
+            .robot
+            .wait_at_most("the ledger is told", SOON, |status| status["ledger"]["files"].as_u64() >= Some(4));
+        write(&file("calls"), "0");
+        write(&file("at"), at.to_string());
+        write(&file("act"), act);
+        write(&file("robot"), office.small.robot.process().pid().to_string());
+        office.primary_returns();
+        office.asked_for_failback();
+        let over = |status: &Value| status["state"] == "standby" && status["plan"]["ended"].is_string();
+        let mut dead = false;
+        wait_until("the robot dies or finishes", SOON * 2, || {
+            dead = office.small.robot.has_ended();
+            dead || office.small.robot.try_status().is_some_and(|status| over(&status))
+        });
+        let reached = fs::read_to_string(file("calls"))
+            .is_ok_and(|calls| calls.trim().parse::<usize>().is_ok_and(|calls| calls >= at));
+        if dead {
+            deaths += 1;
+            office.small.robot.kill();
+            office.small.robot.start();
+        }
+        let status = office.is_over();
+        assert!(status["ledger"].is_null(), "{act} at {at}: {status:#}");
+        for name in [
+            format!("voicemail/{at}.wav"),
+            "cdr/Master.csv".into(),
+            "cdr/calls.sqlite3".into(),
+            format!("monitor/{at}.wav"),
+        ] {
+            assert_eq!(fs::read(office.there(&name)).ok(), fs::read(office.here(&name)).ok(), "{name}: {act} at {at}");
+        }
+        assert_eq!(office.ledger()["kept_twice"].as_array().map(Vec::len), Some(0), "{act} at {at}");
+        if !reached {
+            break;
+        }
+        at += 1;
+        office.small.robot.wait_armed();
+        office.ground.web.kill();
+        office.small.robot.wait_served();
+    }
+    assert!(at > 9 && deaths >= 6, "{deaths} deaths in {at} failbacks");
+}
+
+#[test]
+fn a_command_is_told_of_what_waits_and_of_the_pass() {
+    let script = "printf '%s ' \"$PBX_FAILOVER_PASS\" >>@DIR@/ran; tr '\\0' ',' <\"$PBX_FAILOVER_LIST\" >>@DIR@/ran; echo >>@DIR@/ran";
+    let command =
+        format!("failback: {{ return_data: [sh, -c, \"{}\"], ", script.replace('\\', "\\\\").replace('"', "\\\""));
+    let keep = |yaml: String| {
+        let from = yaml.find("failback: {").expect("the section");
+        let rest = yaml[from..].find("drain:").expect("its first own key") + from;
+        yaml[..from].to_owned() + &command + &yaml[rest..]
+    };
+    let Some(mut office) = Office::serving(keep) else { return };
+    write(&office.here("voicemail/a.wav"), "RIFF");
+    write(&office.here("monitor/call.wav"), "RIFF");
+    office.small.robot.wait_at_most("the ledger is told", SOON, |status| status["ledger"]["files"] == 2);
+    office.primary_returns();
+    office.asked_for_failback();
+    let status = office.is_over();
+    let ran = fs::read_to_string(office.small.robot.path("ran")).expect("it ran");
+    assert_eq!(ran, "first monitor/call.wav,voicemail/a.wav,\ndelta \n");
+    assert_eq!(step(&status, "return_rest")["state"], "skipped");
+    wait_until("the ledger ends: the command carried all of it", SOON, || office.ledger()["ledger"]["ended"] == true);
 }

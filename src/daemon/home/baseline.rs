@@ -78,8 +78,8 @@ async fn put_by(ledger: &Arc<Ledger>) {
     }
     let ledger = Arc::clone(ledger);
     let done = on_disk(LOOK_MAX, move || {
-        // One that never was looked into belongs to a takeover that came to nothing.
-        if open.files == 0 { ledger.end() } else { ledger.mark(Phase::Home, open.trouble) }
+        // Where it could not be looked through, something may wait that nobody saw.
+        if open.files == 0 && open.trouble.is_none() { ledger.end() } else { ledger.mark(Phase::Home, open.trouble) }
     });
     if let Err(why) = done.await {
         tracing::warn!(why, "the ledger could not be put by");
