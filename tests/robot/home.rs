@@ -311,18 +311,14 @@ fn killed_at_any_call_of_rsync_nothing_is_lost_and_the_way_home_goes_on() {
     office.small.robot.under(&["env", &path]);
     office.small.robot.stop();
     office.small.robot.start();
-    let (mut at, mut deaths) = (1, 0);
+    let (mut at, mut deaths, began) = (1, 0, Instant::now());
     loop {
-        let act = ["before", "rsync", "behind"][at % 3];
-        eprintln!("call {at}: {act}");
+        let act = ["before", "rsync", "behind"][at / 2 % 3];
+        eprintln!("{:?} call {at}: {act}", began.elapsed());
         write(&office.here(format!("voicemail/{at}.wav")), bytes(50_000, 1));
         write(&office.here("cdr/Master.csv"), "1\n".repeat(at + 1));
         write(&office.here("cdr/calls.sqlite3"), bytes(20_000 + at, 2));
         write(&office.here(format!("monitor/{at}.wav")), bytes(90_000, 3));
-        office
-            .small
-            .robot
-            .wait_at_most("the ledger is told", SOON, |status| status["ledger"]["files"].as_u64() >= Some(4));
         write(&file("calls"), "0");
         write(&file("at"), at.to_string());
         write(&file("act"), act);
@@ -356,12 +352,12 @@ fn killed_at_any_call_of_rsync_nothing_is_lost_and_the_way_home_goes_on() {
         if !reached {
             break;
         }
-        at += 1;
+        at += 2;
         office.small.robot.wait_armed();
         office.ground.web.kill();
         office.small.robot.wait_served();
     }
-    assert!(at > 9 && deaths >= 6, "{deaths} deaths in {at} failbacks");
+    assert!(at > 9 && deaths >= 3, "{deaths} deaths in {at} failbacks");
 }
 
 #[test]
