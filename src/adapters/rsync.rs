@@ -1,6 +1,6 @@
 //! Carries files home by rsync over ssh: asks what stands there, sends, and reads back by digest what was sent.
 //!
-//! Only rsync speaks there, so that a key may be bound to it (`rrsync`). A file gets its name at home once it is whole;
+//! Only rsync speaks there. A file gets its name at home once it is whole;
 //! what is half stands under a name with a dot, or in `.pbx-failover-partial`, and the next try goes on from there.
 //! Nothing is deleted. What rsync says is read by [`crate::wire::rsync`]; which file goes how is said in
 //! [`crate::data::ledger`]; in which order, in `daemon/home`.

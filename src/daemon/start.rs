@@ -13,8 +13,8 @@ use crate::control::{ControlSocket, Page};
 use crate::engine::{Engine, Recovered};
 use crate::host::{clock, tls};
 use crate::store::{self, Store};
-use crate::units::journal::{JournalEntry, JournalRecord};
 use crate::units::Verdict;
+use crate::units::journal::{JournalEntry, JournalRecord};
 
 use super::desk::DaemonDesk;
 use super::tasks::Tasks;

@@ -81,7 +81,8 @@ impl Office {
     fn listed(&self) -> Vec<String> {
         let files = self.ledger()["files"].as_array().cloned().unwrap_or_default();
         let text = |file: &Value, key: &str| file[key].as_str().unwrap_or_default().to_owned();
-        let name = |file: &Value| text(file, "path").rsplit_once("/work/").map(|(_, name)| name.to_owned());
+        let dir = self.here("").display().to_string();
+        let name = |file: &Value| text(file, "path").strip_prefix(&dir).map(str::to_owned);
         files.iter().map(|file| format!("{} {}", text(file, "change"), name(file).unwrap_or_default())).collect()
     }
 }

@@ -158,7 +158,7 @@ impl Ledger {
         let dirs = self.shown_dirs();
         if about.dirs != dirs {
             return Err(format!(
-                "the working directories are not those of the ledger any more ({}); carry home what changed by hand, then `pbx-failover ledger --end`",
+                "the working directories are not those of the ledger any more ({}); carry home what changed by hand, then `pbx-failover ledger --end --yes`",
                 about.dirs.join(", ")
             ));
         }
@@ -356,9 +356,9 @@ fn about_in(dir: &Path) -> Result<Option<About>, String> {
         Err(error) => return Err(format!("cannot read {}: {error}", file.display())),
     };
     let about = serde_json::from_str(&text);
-    about
-        .map(Some)
-        .map_err(|error| format!("cannot read {}: {error}; `pbx-failover ledger --end` puts it by", file.display()))
+    about.map(Some).map_err(|error| {
+        format!("cannot read {}: {error}; `pbx-failover ledger --end --yes` puts it by", file.display())
+    })
 }
 
 fn first(service: &str, now: Timestamp) -> Told {

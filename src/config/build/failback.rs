@@ -13,12 +13,14 @@ pub fn failback<'a>(at: &Cursor<'a>, dirs: &[PathBuf], build: &mut Build<'a>) ->
     let (return_data, start_primary) = (build.command(&data_at), build.command(&at.key("start_primary")));
     let return_rest = build.command(&rest_at);
     let return_to = if to_at.given { Some(return_to(&to_at, dirs, build)?) } else { None };
-    for command in [&data_at, &rest_at] {
-        if command.given && to_at.given {
+    let is_used = |argv: &Option<Vec<String>>| argv.as_ref().is_some_and(|argv| !argv.is_empty());
+    let (data_used, rest_used) = (is_used(&return_data), is_used(&return_rest));
+    for (command, used) in [(&data_at, data_used), (&rest_at, rest_used)] {
+        if used && to_at.given {
             command.error(&mut build.notes, "is given beside return_to", "keep one of them");
         }
     }
-    if rest_at.given && !data_at.given {
+    if rest_used && !data_used && !to_at.given {
         rest_at.error(&mut build.notes, "is given without return_data", "write return_data too");
     }
     Some(Failback {

@@ -133,7 +133,10 @@ impl Lines {
     }
 
     fn damaged(&self) -> String {
-        format!("{} is damaged; carry home what changed by hand, then `pbx-failover ledger --end`", self.path.display())
+        format!(
+            "{} is damaged; carry home what changed by hand, then `pbx-failover ledger --end --yes`",
+            self.path.display()
+        )
     }
 
     fn line(&mut self) -> Result<Option<String>, String> {
