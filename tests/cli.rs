@@ -14,11 +14,12 @@ use jiff::tz::TimeZone;
 use pbx_failover::cli::args::Part;
 use pbx_failover::cli::backend::{
     AfterStory, Backend, CheckOrder, CheckReport, Ending, FsmFormat, Global, GuardOrder, GuardReport, HistoryBounds,
-    May, Preview, Teller, Told,
+    May, Preview, Teller, Told, Whole,
 };
 use pbx_failover::cli::console::Console;
 use pbx_failover::cli::exit::{Exit, Trouble};
 use pbx_failover::cli::render::{Page, Paint};
+use pbx_failover::data::Class;
 use pbx_failover::demo::Mood;
 use pbx_failover::units::journal::HistoryEvent;
 use pbx_failover::units::operator::{Command, Reply, Request};
@@ -65,6 +66,21 @@ impl Backend for Fake {
         let told = Told { at_ms: 7, who: "robot", what: "armed".to_owned(), mood: Mood::Good };
         tell(told).map_err(|error| Trouble::new(Exit::Failed, error.to_string()))?;
         Ok(if after == AfterStory::Stay { Ending::Interrupted } else { Ending::Well })
+    }
+
+    fn ledger(&self, class: Option<Class>) -> Result<Whole, Trouble> {
+        self.called(format!("ledger {class:?}"));
+        Ok(Whole { ledger: None, files: Vec::new(), kept_twice: Vec::new() })
+    }
+
+    fn carry_ledger(&self) -> Result<String, Trouble> {
+        self.called("carry".to_owned());
+        Ok("carried".to_owned())
+    }
+
+    fn end_ledger(&self) -> Result<String, Trouble> {
+        self.called("end".to_owned());
+        Ok("ended".to_owned())
     }
 
     fn demo_part(&self, part: Part, file: &Path) -> Result<(), Trouble> {
@@ -158,6 +174,11 @@ impl Console for Person {
         }
         self.out += text.trim_end();
         self.out.push('\n');
+        Ok(())
+    }
+
+    fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out += &String::from_utf8_lossy(bytes);
         Ok(())
     }
 

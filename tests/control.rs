@@ -60,7 +60,14 @@ impl Desk for Clerk {
     fn preview(&self, plan: PlanKind) -> Answer<'_, Result<Preview, String>> {
         let step = PreviewStep { name: Step::Claim, does: "takes the epoch".into(), seconds: Some(1) };
         Box::pin(async move {
-            Ok(Preview { plan, steps: vec![step], without_service_s: Some(40), refused: None, stands_against: vec![] })
+            Ok(Preview {
+                plan,
+                steps: vec![step],
+                without_service_s: Some(40),
+                carried_s: None,
+                refused: None,
+                stands_against: vec![],
+            })
         })
     }
 

@@ -11,5 +11,6 @@ pub mod fence;
 pub mod inspect;
 pub mod pbx;
 pub mod peer;
+pub mod rsync;
 pub mod sync;
 pub mod witness;

@@ -12,6 +12,7 @@ use jiff::tz::TimeZone;
 
 use super::backend::FsmFormat;
 use super::exit::Exit;
+use crate::data::Class;
 use crate::units::NodeName;
 use crate::units::operator::{PAUSE_MAX, REASON_CHARS_MAX};
 
@@ -112,6 +113,24 @@ pub enum Verb {
         /// At most so many lines, the newest
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=HISTORY_LIMIT_MAX))]
         limit: u32,
+    },
+    /// Show what was changed here while this node served and is not at home yet
+    Ledger {
+        /// Only files of this class
+        #[arg(long, value_name = "CLASS", value_parser = class)]
+        class: Option<Class>,
+        /// Print their names with a NUL behind each, for `rsync --from0 --files-from=-`
+        #[arg(long, conflicts_with = "json")]
+        rsync: bool,
+        /// Carry home what a failback has left
+        #[arg(long, conflicts_with_all = ["class", "rsync", "end"])]
+        carry: bool,
+        /// End it: what waits in it is not carried any more
+        #[arg(long, conflicts_with_all = ["class", "rsync"], requires = "yes")]
+        end: bool,
+        /// Do not ask
+        #[arg(long, requires = "end")]
+        yes: bool,
     },
     /// Make this node serve now
     Takeover {
@@ -250,6 +269,7 @@ impl Verb {
             | Self::Demo { .. }
             | Self::DemoPart { .. }
             | Self::Check { .. }
+            | Self::Ledger { .. }
             | Self::Guard { .. }
             | Self::Test { .. }
             | Self::Keys { .. }
@@ -357,6 +377,12 @@ fn pause_length(text: &str) -> Result<Duration, String> {
         return Err(format!("a pause lasts {days} days at most; who needs more says so again"));
     }
     Ok(length)
+}
+
+fn class(text: &str) -> Result<Class, String> {
+    let names = Class::ALL.map(Class::name);
+    let found = Class::ALL.into_iter().find(|class| class.name() == text);
+    found.ok_or_else(|| format!("write one of {}", names.join(", ")))
 }
 
 fn reason(text: &str) -> Result<String, String> {

@@ -11,6 +11,8 @@ use super::args::Part;
 use super::exit::Trouble;
 pub use crate::control::{Preview, PreviewStep};
 pub use crate::daemon::guard::{GuardOrder, GuardReport, May};
+pub use crate::daemon::home::told::Whole;
+use crate::data::Class;
 pub use crate::demo::{AfterStory, Ending, Teller, Told};
 pub use crate::units::finding::{CheckReport, Finding, Level};
 use crate::units::journal::HistoryEvent;
@@ -92,6 +94,15 @@ pub trait Backend {
 
     /// What happened, oldest first.
     fn history(&self, bounds: HistoryBounds) -> Result<Vec<HistoryEvent>, Trouble>;
+
+    /// What was changed here and is not at home yet, only of this class; needs no daemon.
+    fn ledger(&self, class: Option<Class>) -> Result<Whole, Trouble>;
+
+    /// Carries home what a failback has left; what came of it, in one line.
+    fn carry_ledger(&self) -> Result<String, Trouble>;
+
+    /// Ends the ledger by a person's word.
+    fn end_ledger(&self) -> Result<String, Trouble>;
 
     /// What a takeover or a failback would do now.
     fn preview(&self, plan: PlanKind) -> Result<Preview, Trouble>;

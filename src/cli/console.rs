@@ -21,6 +21,12 @@ pub trait Console {
     /// `BrokenPipe` when the reader has gone, which is no fault of ours.
     fn out(&mut self, text: &str) -> io::Result<()>;
 
+    /// Writes bytes to stdout as they are: names need not be text.
+    ///
+    /// # Errors
+    /// As [`Console::out`].
+    fn raw(&mut self, bytes: &[u8]) -> io::Result<()>;
+
     /// Writes lines to stderr; nobody listening there is no error.
     fn say(&mut self, text: &str);
 
@@ -65,6 +71,12 @@ impl Console for Terminal {
         if !text.ends_with('\n') {
             stdout.write_all(b"\n")?;
         }
+        stdout.flush()
+    }
+
+    fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
         stdout.flush()
     }
 

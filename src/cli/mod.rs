@@ -135,6 +135,25 @@ impl Call<'_> {
                 let events = self.backend.history(HistoryBounds { since, limit })?;
                 self.answer(&events, || render::history::render(&events, &page))?;
             }
+            Verb::Ledger { carry: true, .. } => {
+                self.console.say("carries home what is left; Ctrl-C ends it, and it goes on from there next time");
+                let said = self.backend.carry_ledger()?;
+                self.answer(&said, || said.clone())?;
+            }
+            Verb::Ledger { end: true, .. } => {
+                let said = self.backend.end_ledger()?;
+                self.answer(&said, || said.clone())?;
+            }
+            Verb::Ledger { class, rsync: true, .. } => {
+                for file in self.backend.ledger(class)?.files.iter().filter(|file| !file.name.is_empty()) {
+                    self.console.raw(&[&file.name[..], &[0]].concat())?;
+                }
+            }
+            Verb::Ledger { class, .. } => {
+                let whole = self.backend.ledger(class)?;
+                let page = self.console.page();
+                self.answer(&whole, || render::ledger::render(&whole, &page))?;
+            }
             Verb::Takeover { primary_is_stopped, although_cut_off, without_claim, consent } => {
                 return self.act(Command::Takeover { primary_is_stopped, although_cut_off, without_claim }, &consent);
             }

@@ -10,12 +10,13 @@ use serde::de::DeserializeOwned;
 use super::args::{CONFIG_DEFAULT, Part};
 use super::backend::{
     AfterStory, Backend, CheckOrder, CheckReport, Ending, Finding, FsmFormat, Global, GuardOrder, GuardReport,
-    HistoryBounds, Level, Preview, Teller,
+    HistoryBounds, Level, Preview, Teller, Whole,
 };
 use super::exit::{Exit, Trouble};
-use crate::config::{self, Loading, Refused, Remark, tree};
+use crate::config::{self, Config, Loading, Refused, Remark, tree};
 use crate::control::client::{AskError, Client};
 use crate::daemon::{self, Stopped, readiness};
+use crate::data::Class;
 use crate::demo;
 use crate::engine::fsm;
 use crate::units::journal::HistoryEvent;
@@ -87,6 +88,11 @@ impl Real {
         })
     }
 
+    fn offline(&self) -> Result<Config, Trouble> {
+        let loaded = config::load(&self.global.config, Loading::Offline).map_err(|refused| config_refused(&refused))?;
+        Ok(loaded.config)
+    }
+
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Trouble> {
         let client = Client::new(&self.socket()?).map_err(|error| no_answer(&error))?;
         block_on(client.get(path))?.map_err(|error| no_answer(&error))
@@ -132,6 +138,12 @@ fn config_refused(refused: &Refused) -> Trouble {
     let mut trouble = Trouble::new(Exit::ConfigRefused, "");
     trouble.errors = refused.to_string().lines().map(str::to_owned).collect();
     trouble
+}
+
+/// One line, with what to do behind its last semicolon.
+fn failed(why: &str) -> Trouble {
+    let (what, hint) = why.rsplit_once("; ").unwrap_or((why, "`pbx-failover status` shows where we stand"));
+    Trouble::new(Exit::Failed, what).hint(hint)
 }
 
 fn no_answer(error: &AskError) -> Trouble {
@@ -258,6 +270,18 @@ impl Backend for Real {
             self.get(&format!("/v1/history?order=newest&limit={}{since}", bounds.limit))?;
         events.reverse();
         Ok(events)
+    }
+
+    fn ledger(&self, class: Option<Class>) -> Result<Whole, Trouble> {
+        block_on(daemon::home::told::whole(&self.offline()?, class))?.map_err(|why| failed(&why))
+    }
+
+    fn carry_ledger(&self) -> Result<String, Trouble> {
+        block_on(daemon::home::carry(&self.offline()?))?.map_err(|why| failed(&why))
+    }
+
+    fn end_ledger(&self) -> Result<String, Trouble> {
+        block_on(daemon::home::told::end(&self.offline()?))?.map_err(|why| failed(&why))
     }
 
     fn preview(&self, plan: PlanKind) -> Result<Preview, Trouble> {

@@ -5,6 +5,7 @@
 //! with their default value: a file that says `fence:` must not look as if it fenced.
 
 mod driver;
+mod failback;
 mod sync;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use super::duration::DURATION_MAX;
 use super::shape::{Key, Need, Shape};
 use Need::{Default, Later, May, Must};
 use driver::DRIVER;
+use failback::FAILBACK;
 use sync::SYNC;
 
 const fn key(name: &'static str, need: Need, shape: Shape, doc: &'static str) -> Key {
@@ -474,12 +476,3 @@ const EMAIL: Shape = Shape::Map(&[
 ]);
 
 const MAILBOX: Shape = Shape::Text("a mail address such as ops@example.com");
-
-const FAILBACK: Shape = Shape::Map(&[
-    key("drain", Default("15m"), ANY_TIME, "How long to wait for a moment without calls."),
-    key("lower_ttl_first", Default("false"), BOOL, "Lower the records' TTL first, and wait the old one out."),
-    key("return_data", Default("[]"), Shape::Command, "Carries changed files home."),
-    key("return_limit", Default("2m"), SOME_TIME, "The bound of the last delta, while nobody serves."),
-    key("start_primary", Default("[]"), Shape::Command, "Starts the primary; empty: a person does, its guard lets it."),
-    key("wait_for_primary", Default("90s"), SOME_TIME, "How long it may take before service is taken back."),
-]);

@@ -10,6 +10,7 @@ mod build;
 mod compare;
 mod cursor;
 mod duration;
+pub mod failback;
 mod freeswitch;
 mod hints;
 mod kamailio;
@@ -30,6 +31,7 @@ mod walk;
 
 pub use asterisk::{AmiCover, AmiPlace, Asterisk, WhenRunning};
 pub use compare::{digest_of_check, digests, restart_needed};
+pub use failback::ReturnTo;
 pub use freeswitch::*;
 pub use kamailio::*;
 pub use load::{CONFIG_BYTES_MAX, Files, Loaded, Loading, Surroundings, load, parse};

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::asterisk::Asterisk;
+use super::failback::ReturnTo;
 use super::freeswitch::Freeswitch;
 use super::kamailio::Kamailio;
 use super::partners::{Agent, Fence, Peer, Witness};
@@ -717,6 +718,10 @@ pub struct Failback {
     pub lower_ttl_first: bool,
     /// Carries changed files home.
     pub return_data: Vec<String>,
+    /// Carries what that left, once the primary serves.
+    pub return_rest: Vec<String>,
+    /// Carries them by rsync instead.
+    pub return_to: Option<ReturnTo>,
     /// The bound of the last delta, while nobody serves.
     pub return_limit: Duration,
     /// Starts the primary; empty: a person does.

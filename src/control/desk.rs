@@ -42,6 +42,9 @@ pub struct Preview {
     /// How long phones would be without service, seconds, as far as it can be foreseen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub without_service_s: Option<u32>,
+    /// How much of that is expected for carrying home what changed last, seconds: the rest is at most a wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried_s: Option<u32>,
     /// Why it would be refused now, and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,

@@ -61,7 +61,14 @@ impl Desk for Clerk {
 
     fn preview(&self, plan: PlanKind) -> Answer<'_, Result<Preview, String>> {
         Box::pin(async move {
-            Ok(Preview { plan, steps: vec![], without_service_s: None, refused: None, stands_against: vec![] })
+            Ok(Preview {
+                plan,
+                steps: vec![],
+                carried_s: None,
+                without_service_s: None,
+                refused: None,
+                stands_against: vec![],
+            })
         })
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::control::{Desk, Preview, PreviewStep};
+use crate::data::ledger::Pass;
 use crate::ports::Answer;
 use crate::store::Store;
 use crate::takeover::{Intent, rows};
@@ -16,7 +17,7 @@ use crate::units::{PbxStatus, PlanKind, Serving, State, Step, TrunkState};
 use super::turn::{Input, Looking};
 use super::watch::{Shared, seen};
 use super::world::World;
-use super::{settings, trunks};
+use super::{home, settings, trunks};
 
 /// The daemon's desk: every question goes through the loop, so that all see one state.
 pub struct DaemonDesk {
@@ -53,6 +54,7 @@ impl DaemonDesk {
         });
         trunks::moved(&mut pair, &world.config, &self.store).await;
         pair.dns = seen.dns;
+        pair.ledger = home::told::of(&world.config).await.ok().flatten();
         pair.queued_deliveries = self.store.deliveries_waiting().await.unwrap_or(seen.queued);
         pair
     }
@@ -129,7 +131,8 @@ impl Desk for DaemonDesk {
             let heard = pair.peer.is_some_and(|peer| peer.contact == "heard");
             let intent = Intent { switchover: serves && heard, ..Intent::default() };
             let world = Arc::clone(&self.worlds.borrow());
-            Ok(Preview { stands_against: against, ..preview(&world, plan, refused, &intent) })
+            let carried = if plan == PlanKind::Failback { home::preview::of(&world.config).await } else { None };
+            Ok(Preview { stands_against: against, ..preview(&world, plan, refused, &intent, carried.as_ref()) })
         })
     }
 
@@ -164,14 +167,25 @@ impl Desk for DaemonDesk {
 }
 
 /// What a plan would do here, step by step.
-fn preview(world: &World, plan: PlanKind, refused: Option<String>, intent: &Intent) -> Preview {
+fn preview(
+    world: &World,
+    plan: PlanKind,
+    refused: Option<String>,
+    intent: &Intent,
+    carried: Option<&home::preview::Preview>,
+) -> Preview {
     let configured = settings::of(&world.config).configured;
+    let told = |step| match carried.zip(pass_of(step)) {
+        Some((carried, pass)) => format!(": {}, {}", carried.text(pass), carried.because()),
+        None => String::new(),
+    };
     let steps = rows(plan).iter().map(|row| {
         let skipped = configured.skips(plan, row.step, intent);
         PreviewStep {
             name: row.step,
-            does: skipped.map_or_else(|| does(world, plan, row.step), |why| format!("passed over: {why}")),
-            seconds: None,
+            does: skipped
+                .map_or_else(|| does(world, plan, row.step) + &told(row.step), |why| format!("passed over: {why}")),
+            seconds: carried.zip(pass_of(row.step)).filter(|_| skipped.is_none()).map(|(c, pass)| c.seconds(pass)),
         }
     });
     // Nobody serves from the PBX's stop to the primary's votes: the last delta and the wait are its bounds.
@@ -181,9 +195,20 @@ fn preview(world: &World, plan: PlanKind, refused: Option<String>, intent: &Inte
     Preview {
         plan,
         steps: steps.collect(),
+        carried_s: carried.filter(|_| configured.return_data).map(|carried| carried.seconds(Pass::Delta)),
         without_service_s: silent.and_then(|silent| u32::try_from(silent.as_secs()).ok()),
         refused,
         stands_against: Vec::new(),
+    }
+}
+
+/// Which part of the way home a step is.
+fn pass_of(step: Step) -> Option<Pass> {
+    match step {
+        Step::ReturnData => Some(Pass::First),
+        Step::ReturnDelta => Some(Pass::Delta),
+        Step::ReturnRest => Some(Pass::Rest),
+        _ => None,
     }
 }
 
@@ -210,14 +235,15 @@ fn does(world: &World, plan: PlanKind, step: Step) -> String {
         Step::ActionUrls => format!("fire the ActionURLs that listen to {plan}"),
         Step::Notify => "tell people".to_owned(),
         Step::Preflight => format!("see that {peer} answers"),
-        Step::ReturnData => "run failback.return_data while this node serves".to_owned(),
+        Step::ReturnData => "carry home what changed here, while this node serves".to_owned(),
         Step::LowerTtl => "lower the records' TTL and wait the old one out".to_owned(),
         Step::Drain => format!("wait for a moment without calls, at most {} s", config.failback.drain.as_secs()),
         Step::UnregisterTrunks => "give the trunks up".to_owned(),
         Step::StopAccepting => "make this PBX passive, and see that it is".to_owned(),
         Step::ReturnDelta => {
-            format!("run failback.return_data once more, at most {} s", config.failback.return_limit.as_secs())
+            format!("carry home what changed since, at most {} s", config.failback.return_limit.as_secs())
         }
+        Step::ReturnRest => "carry home recordings, what is large, and what was left".to_owned(),
         Step::HandOver => format!("write into the epoch record that {peer} holds the service"),
         Step::StartSync => "let the sync bring files here again".to_owned(),
         Step::PrimaryServes => format!(

@@ -7,6 +7,7 @@
 mod data;
 mod desk;
 pub mod guard;
+pub mod home;
 mod messages;
 mod observer;
 mod outbox;

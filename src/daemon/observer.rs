@@ -193,7 +193,14 @@ impl Desk for ObserverDesk {
     fn preview(&self, plan: PlanKind) -> Answer<'_, Result<Preview, String>> {
         let refused = Some(self.nothing_here());
         Box::pin(async move {
-            Ok(Preview { plan, steps: Vec::new(), without_service_s: None, refused, stands_against: Vec::new() })
+            Ok(Preview {
+                plan,
+                steps: Vec::new(),
+                carried_s: None,
+                without_service_s: None,
+                refused,
+                stands_against: Vec::new(),
+            })
         })
     }
 

@@ -13,15 +13,15 @@ use crate::control::{ControlSocket, Page};
 use crate::engine::{Engine, Recovered};
 use crate::host::{clock, tls};
 use crate::store::{self, Store};
+use crate::units::Verdict;
 use crate::units::journal::{JournalEntry, JournalRecord};
-use crate::units::{State, Verdict};
 
 use super::desk::DaemonDesk;
 use super::tasks::Tasks;
 use super::turn::{INPUTS_MAX, Input, Turn, Wires};
 use super::watch::{Shared, Standing};
 use super::world::World;
-use super::{data, outbox, passive, service, settings, sync, watch as watches};
+use super::{data, home, outbox, passive, service, settings, sync, watch as watches};
 
 /// Why the daemon did not start, or ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +71,7 @@ async fn robot(config: Config, signals: Signals) -> Result<(), Stopped> {
 
     let (inputs, hears) = mpsc::channel(INPUTS_MAX);
     let worlds = watch::Sender::new(Arc::clone(&world));
-    let first = Standing { state: State::Standby, armed: false, plan: None, must_serve: false };
+    let first = Standing { state: engine.state(), armed: false, plan: None, must_serve: false };
     let standing = watch::Sender::new(first);
     let news = watch::Sender::new(0_u64);
     let shared = Shared::default();
@@ -86,6 +86,7 @@ async fn robot(config: Config, signals: Signals) -> Result<(), Stopped> {
     tasks.spawn("PBX", watches::pbx(Arc::clone(&shared), inputs.clone(), worlds.subscribe(), standing.subscribe()));
     tasks.spawn("dns", watches::dns(shared, store.clone(), worlds.subscribe(), standing.subscribe()));
     tasks.spawn("working directory", data::run(inputs.clone(), worlds.subscribe(), standing.subscribe()));
+    tasks.spawn("ledger", home::baseline::follow(worlds.subscribe(), standing.subscribe()));
     tasks.spawn("passive", passive::run(inputs.clone(), worlds.subscribe(), standing.subscribe()));
     tasks.spawn("sync", sync::run(inputs.clone(), worlds.subscribe(), standing.subscribe()));
     tasks.spawn("outbound heartbeat", watches::heartbeat(worlds.subscribe(), standing.subscribe()));

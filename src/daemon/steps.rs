@@ -15,6 +15,7 @@ use crate::units::{
 };
 
 use super::data::secure;
+use super::home;
 use super::messages::ACTION_URL;
 use super::watch::known_record;
 use super::world::World;
@@ -23,8 +24,6 @@ use super::world::World;
 const VERIFIED_FACT: &str = "dns_verified";
 /// `sync.stop`, `sync.start` and `failback.start_primary` may take so long.
 const COMMAND_MAX: Duration = Duration::from_secs(60);
-/// The first pass of `failback.return_data` may take so long: this node serves meanwhile.
-const RETURN_DATA_MAX: Duration = Duration::from_secs(24 * 3600);
 /// So low is a TTL before a failback.
 const LOW_TTL_S: u32 = 5;
 /// One wait for messages to be answered; then the step is looked at again.
@@ -95,14 +94,13 @@ async fn act(
     order: Order,
 ) -> StepOutcome {
     let world = &*hands.world;
-    let failback = &world.config.failback;
     match step {
         Step::StopPrimary => stop_primary(world, plan, order).await,
         Step::Fence => {
             let epoch = if let Order::Turn(turn) = order { turn } else { None };
             world.fence.fence(&FenceOrder { plan, epoch }, mode).await
         }
-        Step::SecureData => secure_data(world, attempt).await,
+        Step::SecureData => home::baseline::after(secure_data(world, attempt).await, &world.config, plan).await,
         Step::Reload => {
             let load = if order == Order::ServedBefore { Load::Again } else { Load::First };
             world.pbx.reload(mode, load).await
@@ -112,8 +110,9 @@ async fn act(
         Step::RedirectDns => redirect(hands, mode, order).await,
         Step::LowerTtl => lower_ttl(hands, order).await,
         Step::ActionUrls | Step::Notify => messages(hands, plan, step, mode, &order).await,
-        Step::ReturnData => run(world, "failback.return_data", &failback.return_data, RETURN_DATA_MAX).await,
-        Step::ReturnDelta => run(world, "failback.return_data", &failback.return_data, failback.return_limit).await,
+        Step::ReturnData => home::first(&world.config).await,
+        Step::ReturnDelta => home::delta(&world.config).await,
+        Step::ReturnRest => home::rest(&world.config).await,
         Step::Drain => world.pbx.drain().await,
         Step::UnregisterTrunks => world.pbx.unregister_trunks().await,
         Step::StopAccepting if kind == PlanKind::Failback => world.pbx.stop_accepting().await,
@@ -163,10 +162,28 @@ async fn start_primary(world: &World) -> StepOutcome {
     run(world, "failback.start_primary", &world.config.failback.start_primary, COMMAND_MAX).await
 }
 
-/// Lets the sync bring files here again.
+/// Lets the sync bring files here again, once it can take nothing away that is not at home yet.
 async fn start_sync(world: &World) -> StepOutcome {
+    let waits = match home::waits(&world.config).await {
+        Ok(waits) => waits,
+        Err(why) => return StepOutcome::failed(format!("{why}; the sync is not started: it may delete here")),
+    };
+    let note = match waits {
+        Some(waits) if home::has_a_way(&world.config) => {
+            return StepOutcome::failed(format!(
+                "{waits}; the sync is not started: it may delete here; `pbx-failover ledger --carry` goes on"
+            ));
+        }
+        // The sync itself may be what carries it.
+        Some(waits) => format!("WARNING, {waits}, and failback.return_to is not set; "),
+        None => String::new(),
+    };
     let fence = world.sync.start().await;
-    both(&run(world, "sync.start", &world.config.sync.start, COMMAND_MAX).await, &fence)
+    let outcome = both(&run(world, "sync.start", &world.config.sync.start, COMMAND_MAX).await, &fence);
+    match outcome {
+        StepOutcome::Done(text) => StepOutcome::Done(note + &text),
+        other => other,
+    }
 }
 
 /// Waits for the end of what the sync is bringing, stops it, then secures what it has brought.

@@ -1,7 +1,8 @@
 //! Looks again and again whether the sync does what it should: it runs while this node watches, and rests while it serves.
 //!
 //! One that runs while this node serves is stopped again: a boot, an upgrade of its package or a person has started it, and
-//! it would put the primary's old files over new ones. What is told follows from the engine.
+//! it would put the primary's old files over new ones. One that a failback left stopped, since files waited here to be
+//! carried home, is started once none does. What is told follows from the engine.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use tokio::time::sleep;
 use crate::engine::Event;
 use crate::units::{State, SyncLook};
 
+use super::home;
 use super::turn::Input;
 use super::watch::Standing;
 use super::world::World;
@@ -30,8 +32,11 @@ pub async fn run(
 ) {
     let mut last = SyncLook::default();
     loop {
-        let Ok(state) = standing.wait_for(|now| looks(now.state)).await.map(|now| now.state) else { return };
-        let world = Arc::clone(&worlds.borrow());
+        let Ok(now) = standing.wait_for(|now| looks(now.state)).await.map(|now| *now) else { return };
+        let (state, world) = (now.state, Arc::clone(&worlds.borrow()));
+        if state == State::Standby && now.plan.is_none() && world.sync.is_fenced() {
+            start_late(&world).await;
+        }
         let look = world.sync.look().await;
         if state == State::Active && !look.runs.is_empty() && world.sync.is_configured() {
             let outcome = world.sync.stop().await;
@@ -51,6 +56,18 @@ pub async fn run(
                 }
             }
         }
+    }
+}
+
+/// No plan starts it any more: its step was given up while something waited to be carried home, or the robot died.
+async fn start_late(world: &World) {
+    match home::waits(&world.config).await {
+        Ok(Some(_)) if home::has_a_way(&world.config) => {}
+        Ok(_) => {
+            let outcome = world.sync.start().await;
+            tracing::warn!(outcome = outcome.text(), "the sync had not been started again after this node served");
+        }
+        Err(why) => tracing::warn!(why, "whether the sync may be started is not known"),
     }
 }
 

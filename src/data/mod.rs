@@ -8,6 +8,7 @@ pub mod content;
 pub mod dump;
 pub mod gate;
 pub mod good;
+pub mod ledger;
 pub mod manifest;
 pub mod names;
 pub mod path;

@@ -46,6 +46,7 @@ impl Engine {
             passive: self.passive_snapshot(),
             data: self.data_snapshot(),
             sync: self.sync_snapshot(),
+            ledger: None,
             dns: Vec::new(),
             alarms: self
                 .memory

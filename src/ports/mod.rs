@@ -190,6 +190,9 @@ pub trait SyncFence: Send + Sync {
     /// Whether the configuration names anything that it stops.
     fn is_configured(&self) -> bool;
 
+    /// Whether it was stopped and not started again.
+    fn is_fenced(&self) -> bool;
+
     /// What it can prove of itself before the bad day, beside a look; changes nothing.
     fn findings(&self) -> Answer<'_, Vec<Finding>> {
         Box::pin(async { Vec::new() })
@@ -250,6 +253,10 @@ impl SyncFence for NotConfigured {
     }
 
     fn is_configured(&self) -> bool {
+        false
+    }
+
+    fn is_fenced(&self) -> bool {
         false
     }
 }

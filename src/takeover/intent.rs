@@ -67,8 +67,10 @@ pub struct Configured {
     pub failback_urls: bool,
     /// A notification channel exists.
     pub notify: bool,
-    /// `failback.return_data`.
+    /// `failback.return_data` or `failback.return_to`.
     pub return_data: bool,
+    /// `failback.return_to` or `failback.return_rest`.
+    pub return_rest: bool,
     /// `sync.start` or `sync.fence`.
     pub sync: bool,
     /// `failback.lower_ttl_first`.
@@ -90,7 +92,8 @@ impl Configured {
                 Some("no ActionURL listens to failback")
             }
             Step::Notify if !self.notify => Some("nobody is configured to be told"),
-            Step::ReturnData | Step::ReturnDelta if !self.return_data => Some("failback.return_data is not set"),
+            Step::ReturnData | Step::ReturnDelta if !self.return_data => Some("failback.return_to is not set"),
+            Step::ReturnRest if !self.return_rest => Some("failback.return_to is not set"),
             Step::StartSync if !self.sync => Some("neither sync.start nor sync.fence is set"),
             Step::LowerTtl if !self.lower_ttl || !self.dns => Some("failback.lower_ttl_first is off"),
             Step::Drain if intent.cut_calls => Some("a person said not to wait for calls"),

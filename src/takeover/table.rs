@@ -66,8 +66,8 @@ use Patience::{
 };
 use Step::{
     AcceptRegistrations, ActionUrls, Claim, Confirm, Drain, Fence, HandOver, LowerTtl, Notify, Preflight,
-    PrimaryServes, RedirectDns, RegisterTrunks, Reload, ReturnData, ReturnDelta, SecureData, StartSync, StopAccepting,
-    StopPrimary, UnregisterTrunks,
+    PrimaryServes, RedirectDns, RegisterTrunks, Reload, ReturnData, ReturnDelta, ReturnRest, SecureData, StartSync,
+    StopAccepting, StopPrimary, UnregisterTrunks,
 };
 
 /// Makes this node serve. Once registrations are accepted the state is Active; the rest goes on beside each other.
@@ -89,19 +89,27 @@ const TAKEOVER: &[Row] = &[
 /// Gives the service back. Nothing is handed over before this node's PBX is proved passive.
 const FAILBACK: &[Row] = &[
     row(Preflight, &[], AtTheVotes, ForEver, "every vote of the primary is up"),
-    row(ReturnData, &[Preflight], Nowhere, ThenHalts(3), "failback.return_data exited with 0"),
+    row(
+        ReturnData,
+        &[Preflight],
+        Nowhere,
+        ThenHalts(3),
+        "each file carried, read back by its digest, or the command exited with 0",
+    ),
     row(LowerTtl, &[ReturnData], Nowhere, ThenGoesOn(3), "records read back with the low TTL, old one waited out"),
     row(Drain, &[LowerTtl], Nowhere, WaitsThenHalts, "no call is up"),
     row(UnregisterTrunks, &[Drain], Nowhere, ThenGoesOn(3), "the driver's word"),
     row(StopAccepting, &[UnregisterTrunks], Nowhere, ThenHalts(5), "our own SIP request is not answered"),
-    row(ReturnDelta, &[StopAccepting], Nowhere, ThenGoesOn(1), "failback.return_data exited with 0"),
+    row(ReturnDelta, &[StopAccepting], Nowhere, ThenGoesOn(1), "as return_data"),
     row(HandOver, &[ReturnDelta], AtTheEffect, ForEver, "the record names the other node, read back"),
     row(PrimaryServes, &[HandOver], AtTheVotes, WaitsThenReturns, "every vote up, asked after the hand-over"),
-    // Not before: what it brings may stand against what still has to be carried home.
-    row(StartSync, &[PrimaryServes], Nowhere, Background, "what was stopped runs"),
     row(RedirectDns, &[PrimaryServes], AtTheEffect, Background, "master and every reachable NS read back"),
     row(ActionUrls, &[RedirectDns], AtTheEffect, Background, "HTTP status of each, recorded"),
     row(Notify, &[PrimaryServes], AtTheEffect, Background, "each message accepted"),
+    // Its act goes on by itself for as long as it gets further; what it leaves stays in the ledger.
+    row(ReturnRest, &[PrimaryServes], Nowhere, Background, "as return_data"),
+    // A sync that deletes would remove here what is not at home yet.
+    row(StartSync, &[ReturnRest], Nowhere, Background, "what was stopped runs"),
 ];
 
 /// After a restart while Active: see that the PBX serves, and make it so.

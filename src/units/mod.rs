@@ -9,6 +9,7 @@ pub mod delivery;
 pub mod epoch;
 pub mod finding;
 pub mod journal;
+pub mod ledger;
 pub mod names;
 pub mod node;
 pub mod operator;

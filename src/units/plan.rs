@@ -106,13 +106,15 @@ pub enum Step {
     HandOver,
     /// See the primary serve.
     PrimaryServes,
+    /// Carry home what is large, once the primary serves.
+    ReturnRest,
     /// Let the sync bring files here again.
     StartSync,
 }
 
 impl Step {
     /// Every step.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Confirm,
         Self::StopPrimary,
         Self::Claim,
@@ -133,6 +135,7 @@ impl Step {
         Self::ReturnDelta,
         Self::HandOver,
         Self::PrimaryServes,
+        Self::ReturnRest,
         Self::StartSync,
     ];
 
@@ -159,6 +162,7 @@ impl Step {
             Self::ReturnDelta => "return_delta",
             Self::HandOver => "hand_over",
             Self::PrimaryServes => "primary_serves",
+            Self::ReturnRest => "return_rest",
             Self::StartSync => "start_sync",
         }
     }

@@ -86,6 +86,9 @@ pub struct Pair {
     /// The sync between the hosts; absent where nothing is known of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sync: Option<SyncStatus>,
+    /// What was changed here and is not at home yet; absent: there is no ledger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<super::ledger::Ledger>,
     /// The records that move.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<RecordView>,
@@ -122,6 +125,7 @@ impl Pair {
             passive: None,
             data: None,
             sync: None,
+            ledger: None,
             dns: Vec::new(),
             alarms: Vec::new(),
             queued_deliveries: 0,

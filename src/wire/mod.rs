@@ -8,5 +8,6 @@ pub mod bound;
 pub mod esl;
 pub mod fail2ban;
 pub mod json_rpc;
+pub mod rsync;
 pub mod sealed;
 pub mod x509;

@@ -25,6 +25,7 @@ pub mod sip;
 pub mod sipp;
 pub mod sites;
 pub mod small;
+pub mod sshd;
 pub mod suite;
 pub mod syncthing;
 pub mod unit;

@@ -13,6 +13,7 @@ mod docs;
 mod epoch;
 mod failback;
 mod fence;
+mod home;
 mod passive;
 mod people;
 mod primaries;

@@ -38,11 +38,15 @@ pub struct Subject {
 impl Subject {
     /// Whether this is neither the PBX's nor looked at: ours, also while a sync tool brings it, or ignored.
     pub(super) fn passes(&self, entry: &Entry<'_>) -> bool {
-        let name = entry.name();
-        name.starts_with(OURS)
-            || original(name).is_some_and(|of| of.starts_with(OURS))
-            || self.ignore.iter().any(|pattern| pattern.matches(entry.path))
+        passes(entry, &self.ignore)
     }
+}
+
+fn passes(entry: &Entry<'_>, ignore: &[Pattern]) -> bool {
+    let name = entry.name();
+    name.starts_with(OURS)
+        || original(name).is_some_and(|of| of.starts_with(OURS))
+        || ignore.iter().any(|pattern| pattern.matches(entry.path))
 }
 
 /// Looks again and again.
@@ -187,6 +191,11 @@ impl Visitor for Look<'_> {
         self.survey.troubles.add((Place { dir, path: path.to_vec() }, why.to_owned()));
         self.tree = None;
     }
+}
+
+/// Whether an entry is none of the PBX's: ours, ignored, or a sync tool's.
+pub fn is_passed_over(entry: &Entry<'_>, ignore: &[Pattern]) -> bool {
+    passes(entry, ignore) || foreign(entry.name()).is_some()
 }
 
 fn read(entry: &Entry<'_>, stamp: Stamp) -> std::io::Result<Read> {

@@ -5,6 +5,7 @@
 pub mod compare;
 pub mod gate;
 mod hints;
+pub mod ledger;
 pub mod look;
 pub mod vouch;
 pub mod walk;

@@ -193,6 +193,10 @@ impl SyncFence for InboundSync {
         })
     }
 
+    fn is_fenced(&self) -> bool {
+        self.remembered.fence().exists()
+    }
+
     fn is_configured(&self) -> bool {
         !self.units.is_empty() || self.syncthing.is_some()
     }

@@ -6,6 +6,7 @@ pub mod check;
 pub mod demo;
 pub mod explain;
 pub mod history;
+pub mod ledger;
 mod others;
 pub mod plan;
 pub mod status;

@@ -65,7 +65,11 @@ pub fn preview(preview: &Preview) -> String {
         lines.beside(&format!("  {:2}. {:names$}  ", number + 1, step.name.name()), 8 + names, &does);
     }
     if let Some(seconds) = preview.without_service_s {
-        lines.line(&format!("about {} without telephone", span(u64::from(seconds) * 1_000)));
+        let carried = preview
+            .carried_s
+            .map(|carried| format!("; {} of it expected for the last of the data", span(u64::from(carried) * 1_000)));
+        let most = span(u64::from(seconds) * 1_000);
+        lines.line(&format!("about {most} without telephone{}", carried.unwrap_or_default()));
     }
     if !preview.stands_against.is_empty() {
         lines.beside("the robot by itself would not: ", 31, &preview.stands_against.join("; "));

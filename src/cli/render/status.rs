@@ -75,6 +75,10 @@ fn pair_lines(pair: &Pair, page: &Page, lines: &mut Lines) {
     if let Some(seen) = &pair.sync {
         sync(seen, page, lines);
     }
+    if let Some(ledger) = &pair.ledger {
+        let tone = if ledger.trouble.is_some() { Tone::Warn } else { Tone::Plain };
+        lines.beside(&format!("{}: ", page.paint.word(tone, "ledger")), 8, &one_line(&ledger.line()));
+    }
     if let Some(peer) = &pair.peer {
         others::peer(peer, page, lines);
     }

@@ -5,6 +5,7 @@
 
 mod asterisk;
 mod dns;
+mod failback;
 mod freeswitch;
 mod hosts;
 mod kamailio;
@@ -90,9 +91,9 @@ pub fn config<'a>(top: &Cursor<'a>, text: &str, build: &mut Build<'a>) -> Option
     let pbx =
         build.only_on(role, &serving, |build| pbx::pbx(&top.key("pbx"), hosts.as_ref(), action_urls.as_deref(), build));
     let notify = build.only_on(role, &serving, |build| notify::notify(&top.key("notify"), build));
-    let failback = build.only_on(role, &[Role::Backup], |build| pbx::failback(&top.key("failback"), build));
     let places = paths::places(top, build);
     let dirs = pbx.as_ref().map(|pbx| pbx.working_dirs.as_slice()).unwrap_or_default();
+    let failback = build.only_on(role, &[Role::Backup], |build| failback::failback(&top.key("failback"), dirs, build));
     paths::outside_working_dirs(top, dirs, build);
     let sync = sync::sync(&top.key("sync"), dirs, build);
     let monitor = monitor.and_then(|(monitor, beats)| monitor::heartbeats(monitor, beats, dirs, build));

@@ -13,7 +13,7 @@ use super::{Build, Outside, one_given};
 use crate::config::cursor::Cursor;
 use crate::config::hints::quote;
 use crate::config::model::{
-    ActionUrl, Builtin, CertificateFiles, CommandDriver, Driver, Failback, Listen, Pbx, SipProbe, SipTransport,
+    ActionUrl, Builtin, CertificateFiles, CommandDriver, Driver, Listen, Pbx, SipProbe, SipTransport,
 };
 use crate::config::texts;
 use crate::units::{Side, TrunkKind};
@@ -295,17 +295,4 @@ fn probe<'a>(at: &Cursor<'a>, pair: Option<&Pair>, driver: Option<&Driver>, buil
     }
     let (host, port, transport) = at.take(&mut build.notes, texts::sip_uri(text))?;
     Some(SipProbe { host, port, transport })
-}
-
-/// Reads `failback`.
-pub fn failback<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Failback> {
-    let (return_data, start_primary) = (build.command(&at.key("return_data")), build.command(&at.key("start_primary")));
-    Some(Failback {
-        drain: at.key("drain").duration()?,
-        lower_ttl_first: at.key("lower_ttl_first").truth()?,
-        return_data: return_data?,
-        return_limit: at.key("return_limit").duration()?,
-        start_primary: start_primary?,
-        wait_for_primary: at.key("wait_for_primary").duration()?,
-    })
 }

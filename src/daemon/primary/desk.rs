@@ -86,6 +86,7 @@ impl Desk for PrimaryDesk {
                 plan,
                 steps: Vec::new(),
                 without_service_s: None,
+                carried_s: None,
                 refused: Some(self.elsewhere()),
                 stands_against: Vec::new(),
             })

@@ -91,6 +91,7 @@ fn failback_gives_everything_back_in_order() {
             Step::PrimaryServes,
             Step::RedirectDns,
             Step::Notify,
+            Step::ReturnRest,
             Step::ActionUrls,
         ]
     );

@@ -130,6 +130,7 @@ pub fn settings() -> Settings {
             failback_urls: true,
             notify: true,
             return_data: true,
+            return_rest: true,
             ..Configured::default()
         },
         limits: Limits { drain: seconds(60), wait_for_primary: seconds(30), stop_lasts: seconds(300) },

@@ -1,0 +1,87 @@
+//! The ledger while this node serves: its baseline at the end of `secure_data`, and a look again and again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::{on_disk, told};
+use crate::adapters::data::ledger::{Begun, Ledger};
+use crate::config::Config;
+use crate::daemon::data::pace;
+use crate::daemon::watch::Standing;
+use crate::daemon::world::World;
+use crate::host::clock;
+use crate::units::ledger::Phase;
+use crate::units::{PlanId, State, StepOutcome};
+
+/// Phones wait for the baseline.
+const BASELINE_MAX: Duration = Duration::from_secs(60);
+/// A look while this node serves; one that takes longer hangs.
+const LOOK_MAX: Duration = Duration::from_secs(300);
+
+/// Takes the baseline behind a step that succeeded, and says so in its proof. A takeover never fails for it.
+pub async fn after(secured: StepOutcome, config: &Config, plan: PlanId) -> StepOutcome {
+    let StepOutcome::Done(proof) = secured else { return secured };
+    let (ledger, service) = (Ledger::new(config), plan.to_string());
+    let begun = on_disk(BASELINE_MAX, move || ledger.begin(&service, clock::now().wall)).await;
+    StepOutcome::Done(match begun {
+        Ok(Begun::Taken(files, 0)) => format!("{proof}; ledger begun, {files} files"),
+        Ok(Begun::Taken(files, left)) => {
+            format!("{proof}; ledger begun, {files} files; {left} that wait since the last time stay in it")
+        }
+        Ok(Begun::GoesOn) => format!("{proof}; the ledger goes on: what was changed here before is not at home yet"),
+        Err(why) => format!("{proof}; WARNING, no ledger of what changes here from now on: {why}"),
+    })
+}
+
+/// Looks while this node serves, until the daemon ends.
+pub async fn follow(mut worlds: watch::Receiver<Arc<World>>, mut standing: watch::Receiver<Standing>) {
+    loop {
+        let world = Arc::clone(&worlds.borrow_and_update());
+        let state = standing.borrow_and_update().state;
+        let ledger = Arc::new(Ledger::new(&world.config));
+        let took = match state {
+            State::Active => look(&ledger).await,
+            State::Standby | State::Suspect => {
+                put_by(&ledger).await;
+                Duration::ZERO
+            }
+            State::TakingOver | State::FailingBack | State::Halted => Duration::ZERO,
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pace(took)) => {}
+            changed = worlds.changed() => if changed.is_err() { return },
+            changed = standing.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+async fn look(ledger: &Arc<Ledger>) -> Duration {
+    let began = Instant::now();
+    let looking = Arc::clone(ledger);
+    let looked = on_disk(LOOK_MAX, move || looking.look(clock::now().wall)).await;
+    if let Err(why) = looked {
+        tracing::warn!(why, "what changed here since the takeover could not be looked through");
+        let marking = Arc::clone(ledger);
+        let _ = on_disk(LOOK_MAX, move || marking.mark(Phase::Serving, Some(why))).await;
+    }
+    began.elapsed()
+}
+
+/// This node does not serve any more: what waits, waits; where nothing does, the ledger ends.
+async fn put_by(ledger: &Arc<Ledger>) {
+    let Ok(Some(open)) = told::open(ledger).await else { return };
+    if open.phase == Phase::Home {
+        return;
+    }
+    let ledger = Arc::clone(ledger);
+    let done = on_disk(LOOK_MAX, move || {
+        // Where it could not be looked through, something may wait that nobody saw.
+        if open.files == 0 && open.trouble.is_none() { ledger.end() } else { ledger.mark(Phase::Home, open.trouble) }
+    });
+    if let Err(why) = done.await {
+        tracing::warn!(why, "the ledger could not be put by");
+    }
+}

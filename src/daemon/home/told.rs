@@ -1,0 +1,132 @@
+//! What is told of the ledger: in `status`, and by the command `ledger`, which needs no daemon.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::on_disk;
+use crate::adapters::data::ledger::Ledger;
+use crate::config::Config;
+use crate::data::ledger::Entry;
+use crate::data::{Class, shown};
+use crate::host::clock;
+use crate::units::ledger::{Ledger as Told, Phase};
+
+/// A small file is read within so long, or its disk hangs.
+const READ_MAX: Duration = Duration::from_secs(2);
+/// Whoever asks for the list waits so long for a look.
+const LOOK_MAX: Duration = Duration::from_secs(300);
+
+/// The open ledger in numbers.
+///
+/// # Errors
+/// One line.
+pub async fn of(config: &Config) -> Result<Option<Told>, String> {
+    open(&Arc::new(Ledger::new(config))).await
+}
+
+pub(super) async fn open(ledger: &Arc<Ledger>) -> Result<Option<Told>, String> {
+    let ledger = Arc::clone(ledger);
+    on_disk(READ_MAX, move || ledger.told()).await
+}
+
+/// One entry, for people and for JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct File {
+    /// `added`, `changed`, `removed`.
+    pub change: &'static str,
+    /// What it is.
+    pub class: Class,
+    /// Bytes.
+    pub bytes: u64,
+    /// Its whole path; what is no plain text in it is written `%0A`.
+    pub path: String,
+    /// The same as a list for rsync has it.
+    #[serde(skip)]
+    pub name: Vec<u8>,
+}
+
+/// All of it.
+#[derive(Debug, Serialize)]
+pub struct Whole {
+    /// In numbers; absent: there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<Told>,
+    /// Each file that was changed here and is not at home.
+    pub files: Vec<File>,
+    /// Each file that both sides changed: where it is, and how ours is called at home.
+    pub kept_twice: Vec<String>,
+}
+
+/// The open ledger after a fresh look, or the last that ended; only of this class.
+///
+/// # Errors
+/// One line.
+pub async fn whole(config: &Config, class: Option<Class>) -> Result<Whole, String> {
+    let (ledger, dirs) = (Ledger::new(config), config.pbx.working_dirs.clone());
+    on_disk(LOOK_MAX, move || {
+        let mut told = ledger.last_told()?;
+        if told.as_ref().is_some_and(|told| told.phase == Phase::Serving && !told.ended) {
+            match ledger.look(clock::now().wall) {
+                Ok(looked) => told = looked,
+                // The daemon looks too, and not everybody may write there: then its last list is told.
+                Err(why) => told = told.map(|told| Told { trouble: Some(why), ..told }),
+            }
+        }
+        let mut files = Vec::new();
+        for entry in ledger.last_entries()? {
+            let entry = entry?;
+            if class.is_none_or(|class| class == entry.class) {
+                files.push(File {
+                    change: entry.name(),
+                    class: entry.class,
+                    bytes: entry.now.line.about.size,
+                    path: shown(&whole_path(&dirs, &entry)),
+                    name: if entry.waits() { name(&dirs, &entry) } else { Vec::new() },
+                });
+            }
+        }
+        Ok(Whole { ledger: told, files, kept_twice: ledger.twice() })
+    })
+    .await
+}
+
+/// Ends the ledger by a person's word.
+///
+/// # Errors
+/// One line.
+pub async fn end(config: &Config) -> Result<String, String> {
+    let ledger = Arc::new(Ledger::new(config));
+    match open(&ledger).await {
+        Ok(None) => return Ok("there is no ledger".to_owned()),
+        Ok(Some(told)) if told.phase == Phase::Serving && told.looked_at.is_some() => {
+            return Err("this node serves, or has not given the service back: its ledger is needed".to_owned());
+        }
+        // One that cannot be read is put by as well.
+        Ok(Some(_)) | Err(_) => {}
+    }
+    on_disk(READ_MAX, move || ledger.end()).await?;
+    Ok("the ledger has ended; what waited in it is not carried any more (`pbx-failover ledger` shows it still)"
+        .to_owned())
+}
+
+/// The name of an entry in a list: below its working directory; where there are several, from `/` on, without that.
+pub(super) fn name(dirs: &[PathBuf], entry: &Entry) -> Vec<u8> {
+    match dirs {
+        [_] => entry.now.line.path.clone(),
+        _ => {
+            let whole = whole_path(dirs, entry);
+            let begin = whole.iter().position(|byte| *byte != b'/').unwrap_or_default();
+            whole[begin..].to_vec()
+        }
+    }
+}
+
+fn whole_path(dirs: &[PathBuf], entry: &Entry) -> Vec<u8> {
+    let line = &entry.now.line;
+    let dir = dirs.get(line.dir).map(|dir| dir.as_os_str().as_bytes()).unwrap_or_default();
+    [dir, b"/", &line.path].concat()
+}

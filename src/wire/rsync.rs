@@ -1,0 +1,160 @@
+//! What rsync says: its lists of files, and its troubles in one line with what to do.
+//!
+//! Asked with `--out-format` and in the locale C; names are escaped as its manual says (`\#012`). Seen with rsync 3.2
+//! and 3.5 over OpenSSH 9.2.
+
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+/// The format that [`listed`] reads; the clock must be UTC.
+pub const LIST: &str = "%i %l %M %n";
+
+/// The format that [`differs`] reads.
+pub const DIFFERENCE: &str = "%i %n";
+
+/// A file at the far end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its path.
+    pub path: Vec<u8>,
+    /// Bytes.
+    pub size: u64,
+    /// Date of its content, seconds.
+    pub modified_s: i64,
+}
+
+/// Reads one line of a pull that only tells; `None` for what is no file.
+pub fn listed(line: &[u8]) -> Option<Listed> {
+    let mut parts = line.splitn(4, |byte| *byte == b' ');
+    let mut part = || parts.next();
+    if !part()?.starts_with(b">f") {
+        return None;
+    }
+    let size = std::str::from_utf8(part()?).ok()?.parse().ok()?;
+    let at = DateTime::strptime("%Y/%m/%d-%H:%M:%S", part()?).ok()?;
+    let modified_s = at.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second();
+    Some(Listed { path: unescaped(part()?), size, modified_s })
+}
+
+/// Reads one line of a push that only tells: the path of a file whose content there is another, or that is not there.
+pub fn differs(line: &[u8]) -> Option<Vec<u8>> {
+    let at = line.iter().position(|byte| *byte == b' ')?;
+    line.starts_with(b"<f").then(|| unescaped(&line[at + 1..]))
+}
+
+/// A name as it is.
+fn unescaped(name: &[u8]) -> Vec<u8> {
+    let mut path = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((byte, after)) = rest.split_first() {
+        let digits = after.strip_prefix(b"#").and_then(|after| after.split_at_checked(3));
+        let escaped = digits.filter(|_| *byte == b'\\').and_then(|(digits, after)| {
+            let text = std::str::from_utf8(digits).ok().filter(|d| d.bytes().all(|b| b.is_ascii_digit()))?;
+            Some((u8::from_str_radix(text, 8).ok()?, after))
+        });
+        let (byte, after) = escaped.unwrap_or((*byte, after));
+        path.push(byte);
+        rest = after;
+    }
+    path
+}
+
+/// Words of rsync and ssh, and what they mean. The first that is found counts.
+const TROUBLES: [(&str, &str, &str); 14] = [
+    ("exec: rsync: not found", "rsync is not installed here", "install rsync on this node"),
+    ("exec: ssh", "ssh is not installed here", "install openssh-client on this node"),
+    (
+        "REMOTE HOST IDENTIFICATION HAS CHANGED",
+        "the host key there is another than the one that is known",
+        "see why, then write the new one into known_hosts",
+    ),
+    ("host key is known", "its host key is not known", "write it into known_hosts (ssh-keyscan, compared by hand)"),
+    (
+        "Host key verification failed",
+        "its host key is not known",
+        "write it into known_hosts (ssh-keyscan, compared by hand)",
+    ),
+    ("Permission denied (publickey", "ssh: permission denied", "see that ssh_key stands in authorized_keys there"),
+    ("No such identity", "ssh: the key is not there", "see failback.return_to.ssh_key"),
+    ("remote command not found", "rsync is not installed there", "install rsync at the primary"),
+    ("No space left on device", "the disk there is full", "make room at the primary"),
+    ("Disk quota exceeded", "the quota there is used up", "make room at the primary"),
+    ("Read-only file system", "the file system there is read-only", "see to the disk at the primary"),
+    ("Permission denied (13)", "the user there may not write", "let that user write into the working directory there"),
+    ("Could not resolve hostname", "its name is not known", "write its address into failback.return_to.rsync"),
+    ("Connection refused", "nobody answers at its ssh port", "see that sshd runs there, and failback.return_to.port"),
+];
+
+/// What went wrong, in one line with what to do.
+pub fn trouble(code: Option<i32>, stderr: &str) -> String {
+    if let Some((_, what, todo)) = TROUBLES.iter().find(|(words, ..)| stderr.contains(words)) {
+        return format!("{what}; {todo}");
+    }
+    let lost =
+        ["connection unexpectedly closed", "Connection timed out", "timed out", "Broken pipe", "Connection reset"];
+    if matches!(code, Some(12 | 30 | 35 | 255) | None)
+        && (code.is_none() || lost.iter().any(|words| stderr.contains(words)))
+    {
+        return "the connection was lost; it goes on from there when it is tried again".to_owned();
+    }
+    let last = stderr.lines().find(|line| !line.trim().is_empty()).unwrap_or("nothing said");
+    let last: String = last.chars().filter(|c| !c.is_control()).take(200).collect();
+    format!("rsync ended with {}: {last}; see `man rsync`, EXIT VALUES", code.unwrap_or(-1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_at_the_far_end_is_read_with_whatever_name() {
+        let line = b">f+++++++++ 12 2026/11/26-20:00:00 #od\\#012d\\#377 \\#134#012 \"q";
+        let file = listed(line).expect("a file");
+        assert_eq!((file.size, file.modified_s), (12, 1_795_723_200));
+        assert_eq!(file.path, b"#od\nd\xff \\#012 \"q");
+        for no_file in [&b"cd+++++++++ 0 2026/11/26-20:00:00 a/"[..], b"skipping non-regular file \"x\"", b"", b">f"] {
+            assert_eq!(listed(no_file), None);
+        }
+    }
+
+    #[test]
+    fn only_a_content_that_is_another_differs() {
+        assert_eq!(differs(b"<fcsT...... a b"), Some(b"a b".to_vec()));
+        assert_eq!(differs(b"<f+++++++++ a/b"), Some(b"a/b".to_vec()));
+        assert_eq!(differs(b".f...p..... a/b"), None);
+        assert_eq!(differs(b"cd+++++++++ a/"), None);
+    }
+
+    #[test]
+    fn each_trouble_is_one_line_with_what_to_do() {
+        for (code, said, told) in [
+            (
+                255,
+                "No ED25519 host key is known for [127.0.0.1]:2299 and you have requested strict checking.\nHost key verification failed.",
+                "its host key is not known",
+            ),
+            (255, "root@127.0.0.1: Permission denied (publickey,keyboard-interactive).", "ssh: permission denied"),
+            (
+                127,
+                "bash: line 1: rsync: command not found\nrsync error: remote command not found (code 127) at io.c(285)",
+                "rsync is not installed there",
+            ),
+            (11, "rsync: [receiver] write failed on \"/x\": No space left on device (28)", "the disk there is full"),
+            (
+                12,
+                "rsync: connection unexpectedly closed (12 bytes received so far) [sender]",
+                "the connection was lost",
+            ),
+            (
+                255,
+                "Timeout, server 10.0.0.1 not responding.\nrsync: connection unexpectedly closed",
+                "the connection was lost",
+            ),
+            (1, "rsync: --nonsense: unknown option", "rsync ended with 1: rsync: --nonsense"),
+        ] {
+            let line = trouble(Some(code), said);
+            assert!(line.starts_with(told) && !line.contains('\n') && line.contains("; "), "{line}");
+        }
+        assert!(trouble(None, "").starts_with("the connection was lost"));
+    }
+}
