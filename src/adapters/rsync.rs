@@ -1,11 +1,11 @@
 //! Carries files home by rsync over ssh: asks what stands there, sends, and reads back by digest what was sent.
 //!
-//! Only rsync speaks there. A file gets its name at home once it is whole;
-//! what is half stands under a name with a dot, or in `.pbx-failover-partial`, and the next try goes on from there.
+//! Only rsync speaks there. A file gets its name at home once it is whole; what is half stands under a name with a dot, or in `.pbx-failover-partial`, and the next try goes on from there.
 //! Nothing is deleted. What rsync says is read by [`crate::wire::rsync`]; which file goes how is said in
 //! [`crate::data::ledger`]; in which order, in `daemon/home`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -127,11 +127,11 @@ impl Rsync {
         for entry in entries {
             let line = &entry.now.line;
             let name = beside(&line.path, &self.node, line.about.modified.0);
-            let link = stage.join(os(&name));
+            let stand_in = stage.join(os(&name));
             let ours = self.here[dir].join(os(&line.path));
-            let made = link.parent().map_or(Ok(()), fs::create_dir_all);
-            made.and_then(|()| std::os::unix::fs::symlink(&ours, &link))
-                .map_err(|error| format!("cannot make {}: {error}; see to state_dir", link.display()))?;
+            let made = stand_in.parent().map_or(Ok(()), fs::create_dir_all);
+            made.and_then(|()| std::os::unix::fs::symlink(&ours, &stand_in))
+                .map_err(|error| format!("cannot make {}: {error}; see to state_dir", stand_in.display()))?;
             names.push(name);
         }
         // Of its own directories the folder knows neither owner nor rights: those at home stay.
@@ -241,10 +241,10 @@ impl Rsync {
             to.port
         );
         if let Some(key) = &to.ssh_key {
-            ssh += &format!(" -o IdentitiesOnly=yes -i '{}'", key.display());
+            let _ = write!(ssh, " -o IdentitiesOnly=yes -i '{}'", key.display());
         }
         if let Some(known) = &to.known_hosts {
-            ssh += &format!(" -o 'UserKnownHostsFile={}' -o GlobalKnownHostsFile=/dev/null", known.display());
+            let _ = write!(ssh, " -o 'UserKnownHostsFile={}' -o GlobalKnownHostsFile=/dev/null", known.display());
         }
         ssh
     }

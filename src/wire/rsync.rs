@@ -97,9 +97,9 @@ pub fn trouble(code: Option<i32>, stderr: &str) -> String {
     {
         return "the connection was lost; it goes on from there when it is tried again".to_owned();
     }
-    let last = stderr.lines().find(|line| !line.trim().is_empty()).unwrap_or("nothing said");
-    let last: String = last.chars().filter(|c| !c.is_control()).take(200).collect();
-    format!("rsync ended with {}: {last}; see `man rsync`, EXIT VALUES", code.unwrap_or(-1))
+    let first = stderr.lines().find(|line| !line.trim().is_empty()).unwrap_or("nothing said");
+    let first: String = first.chars().filter(|c| !c.is_control()).take(200).collect();
+    format!("rsync ended with {}: {first}; see `man rsync`, EXIT VALUES", code.unwrap_or(-1))
 }
 
 #[cfg(test)]

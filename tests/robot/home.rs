@@ -93,7 +93,7 @@ fn write(path: &Path, text: impl AsRef<[u8]>) {
 }
 
 fn bytes(n: usize, seed: u8) -> Vec<u8> {
-    (0..n).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8 ^ seed).collect()
+    (0..n).map(|i| (i.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0] ^ seed).collect()
 }
 
 #[test]

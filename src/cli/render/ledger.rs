@@ -29,7 +29,9 @@ pub fn render(whole: &Whole, page: &Page) -> String {
     }
     if !whole.kept_twice.is_empty() {
         lines.line("changed by both sides; there is theirs under its name, and ours beside it:");
-        whole.kept_twice.iter().for_each(|line| lines.beside("  ", 2, line));
+        for line in &whole.kept_twice {
+            lines.beside("  ", 2, line);
+        }
     }
     lines.finish()
 }

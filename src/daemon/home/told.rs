@@ -115,14 +115,12 @@ pub async fn end(config: &Config) -> Result<String, String> {
 
 /// The name of an entry in a list: below its working directory; where there are several, from `/` on, without that.
 pub(super) fn name(dirs: &[PathBuf], entry: &Entry) -> Vec<u8> {
-    match dirs {
-        [_] => entry.now.line.path.clone(),
-        _ => {
-            let whole = whole_path(dirs, entry);
-            let begin = whole.iter().position(|byte| *byte != b'/').unwrap_or_default();
-            whole[begin..].to_vec()
-        }
+    if let [_] = dirs {
+        return entry.now.line.path.clone();
     }
+    let whole = whole_path(dirs, entry);
+    let begin = whole.iter().position(|byte| *byte != b'/').unwrap_or_default();
+    whole[begin..].to_vec()
 }
 
 fn whole_path(dirs: &[PathBuf], entry: &Entry) -> Vec<u8> {

@@ -157,15 +157,15 @@ impl Lines {
         }
         let line = match self.line() {
             Ok(Some(line)) => line,
-            Ok(None) => return self.fails(self.damaged()),
-            Err(why) => return self.fails(why),
+            Ok(None) => return Some(self.fails(self.damaged())),
+            Err(why) => return Some(self.fails(why)),
         };
         match line.strip_prefix("end ") {
             Some(count) if count.parse() == Ok(self.read) => {
                 self.over = true;
                 None
             }
-            Some(_) => self.fails(self.damaged()),
+            Some(_) => Some(self.fails(self.damaged())),
             None => {
                 self.read += 1;
                 Some(Ok(line))
@@ -173,9 +173,9 @@ impl Lines {
         }
     }
 
-    fn fails(&mut self, why: String) -> Option<Result<String, String>> {
+    fn fails(&mut self, why: String) -> Result<String, String> {
         self.over = true;
-        Some(Err(why))
+        Err(why)
     }
 }
 

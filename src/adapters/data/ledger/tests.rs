@@ -17,7 +17,9 @@ impl Rig {
     fn new(files: &[(&str, &str)]) -> Self {
         let rig = Self { dir: tempfile::tempdir().expect("directory") };
         fs::create_dir(rig.dir.path().join("work")).expect("directory");
-        files.iter().for_each(|(path, text)| rig.write(path, text));
+        for (path, text) in files {
+            rig.write(path, text);
+        }
         rig
     }
 
