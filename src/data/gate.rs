@@ -185,6 +185,19 @@ pub fn judge(survey: &Survey, rules: &Rules, around: &Around<'_>) -> Report {
     Report { outcome: outcome(&reasons, rules.on_hold, around.snapshot), reasons }
 }
 
+/// The report, and what keeps snapshots from being kept: on the bad day there would be nothing to go back to.
+pub fn with_snapshots(mut report: Report, trouble: Option<&str>) -> Report {
+    if let Some(trouble) = trouble {
+        let todo = "see the free space and the rights of state_dir; `pbx-failover snapshots list` shows what is kept";
+        let text = format!("snapshots: {trouble}");
+        report.reasons.push(Reason { weight: Weight::Warn, text, todo: todo.to_owned() });
+        if report.outcome == Outcome::Go {
+            report.outcome = Outcome::GoWithWarning;
+        }
+    }
+    report
+}
+
 fn outcome(reasons: &[Reason], on_hold: OnHold, snapshot: Snapshot) -> Outcome {
     let holds = reasons.iter().any(|reason| reason.weight > Weight::Warn);
     let cured = reasons.iter().any(|reason| matches!(reason.weight, Weight::UnderWay | Weight::Broken));

@@ -29,6 +29,7 @@ pub fn told(survey: &Survey, report: Report, beat: Option<Timestamp>, now: Times
         newest: survey.newest.as_ref().map(|(at, place)| Change { at: *at, path: place.to_string() }),
         beat_age_s: beat.map(|beat| age(now, beat).as_secs()),
         watching: Watching::default(),
+        snapshots: None,
         trouble_since: None,
     }
 }

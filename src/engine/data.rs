@@ -123,6 +123,7 @@ impl Engine {
             newest.unwrap_or_default(),
             beat.unwrap_or_default(),
         )];
+        lines.extend(look.snapshots.as_ref().map(|kept| format!("  {}", kept.line(self.now.wall))));
         lines.extend(look.reasons.iter().map(|reason| format!("  {}: {}", weight(reason.weight), reason.text)));
         lines
     }

@@ -13,15 +13,16 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 use super::hints::Hints;
+use super::keeping::Keeper;
 use super::look::{Looker, Subject};
 use crate::config::{Config, Dump};
-use crate::data::gate::{Around, OnHold, Outcome, Reason, Rules, Snapshot, Weight, has_shrunk, judge};
+use crate::data::gate::{Around, OnHold, Outcome, Reason, Rules, Weight, has_shrunk, judge, with_snapshots};
 use crate::data::survey::Survey;
 use crate::data::told::told;
 use crate::data::{dump, good, shown};
 use crate::host::clock;
 use crate::ports::{Answer, DataGate, Keep};
-use crate::units::DataLook;
+use crate::units::{DataLook, PlanId, StepOutcome};
 
 /// A million files on a cold disk take less; a file system that takes longer hangs.
 const LOOK_MAX: Duration = Duration::from_secs(300);
@@ -53,6 +54,7 @@ struct About {
     looked_by: String,
     good_file: PathBuf,
     beat: BeatWritten,
+    keeper: Arc<Keeper>,
 }
 
 struct Memory {
@@ -80,7 +82,8 @@ impl WorkingDirs {
         };
         let good_file = config.state_dir.join(GOOD_FILE);
         let looked_by = format!("{:?} {:?}", sync.ignore, sync.classes);
-        Self::of(About { dirs, rules, dump: sync.dump.clone(), looked_by, good_file, beat }, subject)
+        let (dump, keeper) = (sync.dump.clone(), Arc::new(Keeper::new(config)));
+        Self::of(About { dirs, rules, dump, looked_by, good_file, beat, keeper }, subject)
     }
 
     fn of(about: About, subject: Subject) -> Self {
@@ -127,6 +130,22 @@ impl DataGate for WorkingDirs {
     fn changed(&self) -> Answer<'_, ()> {
         Box::pin(self.hints.changed())
     }
+
+    fn complete(&self, plan: PlanId) -> Answer<'_, Option<StepOutcome>> {
+        Box::pin(self.about.keeper.complete(plan))
+    }
+
+    fn keep_for(&self, plan: PlanId) -> Answer<'_, Option<StepOutcome>> {
+        Box::pin(self.about.keeper.keep_for(plan))
+    }
+
+    fn restore_last_good(&self, plan: PlanId) -> Answer<'_, StepOutcome> {
+        Box::pin(self.about.keeper.restore_last_good(plan))
+    }
+
+    fn hold_back(&self, plan: PlanId) -> Answer<'_, Option<StepOutcome>> {
+        Box::pin(self.about.keeper.hold_back(plan))
+    }
 }
 
 impl About {
@@ -139,15 +158,15 @@ impl About {
         let survey = memory.looker.look();
         let dump = self.dump.as_ref().map(look_at);
         let (now, beat) = (clock::now().wall, (self.beat)());
-        // Snapshots are not kept yet.
-        let snapshot = Snapshot::None;
+        let (snapshot, kept) = (self.keeper.has_good(now), self.keeper.told());
         let good = memory.good.as_ref();
         let lost = good.is_some_and(|good| has_shrunk(&survey, good));
         memory.lost_since = lost.then(|| memory.lost_since.unwrap_or(now));
         let around = Around { now, good, lost_since: memory.lost_since, beat, snapshot, dump: dump.as_ref() };
-        let report = judge(&survey, &self.rules, &around);
+        let report = with_snapshots(judge(&survey, &self.rules, &around), kept.trouble.as_deref());
         let is_good = report.is_good() && survey.total().files > 0;
-        let told = told(&survey, report, beat, now, began.elapsed());
+        let told = DataLook { snapshots: Some(kept), ..told(&survey, report, beat, now, began.elapsed()) };
+        self.keeper.looked(memory.looker.measure(), keep == Keep::WhatIsGood && is_good);
         if keep == Keep::WhatIsGood && is_good {
             self.keep(memory, survey);
         }
@@ -221,6 +240,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::adapters::data::snapshot::Vault;
     use crate::data::gate::OnFault;
     use crate::data::{Classes, Pattern};
 
@@ -254,6 +274,8 @@ mod tests {
                 faults: vec![(Pattern::new("cache/").expect("a pattern"), OnFault::Ignore)],
             };
             let dump = Some(Dump { file: self.work.join("pbx.sql"), max_age: Duration::from_secs(3600) });
+            let subject = Subject { dirs: vec![self.work.clone()], classes: Classes::default(), ignore: Vec::new() };
+            let vault = Vault::of(&self.state, subject, 0, u64::MAX);
             let about = About {
                 looked_by: String::new(),
                 dirs: vec![self.work.clone()],
@@ -261,6 +283,7 @@ mod tests {
                 dump: dump.filter(|dump| dump.file.exists()),
                 good_file: self.state.join(GOOD_FILE),
                 beat: Box::new(move || beat),
+                keeper: Arc::new(Keeper::of(vault, Vec::new(), Duration::from_secs(3600))),
             };
             let subject = Subject { dirs: vec![self.work.clone()], classes: Classes::default(), ignore: Vec::new() };
             WorkingDirs::of(about, subject)

@@ -12,11 +12,12 @@ use jiff::Timestamp;
 use super::walk::{Descend, Entry, Visitor, walk};
 use crate::data::content::{self, Format, READ_MAX};
 use crate::data::manifest::Kind;
+use crate::data::snapshot::{Measure, Measuring, Seen};
 use crate::data::survey::{Kept, Place, Survey};
 use crate::data::{Class, Classes, Foreign, Pattern, foreign};
 
 /// Our own files in a working directory begin so (the heartbeat while it is written).
-const OURS: &[u8] = b".pbx-failover-";
+pub(super) const OURS: &[u8] = b".pbx-failover-";
 
 /// What to look at.
 #[derive(Debug, Clone)]
@@ -29,12 +30,20 @@ pub struct Subject {
     pub ignore: Vec<Pattern>,
 }
 
+impl Subject {
+    /// Whether this is neither the PBX's nor looked at: ours, or ignored.
+    pub(super) fn passes(&self, entry: &Entry<'_>) -> bool {
+        entry.name().starts_with(OURS) || self.ignore.iter().any(|pattern| pattern.matches(entry.path))
+    }
+}
+
 /// Looks again and again.
 #[derive(Debug)]
 pub struct Looker {
     subject: Subject,
     /// The files of configuration as they were last read.
     read: BTreeMap<Place, (Stamp, Kept)>,
+    measure: Measure,
 }
 
 /// Changes whenever the content may have.
@@ -43,7 +52,17 @@ type Stamp = ((u64, u64), u64, (i64, u32), (i64, u32));
 impl Looker {
     /// A looker that has seen nothing yet.
     pub fn new(subject: Subject) -> Self {
-        Self { subject, read: BTreeMap::new() }
+        Self { subject, read: BTreeMap::new(), measure: Measure::default() }
+    }
+
+    /// What the last look saw of all that a snapshot copies.
+    pub fn measure(&self) -> &Measure {
+        &self.measure
+    }
+
+    /// What is looked at.
+    pub fn subject(&self) -> &Subject {
+        &self.subject
     }
 
     /// Looks once; takes as long as the disk does.
@@ -53,9 +72,11 @@ impl Looker {
             before: std::mem::take(&mut self.read),
             read: BTreeMap::new(),
             survey: Survey::default(),
+            measuring: Measuring::default(),
         };
         walk(&self.subject.dirs, &mut look);
         self.read = look.read;
+        self.measure = look.measuring.end();
         look.survey
     }
 }
@@ -65,13 +86,10 @@ struct Look<'a> {
     before: BTreeMap<Place, (Stamp, Kept)>,
     read: BTreeMap<Place, (Stamp, Kept)>,
     survey: Survey,
+    measuring: Measuring,
 }
 
 impl Look<'_> {
-    fn passes(&self, entry: &Entry<'_>) -> bool {
-        entry.name().starts_with(OURS) || self.subject.ignore.iter().any(|pattern| pattern.matches(entry.path))
-    }
-
     /// Whether the name is a sync tool's; then it is not the PBX's.
     fn is_foreign(&mut self, entry: &Entry<'_>) -> bool {
         match foreign(entry.name()) {
@@ -106,12 +124,13 @@ impl Look<'_> {
 
 impl Visitor for Look<'_> {
     fn file(&mut self, entry: &Entry<'_>) -> ControlFlow<()> {
-        if self.passes(entry) || self.is_foreign(entry) {
+        if self.subject.passes(entry) || self.is_foreign(entry) {
             return ControlFlow::Continue(());
         }
         match entry.about.kind {
             Kind::File => {}
             Kind::Link => {
+                self.measuring.add(Class::Other, seen(entry));
                 if leads_out(entry, &self.subject.dirs) {
                     self.survey.links_out.add(place(entry));
                 }
@@ -121,6 +140,7 @@ impl Visitor for Look<'_> {
         }
         let class = self.subject.classes.of(entry.path);
         self.survey.count(class, entry.about.size);
+        self.measuring.add(class, seen(entry));
         self.survey.change(time(entry.about.modified), time(entry.changed), || place(entry));
         if class == Class::Config {
             self.kept(entry);
@@ -129,7 +149,7 @@ impl Visitor for Look<'_> {
     }
 
     fn directory(&mut self, entry: &Entry<'_>) -> Descend {
-        if self.passes(entry) || self.is_foreign(entry) {
+        if self.subject.passes(entry) || self.is_foreign(entry) {
             return Descend::Past;
         }
         self.survey.directories += 1;
@@ -175,6 +195,12 @@ fn leads_out(entry: &Entry<'_>, dirs: &[PathBuf]) -> bool {
         }
     }
     false
+}
+
+/// What a measure takes in.
+pub(super) fn seen<'a>(entry: &'a Entry<'_>) -> Seen<'a> {
+    let (about, ino, changed) = (entry.about, entry.identity.1, entry.changed);
+    Seen { dir: entry.dir, path: entry.path, about, ino, changed }
 }
 
 fn place(entry: &Entry<'_>) -> Place {

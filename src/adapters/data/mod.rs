@@ -4,5 +4,7 @@
 
 pub mod gate;
 mod hints;
+pub mod keeping;
 pub mod look;
+pub mod snapshot;
 pub mod walk;
