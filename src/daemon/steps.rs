@@ -102,7 +102,7 @@ async fn act(
             let epoch = if let Order::Turn(turn) = order { turn } else { None };
             world.fence.fence(&FenceOrder { plan, epoch }, mode).await
         }
-        Step::SecureData => secure_data(world, attempt).await,
+        Step::SecureData => secure_data(world, plan, attempt).await,
         Step::Reload => {
             let load = if order == Order::ServedBefore { Load::Again } else { Load::First };
             world.pbx.reload(mode, load).await
@@ -168,9 +168,9 @@ async fn start_primary(world: &World) -> StepOutcome {
 }
 
 /// Stops the inbound sync, then secures what it has brought.
-async fn secure_data(world: &World, attempt: u32) -> StepOutcome {
+async fn secure_data(world: &World, plan: PlanId, attempt: u32) -> StepOutcome {
     let stopped = run(world, "sync.stop", &world.config.sync.stop, COMMAND_MAX).await;
-    secure::data(&*world.gate, world.config.sync.settle, attempt, stopped).await
+    secure::data(&*world.gate, world.config.sync.settle, (plan, attempt), stopped).await
 }
 
 /// The records' last verified values, as the store keeps them.

@@ -45,6 +45,7 @@ impl Engine {
             pbx: Some(Pbx { expected_registrations: self.memory.expected_registrations, ..Pbx::default() }),
             passive: self.passive_snapshot(),
             data: self.data_snapshot(),
+            held_back: Vec::new(),
             dns: Vec::new(),
             alarms: self
                 .memory

@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::data::HeldBack;
 use super::names::RecordView;
 use super::{
     Beat, DataLook, Duty, ForeignBinding, NodeName, PlanId, PlanKind, Sign, State, Step, StepState, TrunkKind,
@@ -83,6 +84,9 @@ pub struct Pair {
     /// The working directory, while this node watches; absent before the first look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<DataLook>,
+    /// Files that a takeover or a restore moved aside, while any are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_back: Vec<HeldBack>,
     /// The records that move.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<RecordView>,
@@ -118,6 +122,7 @@ impl Pair {
             pbx: None,
             passive: None,
             data: None,
+            held_back: Vec::new(),
             dns: Vec::new(),
             alarms: Vec::new(),
             queued_deliveries: 0,

@@ -19,5 +19,6 @@ mod primaries;
 mod process;
 mod providers;
 mod readiness;
+mod snapshots;
 mod takeover;
 mod witness;

@@ -5,6 +5,8 @@
 pub mod compare;
 pub mod gate;
 mod hints;
+pub mod keeping;
 pub mod look;
+pub mod snapshot;
 pub mod vouch;
 pub mod walk;

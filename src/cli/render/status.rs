@@ -2,7 +2,7 @@
 
 use super::{Lines, Page, Tone, cell, counted, one_line, others, plan, span, widest};
 use crate::units::DataLook;
-use crate::units::data::{Outcome, size};
+use crate::units::data::{HeldBack, Outcome, size};
 use crate::units::snapshot::{Armed, Check, Epoch, Internet, Pair, Passive, Pbx, Status};
 use crate::units::{State, TrunkState, Verdict};
 
@@ -72,6 +72,7 @@ fn pair_lines(pair: &Pair, page: &Page, lines: &mut Lines) {
     if let Some(look) = &pair.data {
         data(look, page, lines);
     }
+    held_back(&pair.held_back, lines);
     if let Some(peer) = &pair.peer {
         others::peer(peer, page, lines);
     }
@@ -259,9 +260,25 @@ fn data(look: &DataLook, page: &Page, lines: &mut Lines) {
         };
         lines.text(2, &format!("does not pass its gate since {}: {loaded}", page.moment(since)));
     }
+    if let Some(kept) = &look.snapshots {
+        let good = kept.good.as_ref().map(|good| format!("last good snapshot of {}", page.moment(good.at)));
+        let good = good.unwrap_or_else(|| "no good snapshot is kept".to_owned());
+        let room = if kept.bytes > 0 { format!(", {} kept ({})", kept.kept, size(kept.bytes)) } else { String::new() };
+        lines.text(2, &format!("{good}{room}"));
+    }
     for reason in &look.reasons {
         lines.text(2, &reason.text);
         lines.text(4, &reason.todo);
+    }
+}
+
+fn held_back(held: &[HeldBack], lines: &mut Lines) {
+    for held in held {
+        let files = counted(usize::try_from(held.files).unwrap_or(usize::MAX), "file");
+        let named = if held.first.is_empty() { String::new() } else { format!(": {}", held.first.join(", ")) };
+        lines.line("");
+        lines.text(0, &format!("{files} moved aside in held-back/{}{named}", held.name));
+        lines.text(2, &format!("`pbx-failover snapshots restore held-back/{}` puts them back", held.name));
     }
 }
 
