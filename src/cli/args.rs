@@ -231,6 +231,12 @@ pub enum Verb {
         #[arg(long)]
         replace: bool,
     },
+    /// List what is kept of the working directory, read it back, or put it in place; needs no daemon
+    Snapshots {
+        /// What to do [default: list]
+        #[command(subcommand)]
+        what: Option<Snapshots>,
+    },
     /// Print the state table
     Fsm {
         /// How it is drawn
@@ -273,6 +279,7 @@ impl Verb {
             | Self::Guard { .. }
             | Self::Test { .. }
             | Self::Keys { .. }
+            | Self::Snapshots { .. }
             | Self::Fsm { .. }
             | Self::Schema
             | Self::Completions { .. }
@@ -304,6 +311,37 @@ pub enum Test {
     ActionUrl {
         /// Its name in action_urls
         name: String,
+    },
+}
+
+/// What can be done with snapshots.
+#[derive(Debug, Subcommand)]
+pub enum Snapshots {
+    /// Name them, and what a takeover or a restore moved aside
+    List,
+    /// Read one back, or all: what differs, is missing, or is more
+    Verify {
+        /// Its name [default: all]
+        id: Option<String>,
+    },
+    /// Put one in place of what lies in the working directory, or a copy of it elsewhere
+    Restore {
+        /// Its name; or held-back/NAME, which puts back what was moved aside and overwrites nothing
+        id: String,
+        /// Only these paths, below the working directory, and what lies below them
+        paths: Vec<PathBuf>,
+        /// Into this directory instead, which must be empty; the working directory stays as it is
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// Why; it is recorded
+        #[arg(long, value_name = "TEXT", value_parser = reason)]
+        reason: Option<String>,
+        /// Print what would be done, and do nothing
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 

@@ -13,6 +13,7 @@ pub mod keys;
 mod manual;
 mod real;
 pub mod render;
+mod snapshots;
 mod watch;
 
 use std::ffi::OsString;
@@ -194,6 +195,7 @@ impl Call<'_> {
                 }
                 self.answer(&made, || keys::render(&made))?;
             }
+            Verb::Snapshots { what } => return self.snapshots(what.unwrap_or(args::Snapshots::List)),
             Verb::Fsm { format } => self.console.out(&self.backend.fsm(format)?)?,
             Verb::Schema => self.console.out(&self.backend.schema()?)?,
             Verb::Completions { shell } => self.console.out(&manual::completions(shell))?,

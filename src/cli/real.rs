@@ -134,7 +134,7 @@ fn no_runtime(error: &std::io::Error) -> Trouble {
     Trouble::new(Exit::Failed, format!("the system gives no event queue: {error}")).hint("see its limits (ulimit -n)")
 }
 
-fn config_refused(refused: &Refused) -> Trouble {
+pub(super) fn config_refused(refused: &Refused) -> Trouble {
     let mut trouble = Trouble::new(Exit::ConfigRefused, "");
     trouble.errors = refused.to_string().lines().map(str::to_owned).collect();
     trouble

@@ -24,8 +24,10 @@ pub struct Sync {
     pub stop: Vec<String>,
     /// Run at failback.
     pub start: Vec<String>,
-    /// How many snapshots are kept.
+    /// How many snapshots of a kind are kept.
     pub keep_snapshots: u32,
+    /// Bytes of all of them.
+    pub snapshots_max: u64,
     /// What is not looked at.
     pub ignore: Vec<Pattern>,
     /// What a broken file means; the first that fits counts.

@@ -3,6 +3,7 @@
 //! A change that the kernel tells of is a hint that a look is due; the look itself is the truth, and is taken without a
 //! hint as well: network file systems tell nothing, and events get lost.
 
+pub mod held;
 pub mod secure;
 
 use std::sync::Arc;

@@ -17,7 +17,7 @@ use crate::units::{PbxStatus, PlanKind, Serving, State, Step, TrunkState};
 use super::turn::{Input, Looking};
 use super::watch::{Shared, seen};
 use super::world::World;
-use super::{home, settings, trunks};
+use super::{data::held, home, settings, trunks};
 
 /// The daemon's desk: every question goes through the loop, so that all see one state.
 pub struct DaemonDesk {
@@ -55,6 +55,7 @@ impl DaemonDesk {
         trunks::moved(&mut pair, &world.config, &self.store).await;
         pair.dns = seen.dns;
         pair.ledger = home::told::of(&world.config).await.ok().flatten();
+        pair.held_back = held::look(&world.config).await;
         pair.queued_deliveries = self.store.deliveries_waiting().await.unwrap_or(seen.queued);
         pair
     }

@@ -100,7 +100,7 @@ async fn act(
             let epoch = if let Order::Turn(turn) = order { turn } else { None };
             world.fence.fence(&FenceOrder { plan, epoch }, mode).await
         }
-        Step::SecureData => home::baseline::after(secure_data(world, attempt).await, &world.config, plan).await,
+        Step::SecureData => home::baseline::after(secure_data(world, plan, attempt).await, &world.config, plan).await,
         Step::Reload => {
             let load = if order == Order::ServedBefore { Load::Again } else { Load::First };
             world.pbx.reload(mode, load).await
@@ -187,13 +187,13 @@ async fn start_sync(world: &World) -> StepOutcome {
 }
 
 /// Waits for the end of what the sync is bringing, stops it, then secures what it has brought.
-async fn secure_data(world: &World, attempt: u32) -> StepOutcome {
+async fn secure_data(world: &World, plan: PlanId, attempt: u32) -> StepOutcome {
     let settle = world.config.sync.settle;
     // Stopped in the midst of its work it would leave half of it.
     let waited = secure::wait_for_quiet(&*world.gate, settle, attempt).await;
     let command = run(world, "sync.stop", &world.config.sync.stop, COMMAND_MAX).await;
     let stopped = both(&command, &world.sync.stop().await);
-    secure::data(&*world.gate, settle, attempt, (waited, stopped)).await
+    secure::data(&*world.gate, settle, (plan, attempt), (waited, stopped)).await
 }
 
 /// Done only where both are.

@@ -238,6 +238,19 @@ pub fn judge(survey: &Survey, rules: &Rules, around: &Around<'_>) -> Report {
     Report { outcome, reasons }
 }
 
+/// The report, and what keeps snapshots from being kept: on the bad day there would be nothing to go back to.
+pub fn with_snapshots(mut report: Report, trouble: Option<&str>) -> Report {
+    if let Some(trouble) = trouble {
+        let todo = "see the free space and the rights of state_dir; `pbx-failover snapshots list` shows what is kept";
+        let text = format!("snapshots: {trouble}");
+        report.reasons.push(Reason { weight: Weight::Warn, text, todo: todo.to_owned() });
+        if report.outcome == Outcome::Go {
+            report.outcome = Outcome::GoWithWarning;
+        }
+    }
+    report
+}
+
 /// What follows from what is heavier than a warning.
 fn outcome(heavy: &[Weight], on_hold: OnHold, snapshot: Snapshot) -> Outcome {
     let cured = heavy.iter().any(|weight| matches!(weight, Weight::UnderWay | Weight::Broken));

@@ -13,6 +13,7 @@ pub mod manifest;
 pub mod names;
 pub mod path;
 pub mod pattern;
+pub mod snapshot;
 pub mod survey;
 pub mod told;
 pub mod vouch;

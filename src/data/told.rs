@@ -31,6 +31,7 @@ pub fn told(survey: &Survey, report: Report, beat: Option<Timestamp>, now: Times
         vouched: None,
         inbound: Inbound::MayCome,
         watching: Watching::default(),
+        snapshots: None,
         trouble_since: None,
     }
 }

@@ -124,6 +124,7 @@ impl Engine {
             beat.unwrap_or_default(),
             look.vouched.as_ref().map(|vouched| format!(", {}", vouched.text())).unwrap_or_default(),
         )];
+        lines.extend(look.snapshots.as_ref().map(|kept| format!("  {}", kept.line(self.now.wall))));
         lines.extend(look.reasons.iter().map(|reason| format!("  {}: {}", weight(reason.weight), reason.text)));
         lines
     }

@@ -47,6 +47,7 @@ impl Engine {
             data: self.data_snapshot(),
             sync: self.sync_snapshot(),
             ledger: None,
+            held_back: Vec::new(),
             dns: Vec::new(),
             alarms: self
                 .memory

@@ -155,7 +155,7 @@ pub trait Peer: Send + Sync {
     fn resume(&self, plan: PlanId) -> Answer<'_, StepOutcome>;
 }
 
-/// The gate before the working directory is loaded. It is watched, never written.
+/// The gate before the working directory is loaded. It is watched, and written by a takeover past its claim alone.
 pub trait DataGate: Send + Sync {
     /// Looks once, and judges; never two looks at once, and none without an end.
     fn look(&self, keep: Keep) -> Answer<'_, DataLook>;
@@ -170,9 +170,29 @@ pub trait DataGate: Send + Sync {
         let _ = (written, told);
     }
 
+    /// Completes what an earlier attempt of this plan, or a person, broke off in the midst of putting a snapshot in place;
+    /// `None`: nothing was. Before the first look: half of each would look well.
+    fn complete(&self, plan: PlanId) -> Answer<'_, Option<StepOutcome>> {
+        let _ = plan;
+        Box::pin(async { None })
+    }
+
+    /// Keeps what is there in a snapshot, once for each plan; `None`: none is wanted.
+    fn keep_for(&self, plan: PlanId) -> Answer<'_, Option<StepOutcome>> {
+        let _ = plan;
+        Box::pin(async { None })
+    }
+
     /// Puts the last good snapshot in the place of what does not pass. Done: with what proves it. May be repeated.
-    fn restore_last_good(&self) -> Answer<'_, StepOutcome> {
-        Box::pin(async { StepOutcome::failed("this version keeps no snapshot") })
+    fn restore_last_good(&self, plan: PlanId) -> Answer<'_, StepOutcome> {
+        let _ = plan;
+        Box::pin(async { StepOutcome::failed("none are kept here") })
+    }
+
+    /// Moves aside what would act once the PBX starts; `None`: nothing is to be. May be repeated.
+    fn hold_back(&self, plan: PlanId) -> Answer<'_, Option<StepOutcome>> {
+        let _ = plan;
+        Box::pin(async { None })
     }
 }
 

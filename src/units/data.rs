@@ -99,6 +99,56 @@ pub struct Change {
     pub path: String,
 }
 
+/// The snapshots that are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshots {
+    /// How many, of every kind.
+    pub kept: u32,
+    /// Their room together.
+    pub bytes: u64,
+    /// The newest good one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub good: Option<GoodSnapshot>,
+    /// What keeps others from being taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+impl Snapshots {
+    /// In one line: how old the last good one is.
+    pub fn line(&self, now: Timestamp) -> String {
+        let good = self.good.as_ref().map(|good| {
+            let minutes = now.duration_since(good.at).as_mins().max(0);
+            let age = if minutes < 120 { format!("{minutes} min") } else { format!("{} h", minutes / 60) };
+            format!("last good snapshot: {}, {age} old", good.id)
+        });
+        let good = good.unwrap_or_else(|| "last good snapshot: none is kept".to_owned());
+        format!("{good}; {} kept, {}", self.kept, size(self.bytes))
+    }
+}
+
+/// A good snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GoodSnapshot {
+    /// Its name.
+    pub id: String,
+    /// When it was taken.
+    pub at: Timestamp,
+    /// When what it holds was last found good.
+    pub confirmed: Timestamp,
+}
+
+/// Files that a takeover or a restore moved aside, for a person to put back or to delete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldBack {
+    /// Their folder below `held-back`.
+    pub name: String,
+    /// How many.
+    pub files: u64,
+    /// The first of them.
+    pub first: Vec<String>,
+}
+
 /// The working directory as one look saw it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataLook {
@@ -134,6 +184,9 @@ pub struct DataLook {
     /// How a change is noticed.
     #[serde(default)]
     pub watching: Watching,
+    /// The snapshots of it that are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<Snapshots>,
     /// Since when the gate would not let the data pass, and people know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble_since: Option<Timestamp>,
@@ -156,6 +209,7 @@ impl DataLook {
             vouched: None,
             inbound: Inbound::MayCome,
             watching: Watching::default(),
+            snapshots: None,
             trouble_since: None,
         }
     }

@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::data::HeldBack;
 use super::names::RecordView;
 use super::{
     Beat, DataLook, Duty, ForeignBinding, NodeName, PlanId, PlanKind, Sign, State, Step, StepState, TrunkKind,
@@ -89,6 +90,9 @@ pub struct Pair {
     /// What was changed here and is not at home yet; absent: there is no ledger.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<super::ledger::Ledger>,
+    /// Files that a takeover or a restore moved aside, while any are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held_back: Vec<HeldBack>,
     /// The records that move.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<RecordView>,
@@ -126,6 +130,7 @@ impl Pair {
             data: None,
             sync: None,
             ledger: None,
+            held_back: Vec::new(),
             dns: Vec::new(),
             alarms: Vec::new(),
             queued_deliveries: 0,

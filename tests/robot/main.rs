@@ -20,6 +20,7 @@ mod primaries;
 mod process;
 mod providers;
 mod readiness;
+mod snapshots;
 mod sync;
 mod takeover;
 mod witness;

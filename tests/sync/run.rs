@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::lab::free_port;
 use crate::lab::robot::{Robot, step};
 use crate::lab::small::Phantom;
+use crate::lab::{Paced, free_port};
 use crate::primary::Primary;
 use crate::tools::{Dies, Sync, Tool, Way};
 
@@ -148,8 +148,8 @@ pub struct Run {
     seed: u64,
     chance: fastrand::Rng,
     primary: Primary,
-    web: Option<TcpListener>,
-    _internet: TcpListener,
+    web: Option<Door>,
+    _internet: Door,
     robot: Robot,
     pbx: Phantom,
     sync: Sync,
@@ -162,7 +162,7 @@ impl Run {
         let mut chance = fastrand::Rng::with_seed(seed);
         let dir = tempfile::Builder::new().prefix("sync").tempdir().expect("temporary directory");
         let mut primary = Primary::new();
-        let (web, internet) = (listener(), listener());
+        let (web, internet) = (Door::open(), Door::open());
         let pbx = Phantom::new();
         let mut robot = Robot::new("node: pbx-b\n");
         robot.secret("agent.token", "a token of the tests, long enough");
@@ -170,10 +170,9 @@ impl Run {
         reads_all(&pbx, &work);
         let way = if chance.bool() { Way::Wide } else { Way::Narrow };
         let sync = Sync::start(tool, &primary.path("work"), &work, &dir.path().join("tool"), way);
-        let port = |listener: &TcpListener| listener.local_addr().expect("address").port().to_string();
         let yaml = YAML
-            .replace("@WEB@", &port(&web))
-            .replace("@INTERNET@", &port(&internet))
+            .replace("@WEB@", &web.port.to_string())
+            .replace("@INTERNET@", &internet.port.to_string())
             .replace("@NOBODY@", &free_port().to_string())
             .replace("@TOKEN@", &token.display().to_string())
             .replace("@DRIVER@", &pbx.driver_yaml())
@@ -218,8 +217,20 @@ fn said(status: &Value) -> String {
     step["proof"].as_str().or_else(|| step["error"].as_str()).unwrap_or_default().to_owned()
 }
 
-fn listener() -> TcpListener {
-    TcpListener::bind("127.0.0.1:0").expect("loopback")
+/// Takes every connection and says nothing, until it is dropped.
+struct Door {
+    port: u16,
+    _accepts: Paced,
+}
+
+impl Door {
+    fn open() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        listener.set_nonblocking(true).expect("a socket");
+        let port = listener.local_addr().expect("address").port();
+        let accepts = Paced::every(Duration::from_millis(10), move || while listener.accept().is_ok() {});
+        Self { port, _accepts: accepts }
+    }
 }
 
 fn count(work: &std::path::Path) -> usize {

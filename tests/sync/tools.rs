@@ -103,7 +103,13 @@ impl Sync {
     pub fn stop_command(&self) -> Option<String> {
         let pid = self.far.as_ref()?.pid();
         let script = self.dir.join("stop.sh");
-        std::fs::write(&script, format!("kill -9 {} {pid}; true\n", children(pid))).expect("script");
+        let own = children(pid);
+        let own = own.trim();
+        assert_eq!(own.split_whitespace().count(), 1, "Syncthing is two processes: {own}");
+        // Killed is not ended: what is in the kernel just then is finished there.
+        let ended =
+            format!("kill -9 {own} {pid}\nwhile grep -qs '^State:.[^Z]' /proc/{own}/status; do sleep 0.01; done\n");
+        std::fs::write(&script, ended).expect("script");
         Some(format!("[sh, \"{}\"]", script.display()))
     }
 
@@ -158,9 +164,11 @@ fn signal(whom: &str) {
     let _ = Command::new("kill").args(["-9", "--", whom]).stderr(std::process::Stdio::null()).status();
 }
 
-/// What this process has started, by number.
+/// What this process has started, by number. Any of its threads may have: Syncthing is two processes, and the second, which
+/// does all the work, lives on when the first is killed.
 fn children(pid: u32) -> String {
-    std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default()
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().filter_map(Result::ok);
+    threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok()).collect()
 }
 
 fn syncthing(from: &Path, to: &Path, dir: &Path) -> Sync {

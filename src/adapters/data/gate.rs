@@ -14,16 +14,19 @@ use tokio::sync::Mutex;
 
 use super::compare::{Compared, Comparer};
 use super::hints::Hints;
+use super::keeping::Keeper;
 use super::look::{Looker, Subject};
 use crate::config::{CheckTarget, Config, Dump};
-use crate::data::gate::{Around, OnHold, Outcome, Patience, Reason, Rules, Snapshot, Vouch, Weight, has_shrunk, judge};
+use crate::data::gate::{
+    Around, OnHold, Outcome, Patience, Reason, Rules, Vouch, Weight, has_shrunk, judge, with_snapshots,
+};
 use crate::data::survey::{Place, Survey};
 use crate::data::told::told;
 use crate::data::{dump, good, shown, vouch};
 use crate::host::clock;
 use crate::ports::{Answer, DataGate, Keep};
-use crate::units::DataLook;
 use crate::units::tree::{BeatSeen, TreeTold};
+use crate::units::{DataLook, PlanId, StepOutcome};
 
 /// A million files on a cold disk take less; a file system that takes longer hangs.
 pub(super) const LOOK_MAX: Duration = Duration::from_secs(300);
@@ -55,6 +58,7 @@ struct About {
     looked_by: String,
     good_file: PathBuf,
     beat: NewestBeat,
+    keeper: Arc<Keeper>,
 }
 
 struct Memory {
@@ -83,10 +87,11 @@ impl WorkingDirs {
         };
         let good_file = config.state_dir.join(GOOD_FILE);
         let looked_by = format!("{:?} {:?}", sync.ignore, sync.classes);
-        let looker = Looker::new(subject.clone()).passing_over(heartbeats(config));
+        let looker = Looker::new(Subject::of(config)).passing_over(heartbeats(config));
         let fresh = heartbeat_ages(config).min().unwrap_or_default();
         let comparer = Comparer::new(config.primary.node.clone(), fresh, rules_of(config), &config.state_dir);
-        let about = About { dirs, rules, dump: sync.dump.clone(), looked_by, good_file, beat };
+        let (dump, keeper) = (sync.dump.clone(), Arc::new(Keeper::new(config)));
+        let about = About { dirs, rules, dump, looked_by, good_file, beat, keeper };
         Self::of(about, subject, looker, comparer)
     }
 
@@ -140,6 +145,22 @@ impl DataGate for WorkingDirs {
             memory.comparer.hear(written, told);
         }
     }
+
+    fn complete(&self, plan: PlanId) -> Answer<'_, Option<StepOutcome>> {
+        Box::pin(self.about.keeper.complete(plan))
+    }
+
+    fn keep_for(&self, plan: PlanId) -> Answer<'_, Option<StepOutcome>> {
+        Box::pin(self.about.keeper.keep_for(plan))
+    }
+
+    fn restore_last_good(&self, plan: PlanId) -> Answer<'_, StepOutcome> {
+        Box::pin(self.about.keeper.restore_last_good(plan))
+    }
+
+    fn hold_back(&self, plan: PlanId) -> Answer<'_, Option<StepOutcome>> {
+        Box::pin(self.about.keeper.hold_back(plan))
+    }
 }
 
 impl About {
@@ -155,17 +176,22 @@ impl About {
         let Compared { seen, inbound } = memory.comparer.compare(&survey, beat.as_ref(), self.rules.settle, now, keep);
         let vouch = seen.as_ref().map(|seen| Vouch { seen, fresh: memory.comparer.fresh });
         let beat = beat.map(|beat| beat.written);
-        // Snapshots are not kept yet.
-        let snapshot = Snapshot::None;
+        let (snapshot, kept) = (self.keeper.has_good(now), self.keeper.told());
         let good = memory.good.as_ref();
         let lost = good.is_some_and(|good| has_shrunk(&survey, good));
         memory.lost_since = lost.then(|| memory.lost_since.unwrap_or(now));
         let patience = if keep == Keep::ForATakeover { Patience::TakingOver } else { Patience::Watching };
         let lost_since = memory.lost_since;
         let around = Around { now, good, lost_since, beat, snapshot, dump: dump.as_ref(), patience, vouch };
-        let report = judge(&survey, &self.rules, &around);
+        let report = with_snapshots(judge(&survey, &self.rules, &around), kept.trouble.as_deref());
         let is_good = report.is_good() && survey.total().files > 0;
-        let told = DataLook { vouched: seen, inbound, ..told(&survey, report, beat, now, began.elapsed()) };
+        let told = DataLook {
+            vouched: seen,
+            inbound,
+            snapshots: Some(kept),
+            ..told(&survey, report, beat, now, began.elapsed())
+        };
+        self.keeper.looked(memory.looker.measure(), keep == Keep::WhatIsGood && is_good);
         if keep == Keep::WhatIsGood && is_good {
             self.keep(memory, survey);
         }
@@ -266,6 +292,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::adapters::data::snapshot::Vault;
     use crate::data::gate::OnFault;
     use crate::data::{Classes, Pattern};
     use crate::units::tree::{Likeness, TreeState};
@@ -304,6 +331,8 @@ mod tests {
                 faults: vec![(Pattern::new("cache/").expect("a pattern"), OnFault::Ignore)],
             };
             let dump = Some(Dump { file: self.work.join("pbx.sql"), max_age: Duration::from_secs(3600) });
+            let subject = Subject { dirs: vec![self.work.clone()], classes: Classes::default(), ignore: Vec::new() };
+            let vault = Vault::of(&self.state, subject, 0, u64::MAX);
             let about = About {
                 looked_by: String::new(),
                 dirs: vec![self.work.clone()],
@@ -311,6 +340,7 @@ mod tests {
                 dump: dump.filter(|dump| dump.file.exists()),
                 good_file: self.state.join(GOOD_FILE),
                 beat: Box::new(move || beat.clone()),
+                keeper: Arc::new(Keeper::of(vault, Vec::new(), Duration::from_secs(3600))),
             };
             let subject = Subject { dirs: vec![self.work.clone()], classes: Classes::default(), ignore: Vec::new() };
             let comparer =

@@ -9,16 +9,19 @@ use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::gate::heartbeats;
 use super::walk::{Descend, Entry, Visitor, walk};
+use crate::config::Config;
 use crate::data::content::{self, Format, READ_MAX};
 use crate::data::manifest::Kind;
+use crate::data::snapshot::{Measure, Measuring, Seen};
 use crate::data::survey::{Kept, Place, Survey};
 use crate::data::vouch::{self, TreeHasher};
 use crate::data::{Class, Classes, Foreign, Pattern, foreign, original};
 use crate::host::clock;
 
 /// Our own files in a working directory begin so (the heartbeat while it is written).
-const OURS: &[u8] = b".pbx-failover-";
+pub(super) const OURS: &[u8] = b".pbx-failover-";
 
 /// Times of files are coarse (10 ms here, 2 s on some file systems): what was read within so long of its last change may
 /// have been written again without another stamp, and is read once more.
@@ -36,6 +39,20 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// The working directories of this configuration, without the heartbeats in them.
+    pub fn of(config: &Config) -> Self {
+        let sync = &config.sync;
+        let beats = heartbeats(config).into_iter().filter(|beat| !beat.path.starts_with(OURS));
+        let beats = beats.filter_map(|beat| {
+            let special = |c: char| "*?[]{}\\!".contains(c);
+            let path = String::from_utf8(beat.path).ok()?;
+            let path = path.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c]));
+            Pattern::new(&format!("/{}", path.collect::<String>())).ok()
+        });
+        let ignore = sync.ignore.iter().cloned().chain(beats).collect();
+        Self { dirs: config.pbx.working_dirs.clone(), classes: sync.classes.clone(), ignore }
+    }
+
     /// Whether this is neither the PBX's nor looked at: ours, also while a sync tool brings it, or ignored.
     pub(super) fn passes(&self, entry: &Entry<'_>) -> bool {
         passes(entry, &self.ignore)
@@ -57,6 +74,7 @@ pub struct Looker {
     own: Vec<Place>,
     /// The files of configuration as they were last read.
     read: BTreeMap<Place, Read>,
+    measure: Measure,
 }
 
 /// A file of configuration as it was read.
@@ -81,7 +99,7 @@ type Stamp = ((u64, u64), u64, (i64, u32), (i64, u32));
 impl Looker {
     /// A looker that has seen nothing yet.
     pub fn new(subject: Subject) -> Self {
-        Self { subject, own: Vec::new(), read: BTreeMap::new() }
+        Self { subject, own: Vec::new(), read: BTreeMap::new(), measure: Measure::default() }
     }
 
     /// These files are ours, whatever their names: neither looked at nor counted.
@@ -89,6 +107,16 @@ impl Looker {
     pub fn passing_over(mut self, own: Vec<Place>) -> Self {
         self.own = own;
         self
+    }
+
+    /// What the last look saw of all that a snapshot copies.
+    pub fn measure(&self) -> &Measure {
+        &self.measure
+    }
+
+    /// What is looked at.
+    pub fn subject(&self) -> &Subject {
+        &self.subject
     }
 
     /// Looks once; takes as long as the disk does.
@@ -100,10 +128,12 @@ impl Looker {
             before: std::mem::take(&mut self.read),
             read: BTreeMap::new(),
             survey: Survey::default(),
+            measuring: Measuring::default(),
         };
         walk(&self.subject.dirs, &mut look);
         self.read = look.read;
         look.survey.tree = look.tree.map(|tree| tree.end());
+        self.measure = look.measuring.end();
         look.survey
     }
 }
@@ -116,6 +146,7 @@ struct Look<'a> {
     /// `None`: something could not be read.
     tree: Option<TreeHasher>,
     survey: Survey,
+    measuring: Measuring,
 }
 
 impl Look<'_> {
@@ -163,6 +194,7 @@ impl Visitor for Look<'_> {
         match entry.about.kind {
             Kind::File => {}
             Kind::Link => {
+                self.measuring.add(Class::Other, seen(entry));
                 if leads_out(entry, &self.subject.dirs) {
                     self.survey.links_out.add(place(entry));
                 }
@@ -172,6 +204,7 @@ impl Visitor for Look<'_> {
         }
         let class = self.subject.classes.of(entry.path);
         self.survey.count(class, entry.about.size);
+        self.measuring.add(class, seen(entry));
         self.survey.change(time(entry.about.modified), time(entry.changed), || place(entry));
         if class == Class::Config {
             self.kept(entry);
@@ -249,6 +282,12 @@ fn is_own(own: &[Place], entry: &Entry<'_>) -> bool {
         let is_its = own_name == of || own_name.strip_prefix(b".") == Some(of);
         own.dir == entry.dir && own_folder == folder && is_its
     })
+}
+
+/// What a measure takes in.
+pub(super) fn seen<'a>(entry: &'a Entry<'_>) -> Seen<'a> {
+    let (about, ino, changed) = (entry.about, entry.identity.1, entry.changed);
+    Seen { dir: entry.dir, path: entry.path, about, ino, changed }
 }
 
 fn place(entry: &Entry<'_>) -> Place {

@@ -5,7 +5,9 @@
 pub mod compare;
 pub mod gate;
 mod hints;
+pub mod keeping;
 pub mod ledger;
 pub mod look;
+pub mod snapshot;
 pub mod vouch;
 pub mod walk;

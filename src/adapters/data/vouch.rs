@@ -43,10 +43,8 @@ impl VouchedDirs {
     /// Those of this configuration.
     pub fn new(config: &Config) -> Self {
         let sync = &config.sync;
-        let dirs = config.pbx.working_dirs.clone();
-        let hints = Hints::new(dirs.clone(), sync.ignore.clone());
-        let subject = Subject { dirs, classes: sync.classes.clone(), ignore: sync.ignore.clone() };
-        let looker = Looker::new(subject).passing_over(heartbeats(config));
+        let hints = Hints::new(config.pbx.working_dirs.clone(), sync.ignore.clone());
+        let looker = Looker::new(Subject::of(config)).passing_over(heartbeats(config));
         let inner = Inner { looker, voucher: Voucher::new(rules_of(config)) };
         Self { inner: Arc::new(Mutex::new(inner)), settle: sync.settle, hints }
     }

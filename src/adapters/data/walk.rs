@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, StatxFlags};
@@ -57,6 +57,8 @@ pub struct Entry<'a> {
     pub changed: (i64, u32),
     /// Device and number: the same for hard links.
     pub identity: (u64, u64),
+    /// User and group.
+    pub owner: (u32, u32),
     parent: &'a OwnedFd,
     siblings: &'a Names,
 }
@@ -65,6 +67,11 @@ impl Entry<'_> {
     /// Its name.
     pub fn name(&self) -> &[u8] {
         name_of(self.path)
+    }
+
+    /// The directory that it lies in.
+    pub fn parent(&self) -> BorrowedFd<'_> {
+        self.parent.as_fd()
     }
 
     /// Opens the file that the walk stands at; an error if a link or something else has taken its place.
@@ -229,6 +236,7 @@ fn entry<'a>(dir: usize, path: &'a [u8], parent: &'a OwnedFd, siblings: &'a Name
         },
         changed: (changed.tv_sec, changed.tv_nsec),
         identity: (u64::from(told.stx_dev_major) << 32 | u64::from(told.stx_dev_minor), told.stx_ino),
+        owner: (told.stx_uid, told.stx_gid),
         parent,
         siblings,
     })

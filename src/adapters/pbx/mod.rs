@@ -76,6 +76,15 @@ pub fn driver(config: &Config, resident: &Resident) -> Result<Box<dyn Pbx>, Stri
     Ok(Box::new(Proved::new(pbx, config, accounts(&config.pbx))))
 }
 
+/// Whether the marker says that the PBX here is meant to serve, where nobody can be asked who knows.
+///
+/// # Errors
+/// One line: the marker cannot be read.
+pub fn means_to_serve(config: &Config) -> Result<bool, String> {
+    let marker = MarkerFile::at(config.marker()).read(&config.node)?;
+    Ok(marker.is_some_and(|marker| marker.means_to_serve()))
+}
+
 /// Where the trunks' passwords lie, as far as the driver can know.
 fn accounts(pbx: &config::Pbx) -> Accounts {
     let file = match &pbx.driver {

@@ -2,7 +2,7 @@
 
 use super::{Lines, Page, Tone, cell, counted, one_line, others, plan, span, widest};
 use crate::units::DataLook;
-use crate::units::data::{Outcome, size};
+use crate::units::data::{HeldBack, Outcome, size};
 use crate::units::snapshot::{Armed, Check, Epoch, Internet, Pair, Passive, Pbx, Status, SyncStatus};
 use crate::units::{State, TrunkState, Verdict};
 
@@ -79,6 +79,7 @@ fn pair_lines(pair: &Pair, page: &Page, lines: &mut Lines) {
         let tone = if ledger.trouble.is_some() { Tone::Warn } else { Tone::Plain };
         lines.beside(&format!("{}: ", page.paint.word(tone, "ledger")), 8, &one_line(&ledger.line()));
     }
+    held_back(&pair.held_back, lines);
     if let Some(peer) = &pair.peer {
         others::peer(peer, page, lines);
     }
@@ -266,6 +267,12 @@ fn data(look: &DataLook, page: &Page, lines: &mut Lines) {
         };
         lines.text(2, &format!("does not pass its gate since {}: {loaded}", page.moment(since)));
     }
+    if let Some(kept) = &look.snapshots {
+        let good = kept.good.as_ref().map(|good| format!("last good snapshot of {}", page.moment(good.at)));
+        let good = good.unwrap_or_else(|| "no good snapshot is kept".to_owned());
+        let room = if kept.bytes > 0 { format!(", {} kept ({})", kept.kept, size(kept.bytes)) } else { String::new() };
+        lines.text(2, &format!("{good}{room}"));
+    }
     for reason in &look.reasons {
         lines.text(2, &reason.text);
         lines.text(4, &reason.todo);
@@ -285,6 +292,16 @@ fn sync(seen: &SyncStatus, page: &Page, lines: &mut Lines) {
     lines.line(&head);
     for text in [&seen.runs, &seen.rests, &seen.unknown].into_iter().flatten() {
         lines.text(2, text);
+    }
+}
+
+fn held_back(held: &[HeldBack], lines: &mut Lines) {
+    for held in held {
+        let files = counted(usize::try_from(held.files).unwrap_or(usize::MAX), "file");
+        let named = if held.first.is_empty() { String::new() } else { format!(": {}", held.first.join(", ")) };
+        lines.line("");
+        lines.text(0, &format!("{files} moved aside in held-back/{}{named}", held.name));
+        lines.text(2, &format!("`pbx-failover snapshots restore held-back/{}` puts them back", held.name));
     }
 }
 

@@ -47,6 +47,7 @@ pub fn sync<'a>(at: &Cursor<'a>, dirs: &[PathBuf], build: &mut Build<'a>) -> Opt
         stop: stop?,
         start: start?,
         keep_snapshots: at.key("keep_snapshots").whole()?,
+        snapshots_max: room(&at.key("snapshots_max"), build)?,
         ignore: ignore?,
         rules: rules?,
         classes: classes?,
@@ -123,6 +124,22 @@ fn folder<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<String> {
         return None;
     }
     Some(id.to_owned())
+}
+
+/// A size in bytes, as disks are sold: kB, MB, GB and TB are powers of 1000.
+fn room<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<u64> {
+    let text = at.text()?;
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let unit = match text[digits..].trim_start() {
+        "kB" | "KB" => Some(1000),
+        "MB" => Some(1_000_000),
+        "GB" => Some(1_000_000_000),
+        "TB" => Some(1_000_000_000_000),
+        _ => None,
+    };
+    let size = text[..digits].parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    let size = size.ok_or(("is no size".to_owned(), "write a number with kB, MB, GB or TB, such as 500MB".to_owned()));
+    at.take(&mut build.notes, size)
 }
 
 fn max_age<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<MaxAge> {

@@ -29,7 +29,12 @@ pub const SYNC: Shape = Shape::Map(&[
         Shape::Choice(&["last_good", "go", "hold"], &[]),
         "What happens when the data does not pass the gate: its last good snapshot, what is there, or nothing is loaded.",
     ),
-    key("hold_back", Default("[]"), PATTERNS, "Spools that act on start: moved aside before the reload; not used yet."),
+    key(
+        "hold_back",
+        Default("[]"),
+        PATTERNS,
+        "Spools that act on start: moved aside before the reload, and listed until a person puts them back.",
+    ),
     key(
         "fence",
         Default("{}"),
@@ -65,7 +70,13 @@ pub const SYNC: Shape = Shape::Map(&[
         "keep_snapshots",
         Default("3"),
         Shape::Whole(0, 100),
-        "How many snapshots are kept; not used yet: none are made.",
+        "How many snapshots are kept: last good ones, those of takeovers, those before a restore; 0: none.",
+    ),
+    key(
+        "snapshots_max",
+        Default("2GB"),
+        Shape::Text("a size such as 500MB or 2GB"),
+        "How much room all snapshots may take in state_dir; the oldest go, never the newest good one nor that of the running service.",
     ),
     key("ignore", Default("[]"), PATTERNS, "What is not looked at, such as logs that this host writes."),
     key(

@@ -1,5 +1,8 @@
 //! The data at a takeover: waits until nothing is under way, lets the gate judge, and does what follows.
 //!
+//! What follows is, in this order: a snapshot of what is there, the last good one in its place where the gate says so, and
+//! the spools moved aside. None of it keeps the telephones waiting where it fails: it is said.
+//!
 //! Phones wait meanwhile, so that the wait has an end. Only `sync.on_hold: hold` keeps what does not pass from being
 //! loaded; then the step is tried again for ever (see `takeover::run`), and passes as soon as the data does.
 
@@ -9,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::ports::{DataGate, Keep};
 use crate::units::data::{Inbound, Outcome, size};
-use crate::units::{DataLook, StepOutcome};
+use crate::units::{DataLook, PlanId, StepOutcome};
 
 /// What is under way is waited for so long. Nothing is worse than no telephone.
 const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -33,13 +36,17 @@ pub async fn wait_for_quiet(gate: &dyn DataGate, settle: Duration, attempt: u32)
 pub async fn data(
     gate: &dyn DataGate,
     settle: Duration,
-    attempt: u32,
+    (plan, attempt): (PlanId, u32),
     (waited, stopped): (Duration, StepOutcome),
 ) -> StepOutcome {
+    let completed = gate.complete(plan).await;
     let began = Instant::now();
     // What was written until the stop settles; what a killed tool leaves behind counts as broken off after ten seconds.
     let look = quiet_look(gate, settle, WAIT_AGAIN_MAX.max(settle)).await;
-    let judged = follow(gate, &look, waited + began.elapsed()).await;
+    let mut judged = follow(gate, plan, &look, waited + began.elapsed()).await;
+    if let (StepOutcome::Done(said), Some(completed)) = (&mut judged, &completed) {
+        *said = format!("{}; {said}", warned(completed));
+    }
     let stop = stopped.text().to_owned();
     match (stopped, judged) {
         (StepOutcome::Done(_), StepOutcome::Done(said)) => StepOutcome::done(format!("{stop}; {said}")),
@@ -64,14 +71,36 @@ async fn quiet_look(gate: &dyn DataGate, settle: Duration, limit: Duration) -> D
     }
 }
 
-async fn follow(gate: &dyn DataGate, look: &DataLook, waited: Duration) -> StepOutcome {
+/// What follows from a look, past the claim: here alone the working directory is written.
+async fn follow(gate: &dyn DataGate, plan: PlanId, look: &DataLook, waited: Duration) -> StepOutcome {
+    let kept = if look.outcome == Outcome::Hold { None } else { gate.keep_for(plan).await };
+    let mut said = match load(gate, plan, look, waited).await {
+        StepOutcome::Done(said) => said,
+        other => return other,
+    };
+    let held = gate.hold_back(plan).await;
+    for outcome in [kept, held].iter().flatten() {
+        said = format!("{said}; {}", warned(outcome));
+    }
+    StepOutcome::Done(said)
+}
+
+/// What is said of a part that keeps nobody waiting.
+fn warned(outcome: &StepOutcome) -> String {
+    match outcome {
+        StepOutcome::Done(said) => said.clone(),
+        other => format!("WARNING, {}", other.text()),
+    }
+}
+
+async fn load(gate: &dyn DataGate, plan: PlanId, look: &DataLook, waited: Duration) -> StepOutcome {
     let (because, waited) = (look.because(), waited.as_secs());
     let vouched = look.vouched.as_ref().map(|vouched| format!(", {}", vouched.text())).unwrap_or_default();
     let seen = format!("{} files, {}{vouched}, after {waited} s", look.files, size(look.bytes));
     match look.outcome {
         Outcome::Go => StepOutcome::done(format!("{seen}: the data passes its gate")),
         Outcome::GoWithWarning => StepOutcome::done(format!("{seen}: WARNING, loaded all the same: {because}")),
-        Outcome::LastGood => match gate.restore_last_good().await {
+        Outcome::LastGood => match gate.restore_last_good(plan).await {
             StepOutcome::Done(proof) => {
                 StepOutcome::done(format!("{seen}: {because}; its last good snapshot: {proof}"))
             }
@@ -97,6 +126,8 @@ mod tests {
     use crate::ports::Answer;
     use crate::units::data::{Reason, Weight};
 
+    const PLAN: PlanId = PlanId(ulid::Ulid(7));
+
     /// Answers with one after the other, the last for ever.
     struct Scripted {
         looks: Mutex<Vec<DataLook>>,
@@ -111,7 +142,7 @@ mod tests {
             Box::pin(async { look })
         }
 
-        fn restore_last_good(&self) -> Answer<'_, StepOutcome> {
+        fn restore_last_good(&self, _: PlanId) -> Answer<'_, StepOutcome> {
             let outcome = self.snapshot.clone().unwrap_or_else(|| StepOutcome::failed("there is none"));
             Box::pin(async { outcome })
         }
@@ -125,7 +156,7 @@ mod tests {
     async fn secured(looks: Vec<DataLook>, snapshot: Option<StepOutcome>, stopped: StepOutcome) -> StepOutcome {
         let (gate, settle) = (Scripted { looks: Mutex::new(looks), snapshot }, Duration::from_secs(3));
         let waited = wait_for_quiet(&gate, settle, 1).await;
-        data(&gate, settle, 1, (waited, stopped)).await
+        data(&gate, settle, (PLAN, 1), (waited, stopped)).await
     }
 
     fn stopped() -> StepOutcome {
@@ -186,7 +217,7 @@ mod tests {
         let third = async |outcome, weight| {
             let gate = Scripted { looks: Mutex::new(vec![look(outcome, weight)]), snapshot: None };
             let stopped = StepOutcome::failed("sync.stop: exit status 1");
-            data(&gate, Duration::ZERO, 3, (Duration::ZERO, stopped)).await
+            data(&gate, Duration::ZERO, (PLAN, 3), (Duration::ZERO, stopped)).await
         };
         let said = third(Outcome::Go, None).await;
         assert!(matches!(&said, StepOutcome::Done(text) if text.contains("WARNING, sync.stop")), "{said:?}");

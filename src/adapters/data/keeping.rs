@@ -1,0 +1,283 @@
+//! When snapshots are taken, and what a takeover does with them: the way from the gate to the vault.
+//!
+//! A good one is taken beside the looks, on a thread of its own, and called off by a takeover. Nothing here is waited for
+//! without end: a file system may hang.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::snapshot::copy::{Failed, Stop};
+use super::snapshot::held::first;
+use super::snapshot::restore::{Order as Restore, Replaced};
+use super::snapshot::take::{Order, Taken, measure};
+use super::snapshot::{Known, Vault, ago};
+use crate::config::Config;
+use crate::data::Pattern;
+use crate::data::gate::Snapshot;
+use crate::data::snapshot::{Kind, Measure, is_due};
+use crate::host::clock;
+use crate::units::data::{GoodSnapshot, Snapshots};
+use crate::units::{PlanId, StepOutcome};
+
+/// A takeover waits so long for its snapshot, for a restore, for the spools.
+const WORK_MAX: Duration = Duration::from_secs(60);
+/// One that could not be taken is tried again so late: it may have filled a disk.
+const AGAIN: Duration = Duration::from_secs(300);
+/// So often is it noted that the newest one is still what is there.
+const CONFIRM_EVERY: Duration = Duration::from_secs(600);
+
+/// Keeps the snapshots of one configuration.
+pub struct Keeper {
+    vault: Vault,
+    hold_back: Vec<Pattern>,
+    hold_age: Duration,
+    busy: AtomicBool,
+    memory: Mutex<Memory>,
+}
+
+#[derive(Default)]
+struct Memory {
+    /// What the last look measured.
+    measure: Option<Measure>,
+    /// What keeps good snapshots from being taken.
+    trouble: Option<String>,
+    tried: Option<Instant>,
+    bytes: u64,
+    is_measured: bool,
+    /// The good one that is being taken.
+    taking: Arc<Stop>,
+}
+
+impl Keeper {
+    /// That of this configuration.
+    pub fn new(config: &Config) -> Self {
+        Self::of(Vault::new(config), config.sync.hold_back.clone(), config.sync.max_age.hold)
+    }
+
+    /// With its own parts; for tests.
+    pub fn of(vault: Vault, hold_back: Vec<Pattern>, hold_age: Duration) -> Self {
+        Self { vault, hold_back, hold_age, busy: AtomicBool::new(false), memory: Mutex::default() }
+    }
+
+    fn memory<T>(&self, with: impl FnOnce(&mut Memory) -> T) -> T {
+        with(&mut self.memory.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Good ones that are young enough to be a cure, the newest first.
+    fn usable(&self, now: Timestamp) -> Vec<Known> {
+        let mut good = self.vault.good();
+        good.retain(|one| ago(one.confirmed, now) <= self.hold_age);
+        good.reverse();
+        good
+    }
+
+    /// Whether there is a good one to go back to.
+    pub fn has_good(&self, now: Timestamp) -> Snapshot {
+        if self.usable(now).is_empty() { Snapshot::None } else { Snapshot::Kept }
+    }
+
+    /// What is kept, for people.
+    pub fn told(&self) -> Snapshots {
+        let (known, odd) = self.vault.list();
+        let good = self.vault.newest_good();
+        let is_measured = self.memory(|memory| std::mem::replace(&mut memory.is_measured, true));
+        if !is_measured && !known.is_empty() {
+            let bytes = self.vault.bytes();
+            self.memory(|memory| memory.bytes = bytes);
+        }
+        let (bytes, trouble) = self.memory(|memory| (memory.bytes, memory.trouble.clone()));
+        let damaged = odd.first().map(|(id, why)| format!("snapshot {id} is not used: {why}"));
+        let broken_off = self
+            .vault
+            .under_way()
+            .filter(|order| order.plan.is_none())
+            .map(|order| format!("a restore of {} was broken off in its midst: run it again", order.id));
+        Snapshots {
+            kept: u32::try_from(known.len()).unwrap_or(u32::MAX),
+            bytes,
+            good: good.map(|good| GoodSnapshot { id: good.id, at: good.head.at, confirmed: good.confirmed }),
+            trouble: broken_off.or(trouble).or(damaged),
+        }
+    }
+
+    /// A look has found what it measured good: a snapshot of it is taken, unless there is one.
+    pub fn looked(self: &Arc<Self>, measured: &Measure, is_good: bool) {
+        self.memory(|memory| memory.measure = Some(measured.clone()));
+        if !is_good || self.vault.keep() == 0 || self.busy.load(Ordering::SeqCst) {
+            return;
+        }
+        let now = clock::now().wall;
+        let newest = self.vault.newest_good();
+        if let Some(newest) = newest.as_ref().filter(|newest| newest.foot.measure.is_same_moment(measured)) {
+            self.memory(|memory| memory.trouble = None);
+            if ago(newest.confirmed, now) >= CONFIRM_EVERY {
+                self.vault.confirm(&newest.id);
+            }
+        }
+        let waits = self.memory(|memory| memory.tried.is_some_and(|at| at.elapsed() < AGAIN));
+        if waits || !is_due(measured, newest.as_ref().map(|newest| (&newest.foot.measure, newest.head.at)), now) {
+            return;
+        }
+        self.busy.store(true, Ordering::SeqCst);
+        let (keeper, measured, stop) = (Arc::clone(self), measured.clone(), Arc::new(Stop::default()));
+        self.memory(|memory| memory.taking = Arc::clone(&stop));
+        tokio::task::spawn_blocking(move || keeper.take_good(&measured, &stop));
+    }
+
+    fn take_good(&self, measured: &Measure, stop: &Stop) {
+        let order = Order { kind: Kind::LastGood, reason: None };
+        let taken = self.vault.lock(stop).and_then(|lock| {
+            let taken = self.vault.take(&lock, &order, measured, stop);
+            self.vault.prune(&lock);
+            taken
+        });
+        let bytes = self.vault.bytes();
+        let trouble = match &taken {
+            Ok(taken) => {
+                tracing::info!(
+                    snapshot = taken.told(),
+                    linked = taken.linked,
+                    "the working directory is kept as it is"
+                );
+                None
+            }
+            // Whatever moves comes to rest; the next look tries again.
+            Err(Failed::Moved(_) | Failed::CalledOff) => None,
+            Err(Failed::Trouble(why)) => Some(why.clone()),
+        };
+        self.memory(|memory| {
+            memory.bytes = bytes;
+            memory.tried = trouble.is_some().then(Instant::now);
+            if trouble != memory.trouble {
+                if let Some(why) = &trouble {
+                    tracing::warn!(why, "no snapshot of the working directory can be taken");
+                }
+                memory.trouble = trouble;
+            }
+        });
+        self.busy.store(false, Ordering::SeqCst);
+    }
+
+    /// Does this on a thread of its own, for so long at most; a good one that is being taken gives way.
+    async fn within<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self, &Stop) -> Result<T, Failed> + Send + 'static,
+    ) -> Result<T, String> {
+        self.memory(|memory| Arc::clone(&memory.taking)).call_off();
+        let (keeper, stop) = (Arc::clone(self), Arc::new(Stop::default()));
+        let own = Arc::clone(&stop);
+        let done = tokio::task::spawn_blocking(move || work(&keeper, &own));
+        match tokio::time::timeout(WORK_MAX, done).await {
+            Ok(Ok(done)) => done.map_err(|failed| failed.to_string()),
+            Ok(Err(_)) => Err("its work broke off; see the log".to_owned()),
+            Err(_) => {
+                stop.call_off();
+                Err(format!("it did not end within {} s: its file system hangs, or is slow", WORK_MAX.as_secs()))
+            }
+        }
+    }
+
+    /// Completes a restore that was broken off, for this takeover or for a person; `None`: there was none.
+    pub async fn complete(self: &Arc<Self>, plan: PlanId) -> Option<StepOutcome> {
+        let work = move |keeper: &Self, stop: &Stop| {
+            if keeper.vault.under_way().is_none() {
+                return Ok(None);
+            }
+            let lock = keeper.vault.lock(stop)?;
+            keeper.vault.complete(&lock, Some(&plan.to_string()), stop)
+        };
+        match self.within(work).await {
+            Ok(done) => done.map(StepOutcome::done),
+            Err(why) => Some(StepOutcome::failed(format!("a restore that was broken off is not complete: {why}"))),
+        }
+    }
+
+    /// Keeps what is there, once for each takeover, before anything of it is changed.
+    pub async fn keep_for(self: &Arc<Self>, plan: PlanId) -> Option<StepOutcome> {
+        if self.vault.keep() == 0 {
+            return None;
+        }
+        let kept = self.within(move |keeper, stop| keeper.take_for(plan, stop)).await;
+        Some(match kept {
+            Ok(Some(taken)) => StepOutcome::done(taken.told()),
+            Ok(None) => {
+                StepOutcome::done(format!("snapshot {} is there already", takeover(plan).id(Timestamp::UNIX_EPOCH)))
+            }
+            Err(why) => StepOutcome::failed(format!("no snapshot of it: {why}")),
+        })
+    }
+
+    fn take_for(&self, plan: PlanId, stop: &Stop) -> Result<Option<Taken>, Failed> {
+        let lock = self.vault.lock(stop)?;
+        if self.is_kept_for(plan) {
+            return Ok(None);
+        }
+        let measured = match self.memory(|memory| memory.measure.clone()) {
+            Some(measured) => measured,
+            None => measure(self.vault.subject(), stop)?,
+        };
+        self.vault.take(&lock, &Order { kind: takeover(plan), reason: None }, &measured, stop).map(Some)
+    }
+
+    fn is_kept_for(&self, plan: PlanId) -> bool {
+        self.vault.list().0.iter().any(|one| one.head.kind == takeover(plan))
+    }
+
+    /// Puts the newest good one that is whole in place.
+    pub async fn restore_last_good(self: &Arc<Self>, plan: PlanId) -> StepOutcome {
+        match self.within(move |keeper, stop| keeper.restore(plan, stop)).await {
+            Ok(proof) => StepOutcome::Done(proof),
+            Err(why) => StepOutcome::Failed(why),
+        }
+    }
+
+    fn restore(&self, plan: PlanId, stop: &Stop) -> Result<String, Failed> {
+        let lock = self.vault.lock(stop)?;
+        let mut why = Failed::Trouble("there is none".to_owned());
+        for good in self.usable(clock::now().wall) {
+            let replaced = if self.is_kept_for(plan) { Replaced::IsKept } else { Replaced::GoesAside };
+            let plan = plan.to_string();
+            let aside = format!("{plan}.replaced");
+            let order = Restore { id: good.id.clone(), only: Vec::new(), aside, replaced, plan: Some(plan) };
+            match self.vault.restore(&lock, &order, stop) {
+                Ok(restored) => return Ok(restored.told(&good.id, &order.aside)),
+                Err(Failed::CalledOff) => return Err(Failed::CalledOff),
+                Err(failed) if self.vault.under_way().is_some() => return Err(failed),
+                Err(failed) => why = failed,
+            }
+        }
+        Err(why)
+    }
+
+    /// Moves aside what would act on start; `None`: nothing is to be.
+    pub async fn hold_back(self: &Arc<Self>, plan: PlanId) -> Option<StepOutcome> {
+        if self.hold_back.is_empty() {
+            return None;
+        }
+        let work =
+            move |keeper: &Self, stop: &Stop| Ok(keeper.vault.hold_back(&keeper.hold_back, &plan.to_string(), stop));
+        Some(match self.within(work).await {
+            Err(why) => StepOutcome::failed(format!("sync.hold_back: {why}")),
+            Ok(moved) if !moved.stayed.is_empty() => {
+                let stayed = first(&moved.stayed);
+                StepOutcome::failed(format!(
+                    "sync.hold_back: {} files moved aside, not moved: {stayed}",
+                    moved.files.all
+                ))
+            }
+            Ok(moved) if moved.files.is_empty() => StepOutcome::done("sync.hold_back: there was nothing to hold back"),
+            Ok(moved) => StepOutcome::done(format!(
+                "{} files held back in held-back/{plan} ({})",
+                moved.files.all,
+                moved.named()
+            )),
+        })
+    }
+}
+
+fn takeover(plan: PlanId) -> Kind {
+    Kind::Takeover(plan.to_string())
+}

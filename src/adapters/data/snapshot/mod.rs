@@ -1,0 +1,239 @@
+//! Snapshots of the working directories, in `state_dir/snapshots`: one directory each, a list (`manifest`) and a tree.
+//!
+//! One that is being made has a name that begins with a dot, and gets its own by a rename once all of it is on disk: half
+//! a snapshot is never one. `take` makes them, `verify` reads one back, `restore` puts one in place, `held` moves files
+//! aside; what is copied and which go is decided in [`crate::data::snapshot`].
+
+pub mod at;
+pub mod copy;
+mod database;
+pub mod held;
+mod listing;
+pub mod restore;
+mod restore_plan;
+pub mod take;
+pub mod verify;
+
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use jiff::Timestamp;
+
+use self::copy::{Failed, Stop};
+pub use self::listing::Known;
+use super::look::Subject;
+use super::walk::{Entry, Visitor, walk};
+use crate::config::Config;
+use crate::data::snapshot::{self, Kept, Kind};
+
+/// Beside the daemon only a person's command works here; neither takes longer, as a rule.
+const LOCK_MAX: Duration = Duration::from_secs(10);
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+/// More entries of a directory are no snapshots of ours.
+const LISTED_MAX: usize = 1000;
+/// What is being made, or removed, begins so.
+const UNFINISHED: &str = ".";
+const MANIFEST: &str = "manifest";
+const TREE: &str = "tree";
+
+/// Where the snapshots of one configuration are.
+#[derive(Debug, Clone)]
+pub struct Vault {
+    state_dir: PathBuf,
+    subject: Subject,
+    keep: u32,
+    bytes_max: u64,
+}
+
+/// Held while snapshots are made, removed or put in place.
+#[derive(Debug)]
+pub struct Lock(#[allow(dead_code)] File);
+
+impl Vault {
+    /// That of this configuration.
+    pub fn new(config: &Config) -> Self {
+        let sync = &config.sync;
+        Self {
+            state_dir: config.state_dir.clone(),
+            subject: Subject::of(config),
+            keep: sync.keep_snapshots,
+            bytes_max: sync.snapshots_max,
+        }
+    }
+
+    /// With its own parts; for tests.
+    pub fn of(state_dir: &Path, subject: Subject, keep: u32, bytes_max: u64) -> Self {
+        Self { state_dir: state_dir.to_owned(), subject, keep, bytes_max }
+    }
+
+    /// How many good ones are kept.
+    pub fn keep(&self) -> u32 {
+        self.keep
+    }
+
+    /// What is looked at.
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
+    /// Where the robot keeps its own.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.state_dir.join("snapshots")
+    }
+
+    fn path(&self, id: &str) -> PathBuf {
+        self.folder().join(id)
+    }
+
+    /// The working directories, as a list names them.
+    fn dirs(&self) -> Vec<Vec<u8>> {
+        self.subject.dirs.iter().map(|dir| dir.as_os_str().as_bytes().to_vec()).collect()
+    }
+
+    /// Waits until nobody else works here.
+    ///
+    /// # Errors
+    /// One line.
+    pub fn lock(&self, stop: &Stop) -> Result<Lock, Failed> {
+        let folder = self.folder();
+        let cannot = |error: io::Error| Failed::Trouble(format!("{}: {error}", folder.display()));
+        DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(cannot)?;
+        let mut options = File::options();
+        let file = options.create(true).truncate(false).write(true).open(folder.join(".lock")).map_err(cannot)?;
+        let until = Instant::now() + LOCK_MAX;
+        loop {
+            match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Lock(file)),
+                Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(cannot(error.into())),
+            }
+            if stop.is_called_off() {
+                return Err(Failed::CalledOff);
+            }
+            if Instant::now() >= until {
+                let busy = "another snapshot is being taken or put in place; try again in a moment";
+                return Err(Failed::Trouble(busy.to_owned()));
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        }
+    }
+
+    /// Those that are kept, the oldest first; and those whose list does not read, with why.
+    pub fn list(&self) -> (Vec<Known>, Vec<(String, String)>) {
+        let (mut known, mut odd) = (Vec::new(), Vec::new());
+        let names = fs::read_dir(self.folder()).into_iter().flatten().flatten().take(LISTED_MAX);
+        for name in names.filter_map(|entry| entry.file_name().into_string().ok()) {
+            if !snapshot::is_id(&name) {
+                continue;
+            }
+            match listing::known(&self.path(&name), &name) {
+                Ok(one) => known.push(one),
+                Err(why) => odd.push((name, why)),
+            }
+        }
+        known.sort_by(|one, other| one.head.at.cmp(&other.head.at).then_with(|| one.id.cmp(&other.id)));
+        (known, odd)
+    }
+
+    /// The newest good one of these working directories.
+    pub fn newest_good(&self) -> Option<Known> {
+        self.good().pop()
+    }
+
+    /// The good ones of these working directories, the oldest first.
+    pub fn good(&self) -> Vec<Known> {
+        let (dirs, (known, _)) = (self.dirs(), self.list());
+        known.into_iter().filter(|one| one.head.kind == Kind::LastGood && one.head.dirs == dirs).collect()
+    }
+
+    /// Notes that what it holds was found good again just now.
+    pub fn confirm(&self, id: &str) {
+        let touched = File::options().append(true).open(self.path(id).join(MANIFEST));
+        // Without it the snapshot only looks older than it is.
+        let _ = touched.and_then(|file| file.set_modified(SystemTime::now()));
+    }
+
+    /// Bytes of all snapshots; what several share counts once.
+    pub fn bytes(&self) -> u64 {
+        let mut counted = Counted::default();
+        walk(&[self.folder()], &mut counted);
+        counted.bytes
+    }
+
+    /// Removes what a killed one left behind. Only under the lock: what is being made looks the same.
+    fn clear(&self, _lock: &Lock) {
+        let names = fs::read_dir(self.folder()).into_iter().flatten().flatten().take(LISTED_MAX);
+        for entry in names.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            if entry.file_name().as_bytes().starts_with(UNFINISHED.as_bytes()) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
+    /// Removes those that are outdated; the others stay within their number and room.
+    pub fn prune(&self, lock: &Lock) {
+        self.clear(lock);
+        let kept = || {
+            let known = self.list().0.into_iter();
+            known.map(|one| Kept { id: one.id, kind: one.head.kind, at: one.head.at }).collect::<Vec<_>>()
+        };
+        for id in snapshot::outdated(&kept(), self.keep) {
+            self.remove(&id);
+        }
+        let mut all = kept();
+        while self.bytes() > self.bytes_max {
+            let Some(next) = snapshot::goes_next(&all).map(str::to_owned) else { return };
+            self.remove(&next);
+            all.retain(|kept| kept.id != next);
+        }
+    }
+
+    /// Under another name first, so that half of one is none.
+    fn remove(&self, id: &str) {
+        let away = self.folder().join(format!("{UNFINISHED}removing-{id}"));
+        let removed = fs::rename(self.path(id), &away).and_then(|()| fs::remove_dir_all(&away));
+        if let Err(error) = removed {
+            tracing::warn!(id, %error, "an old snapshot could not be removed");
+        }
+    }
+}
+
+#[derive(Default)]
+struct Counted {
+    bytes: u64,
+    shared: HashSet<u64>,
+}
+
+impl Visitor for Counted {
+    fn file(&mut self, entry: &Entry<'_>) -> ControlFlow<()> {
+        if self.shared.insert(entry.identity.1) {
+            self.bytes = self.bytes.saturating_add(entry.about.size);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn trouble(&mut self, _: usize, _: &[u8], _: &str) {}
+}
+
+/// Writes a directory's names to disk.
+fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// How long ago; a time ahead of the clock is just now.
+pub fn ago(at: Timestamp, now: Timestamp) -> Duration {
+    now.duration_since(at).try_into().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

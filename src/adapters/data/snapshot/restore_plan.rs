@@ -1,0 +1,283 @@
+//! What a restore will do: which files differ, each staged beside its place and read back, and what appeared since.
+//!
+//! Up to here nothing of the working directory is changed but by names of our own, which every look passes over.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use rustix::fs::{FileType, Gid, Mode, Stat, Uid};
+
+use super::at::{self, Missing};
+use super::copy::{self, Broke, Failed, Stop};
+use super::held::dress;
+use super::listing::{Ahead, Reader};
+use super::restore::make_directory;
+use super::{TREE, Vault};
+use crate::adapters::data::walk::{Descend, Entry, Visitor, walk};
+use crate::data::manifest::Kind;
+use crate::data::snapshot::{Item, is_asked, is_database};
+use crate::data::{Class, compare, foreign, shown};
+
+/// What is staged begins so: [`crate::adapters::data::look`] passes over it.
+const STAGED: &str = ".pbx-failover-restore-";
+
+/// A file that is to be put in place.
+#[derive(Debug)]
+pub struct Staged {
+    /// Which of the working directories.
+    pub dir: usize,
+    /// The path below it.
+    pub path: Vec<u8>,
+    /// The name beside it under which it waits.
+    pub temporary: OsString,
+}
+
+/// What a restore will do.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// What differs.
+    pub staged: Vec<Staged>,
+    /// Configuration that the snapshot does not have.
+    pub appeared: Vec<(usize, Vec<u8>)>,
+    /// What is the same.
+    pub same: u64,
+}
+
+/// Stages all that differs; where that fails nothing stays behind.
+pub fn stage(vault: &Vault, dir: &Path, only: &[Vec<u8>], stop: &Stop) -> Result<(Plan, Vec<OwnedFd>), Failed> {
+    let mut roots = Vec::new();
+    for working in &vault.subject.dirs {
+        let root = at::root(working).map_err(|error| Failed::Trouble(format!("{}: {error}", working.display())))?;
+        roots.push(root);
+    }
+    let list = Reader::open(dir).and_then(Ahead::new).map_err(Failed::Trouble)?;
+    let mut around = Around { vault, only, list, appeared: Vec::new(), failed: None };
+    walk(&vault.subject.dirs, &mut around);
+    if let Some(why) = around.failed {
+        return Err(Failed::Trouble(why));
+    }
+    let mut plan = Plan { appeared: around.appeared, ..Plan::default() };
+    match fill(&mut plan, dir, &roots, only, stop) {
+        Ok(()) => Ok((plan, roots)),
+        Err(failed) => {
+            for staged in &plan.staged {
+                let parent = at::parent(&roots[staged.dir], &staged.path, Missing::Refuse);
+                let _ = parent.and_then(|(parent, _)| at::remove(&parent, &staged.temporary));
+            }
+            Err(failed)
+        }
+    }
+}
+
+fn fill(plan: &mut Plan, dir: &Path, roots: &[OwnedFd], only: &[Vec<u8>], stop: &Stop) -> Result<(), Failed> {
+    let mut reader = Reader::open(dir).map_err(Failed::Trouble)?;
+    let mut met = false;
+    while let Some(item) = reader.next().map_err(Failed::Trouble)? {
+        if stop.is_called_off() {
+            return Err(Failed::CalledOff);
+        }
+        let line = &item.line;
+        let at_it = |error: io::Error| Failed::Trouble(format!("{}: {error}", shown(&line.path)));
+        let root = roots.get(line.dir).ok_or_else(|| Failed::Trouble("its list is damaged".to_owned()))?;
+        if line.about.kind == Kind::Directory {
+            if is_asked(&line.path, only) || leads_to(&line.path, only) {
+                directory(root.as_fd(), &item).map_err(at_it)?;
+            }
+            continue;
+        }
+        if !item.is_held() || !is_asked(&line.path, only) {
+            continue;
+        }
+        met = true;
+        let (parent, name) = at::parent(root, &line.path, Missing::Refuse).map_err(at_it)?;
+        let now = at::stat(&parent, name).map_err(at_it)?;
+        if let Some(now) = &now
+            && is_same(&item, now, parent.as_fd(), name, stop)?
+        {
+            plan.same += 1;
+            continue;
+        }
+        if now.is_some_and(|now| kind(&now) == FileType::Directory) {
+            return Err(Failed::Trouble(format!("{}: a directory lies in its place", shown(&line.path))));
+        }
+        let temporary = OsString::from(format!("{STAGED}{}", plan.staged.len()));
+        at::remove(&parent, &temporary).map_err(at_it)?;
+        plan.staged.push(Staged { dir: line.dir, path: line.path.clone(), temporary: temporary.clone() });
+        put(&dir.join(TREE), &item, &parent, &temporary, stop)?;
+    }
+    if !met && !only.is_empty() {
+        let id = dir.file_name().unwrap_or_default().to_string_lossy();
+        return Err(none_of(&id));
+    }
+    Ok(())
+}
+
+/// None of the asked paths is in it.
+pub fn none_of(id: &str) -> Failed {
+    Failed::Trouble(format!("snapshot {id} holds none of these paths; they begin below the working directory"))
+}
+
+/// Whether an asked path lies below this directory.
+fn leads_to(dir: &[u8], only: &[Vec<u8>]) -> bool {
+    only.iter().any(|asked| asked.strip_prefix(dir).is_some_and(|rest| rest.starts_with(b"/")))
+}
+
+fn kind(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// Makes the directory, if it is not there.
+pub fn directory(root: BorrowedFd<'_>, item: &Item) -> io::Result<()> {
+    let (parent, name) = at::parent(root, &item.line.path, Missing::Refuse)?;
+    if make_directory(&parent, name, 0o700)? {
+        let flags = rustix::fs::OFlags::RDONLY
+            | rustix::fs::OFlags::DIRECTORY
+            | rustix::fs::OFlags::NOFOLLOW
+            | rustix::fs::OFlags::CLOEXEC;
+        let made = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
+        // Who is not root makes it for himself.
+        let _ = rustix::fs::fchown(&made, Some(Uid::from_raw(item.owner.0)), Some(Gid::from_raw(item.owner.1)));
+        rustix::fs::fchmod(&made, Mode::from_raw_mode(item.line.about.mode))?;
+        rustix::fs::fsync(&parent)?;
+    }
+    Ok(())
+}
+
+fn is_same(item: &Item, now: &Stat, parent: BorrowedFd<'_>, name: &OsStr, stop: &Stop) -> Result<bool, Failed> {
+    let about = item.line.about;
+    let at_it = |error: io::Error| Failed::Trouble(format!("{}: {error}", shown(&item.line.path)));
+    let digest = item.line.digest.as_deref();
+    match (about.kind, kind(now)) {
+        (Kind::Link, FileType::Symlink) => {
+            let target = at::target(parent, name).map_err(at_it)?;
+            Ok(digest == Some(shown(&target).as_str()))
+        }
+        (Kind::File, FileType::RegularFile) => {
+            let size = u64::try_from(now.st_size).unwrap_or_default();
+            let looks = (now.st_uid, now.st_gid, now.st_mode & 0o7777);
+            if size != about.size || looks != (item.owner.0, item.owner.1, about.mode) {
+                return Ok(false);
+            }
+            let (ino, _, _, changed) = copy::stamp(now);
+            if (ino, changed) == (item.stamp.0, (item.stamp.1.0, i64::from(item.stamp.1.1)))
+                && !is_database(&item.line.path)
+            {
+                return Ok(true);
+            }
+            let mut file = at::open(parent, name).map_err(at_it)?;
+            match copy::digest(&mut file, stop) {
+                Ok(now) => Ok(digest == Some(now.as_str())),
+                Err(Broke::CalledOff) => Err(Failed::CalledOff),
+                Err(Broke::Io(error)) => Err(at_it(error)),
+            }
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Writes one file or link of a snapshot's tree under a name that is free, whole and on disk.
+pub fn put(tree: &Path, item: &Item, parent: &OwnedFd, name: &OsStr, stop: &Stop) -> Result<(), Failed> {
+    let line = &item.line;
+    let at_it = |error: io::Error| Failed::Trouble(format!("{} could not be written: {error}", shown(&line.path)));
+    let damaged = |why: &str| Failed::Trouble(format!("the snapshot is damaged: {} {why}", shown(&line.path)));
+    if line.about.kind == Kind::Link {
+        let target = line.digest.as_deref().and_then(crate::data::path::unshown);
+        let target = target.ok_or_else(|| damaged("leads nowhere"))?;
+        return rustix::fs::symlinkat(OsStr::from_bytes(&target), parent, name).map_err(|error| at_it(error.into()));
+    }
+    let inside = [line.dir.to_string().as_bytes(), b"/", &line.path].concat();
+    let top = at::root(tree).map_err(|error| damaged(&error.to_string()))?;
+    let (from, from_name) = at::parent(&top, &inside, Missing::Refuse).map_err(|error| damaged(&error.to_string()))?;
+    let mut from = at::open(&from, from_name).map_err(|error| damaged(&error.to_string()))?;
+    let mut into = at::create(parent, name).map_err(at_it)?;
+    match copy::content(&mut from, &mut into, stop) {
+        Ok(digest) if line.digest.as_deref() == Some(digest.as_str()) => {}
+        Ok(_) => return Err(damaged("is not what was copied")),
+        Err(Broke::CalledOff) => return Err(Failed::CalledOff),
+        Err(Broke::Io(error)) => return Err(at_it(error)),
+    }
+    dress(&into, item.owner, line.about.mode, line.about.modified).map_err(at_it)?;
+    into.sync_all().map_err(at_it)
+}
+
+/// Removes what a restore that is not completed has staged.
+pub fn clear(vault: &Vault) {
+    struct Leftovers;
+    impl Visitor for Leftovers {
+        fn file(&mut self, entry: &Entry<'_>) -> ControlFlow<()> {
+            remove_leftover(entry);
+            ControlFlow::Continue(())
+        }
+
+        fn trouble(&mut self, _: usize, _: &[u8], _: &str) {}
+    }
+    walk(&vault.subject.dirs, &mut Leftovers);
+}
+
+fn remove_leftover(entry: &Entry<'_>) -> bool {
+    let is_one = entry.name().starts_with(STAGED.as_bytes());
+    if is_one {
+        let _ = at::remove(entry.parent(), OsStr::from_bytes(entry.name()));
+    }
+    is_one
+}
+
+/// Looks for configuration that the list does not have, and removes what an earlier restore left staged.
+struct Around<'a> {
+    vault: &'a Vault,
+    only: &'a [Vec<u8>],
+    list: Ahead,
+    appeared: Vec<(usize, Vec<u8>)>,
+    failed: Option<String>,
+}
+
+impl Around<'_> {
+    fn is_listed(&mut self, entry: &Entry<'_>) -> Result<bool, String> {
+        loop {
+            let order = self
+                .list
+                .peek()
+                .map(|item| item.line.dir.cmp(&entry.dir).then_with(|| compare(&item.line.path, entry.path)));
+            match order {
+                Some(std::cmp::Ordering::Less) => drop(self.list.pop()?),
+                Some(order) => return Ok(order.is_eq()),
+                None => return Ok(false),
+            }
+        }
+    }
+}
+
+impl Visitor for Around<'_> {
+    fn file(&mut self, entry: &Entry<'_>) -> ControlFlow<()> {
+        if remove_leftover(entry) {
+            return ControlFlow::Continue(());
+        }
+        let subject = &self.vault.subject;
+        let is_file = matches!(entry.about.kind, Kind::File | Kind::Link);
+        if !is_file || subject.passes(entry) || foreign(entry.name()).is_some() || !is_asked(entry.path, self.only) {
+            return ControlFlow::Continue(());
+        }
+        if subject.classes.of(entry.path) == Class::Config {
+            match self.is_listed(entry) {
+                Ok(true) => {}
+                Ok(false) => self.appeared.push((entry.dir, entry.path.to_vec())),
+                Err(why) => {
+                    self.failed = Some(why);
+                    return ControlFlow::Break(());
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn directory(&mut self, entry: &Entry<'_>) -> Descend {
+        let passes = self.vault.subject.passes(entry) || foreign(entry.name()).is_some();
+        if passes { Descend::Past } else { Descend::Into }
+    }
+
+    fn trouble(&mut self, _: usize, _: &[u8], _: &str) {}
+}
