@@ -212,7 +212,8 @@ impl Call<'_> {
             for one in &all {
                 let word = if one.whole { "is whole" } else { "is DAMAGED" };
                 lines.line(&format!("{} {word}: {} files are as they were copied", one.id, one.good));
-                for (what, names) in [("differ", &one.differs), ("are missing", &one.missing), ("are more", &one.more)] {
+                for (what, names) in [("differ", &one.differs), ("are missing", &one.missing), ("are more", &one.more)]
+                {
                     if names.all > 0 {
                         let few = Few { named: names.first.clone(), all: names.all };
                         lines.text(2, &format!("{} {what}: {}", names.all, first(&few)));
@@ -238,7 +239,11 @@ impl Call<'_> {
             return Err(failed(&Failed::Trouble(format!("{}: {why}", shown(order.id.as_bytes())))).into());
         };
         let dirs: Vec<_> = vault.subject().dirs.iter().map(|dir| dir.display().to_string()).collect();
-        let what = if order.only.is_empty() { "all that differs".to_owned() } else { format!("{} of its paths", order.only.len()) };
+        let what = if order.only.is_empty() {
+            "all that differs".to_owned()
+        } else {
+            format!("{} of its paths", order.only.len())
+        };
         let would = format!(
             "puts {what} of {} ({} files, taken {}) in place in {}; configuration that it does not have is moved aside; \
              what is there now is kept in a snapshot before",
@@ -253,7 +258,7 @@ impl Call<'_> {
             let lock = vault.lock(&stop)?;
             let completed = vault.complete(&lock, None, &stop)?;
             let measured = measure(vault.subject(), &stop)?;
-            let before = take::Order { kind: Kind::BeforeRestore, reason: Some(reason) };
+            let before = take::Order { kind: Kind::BeforeRestore, reason: Some(reason.clone()) };
             let before = vault.take(&lock, &before, &measured, &stop).map_err(|why| {
                 Failed::Trouble(format!("what is there now could not be kept, so that nothing was changed: {why}"))
             })?;
@@ -264,9 +269,13 @@ impl Call<'_> {
             vault.prune(&lock);
             Ok((completed, before.id, restored, restore.aside))
         })();
+        vault.hand_over();
         let (completed, before, restored, aside) = done.map_err(|why| failed(&why))?;
-        completed.iter().for_each(|said| self.console.say(&format!("note: {said}")));
+        if let Some(said) = &completed {
+            self.console.say(&format!("note: {said}"));
+        }
         let told = format!("{}; before it: {before}", restored.told(&order.id, &aside));
+        self.note(vault, &told, &reason);
         self.told(&order.id, Some(before), &restored, &Moved::default(), &told)
     }
 
@@ -284,17 +293,26 @@ impl Call<'_> {
             held.files.all,
             first(&held.files)
         );
-        let Some(_) = self.agreed(order, &would)? else { return Ok(Exit::Done) };
+        let Some(reason) = self.agreed(order, &would)? else { return Ok(Exit::Done) };
         let moved = vault.put_back(name, &order.only).map_err(|why| failed(&why))?;
         let stayed = match moved.stayed.all {
             0 => String::new(),
             all => format!("; {all} stay held: {}", first(&moved.stayed)),
         };
         let told = format!("{} files put back{stayed}", moved.files.all);
+        self.note(vault, &format!("held-back/{name}: {told}"), &reason);
         let exit = if moved.stayed.is_empty() { Exit::Done } else { Exit::Failed };
         let put = Restored { put: moved.files.clone(), ..Restored::default() };
         self.told(&order.id, None, &put, &moved, &told)?;
         Ok(exit)
+    }
+
+    /// For the history, which the daemon writes at its next look.
+    fn note(&mut self, vault: &Vault, what: &str, reason: &str) {
+        if let Err(error) = vault.note(what, reason) {
+            self.console.say(&format!("note: it will not stand in the history: {error}"));
+        }
+        vault.hand_over();
     }
 
     fn told(
@@ -325,10 +343,13 @@ impl Call<'_> {
             return Ok(None);
         }
         self.console.say(would);
-        if !(order.yes && order.reason.is_some()) && !self.console.can_ask() {
+        let is_agreed = order.yes && order.reason.is_some();
+        if !is_agreed && !self.console.can_ask() {
             let why = "`snapshots restore` changes the working directory and nobody can be asked: this is no terminal";
             let trouble = Trouble::new(Exit::Usage, why);
-            return Err(trouble.hint("give --yes and --reason TEXT; --dry-run only shows it; --to DIR changes nothing").into());
+            return Err(trouble
+                .hint("give --yes and --reason TEXT; --dry-run only shows it; --to DIR changes nothing")
+                .into());
         }
         let reason = if let Some(reason) = &order.reason {
             reason.clone()
@@ -348,7 +369,10 @@ impl Call<'_> {
         let hint = "`--to DIR` puts a copy elsewhere";
         let refuse = |why: String| Err(Trouble::new(Exit::Refused, why).hint(hint).into());
         if config.role != Role::Backup {
-            return refuse("this node is not the backup: its working directory is the one that the others are made from".to_owned());
+            return refuse(
+                "this node is not the backup: its working directory is the one that the others are made from"
+                    .to_owned(),
+            );
         }
         match self.backend.status() {
             Ok(status) => {
@@ -358,13 +382,13 @@ impl Call<'_> {
                     Some(state) => refuse(format!("this node is {state}: its PBX may run from the working directory")),
                 }
             }
-            Err(trouble) if trouble.exit == Exit::NoDaemon => {
-                match crate::adapters::pbx::means_to_serve(config) {
-                    Ok(false) => Ok(()),
-                    Ok(true) => refuse("no daemon answers, and the PBX here is meant to serve (its marker says so)".to_owned()),
-                    Err(why) => refuse(format!("no daemon answers, and whether the PBX here serves is not known: {why}")),
+            Err(trouble) if trouble.exit == Exit::NoDaemon => match crate::adapters::pbx::means_to_serve(config) {
+                Ok(false) => Ok(()),
+                Ok(true) => {
+                    refuse("no daemon answers, and the PBX here is meant to serve (its marker says so)".to_owned())
                 }
-            }
+                Err(why) => refuse(format!("no daemon answers, and whether the PBX here serves is not known: {why}")),
+            },
             Err(trouble) => Err(trouble.into()),
         }
     }

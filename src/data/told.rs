@@ -30,6 +30,7 @@ pub fn told(survey: &Survey, report: Report, beat: Option<Timestamp>, now: Times
         beat_age_s: beat.map(|beat| age(now, beat).as_secs()),
         watching: Watching::default(),
         snapshots: None,
+        noted: Vec::new(),
         trouble_since: None,
     }
 }

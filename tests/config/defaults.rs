@@ -80,6 +80,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("sync.on_hold", r#""last_good""#),
     ("sync.hold_back", "[]"),
     ("sync.keep_snapshots", "3"),
+    ("sync.snapshots_max", r#""2GB""#),
     ("sync.ignore", "[]"),
     ("sync.rules", "[]"),
     ("sync.classes", "{}"),

@@ -29,7 +29,12 @@ pub const SYNC: Shape = Shape::Map(&[
         Shape::Choice(&["last_good", "go", "hold"], &[]),
         "What happens when the data does not pass the gate: its last good snapshot, what is there, or nothing is loaded.",
     ),
-    key("hold_back", Default("[]"), PATTERNS, "Spools that act on start: moved aside before the reload, and listed until a person puts them back."),
+    key(
+        "hold_back",
+        Default("[]"),
+        PATTERNS,
+        "Spools that act on start: moved aside before the reload, and listed until a person puts them back.",
+    ),
     key("stop", Default("[]"), Shape::Command, "Run at takeover, to stop the inbound sync."),
     key("start", Default("[]"), Shape::Command, "Run at failback."),
     key(

@@ -219,7 +219,10 @@ mod tests {
         assert!(!log.is_empty());
         assert_eq!(rig.copied(), Ok(1));
         assert_eq!(rig.beside(), ["astdb.sqlite3", "astdb.sqlite3-wal"]);
-        assert_eq!((fs::read(rig.live()).expect("file"), fs::read(beside(&rig.live(), "-wal")).expect("log")), (file, log));
+        assert_eq!(
+            (fs::read(rig.live()).expect("file"), fs::read(beside(&rig.live(), "-wal")).expect("log")),
+            (file, log)
+        );
         // One by a log that is closed, without anything beside it.
         fs::remove_file(beside(&rig.live(), "-wal")).expect("removed");
         drop(rig.open("wal"));
@@ -239,11 +242,13 @@ mod tests {
                 open.busy_timeout(Duration::from_secs(5)).expect("timeout");
                 // Two rows at once, so that half of a change would be seen.
                 while !ended.load(std::sync::atomic::Ordering::SeqCst) {
-                    open.execute_batch("BEGIN; INSERT INTO astdb VALUES('a','1'); INSERT INTO astdb VALUES('b','2'); COMMIT")
-                        .expect("rows");
+                    open.execute_batch(
+                        "BEGIN; INSERT INTO astdb VALUES('a','1'); INSERT INTO astdb VALUES('b','2'); COMMIT",
+                    )
+                    .expect("rows");
                 }
             });
-            let copies: Vec<_> = (0..20).map(|_| rig.copied()).collect();
+            let copies: Vec<_> = (0..5).map(|_| rig.copied()).collect();
             ended.store(true, std::sync::atomic::Ordering::SeqCst);
             for rows in copies {
                 assert!(rows.as_ref().is_ok_and(|rows| rows % 2 == 0), "{rows:?}");

@@ -98,7 +98,7 @@ impl<'a> Aside<'a> {
                         at::remove(parent.as_fd(), name)?;
                         return rustix::fs::fsync(&into).map_err(Into::into);
                     }
-                    as_name = OsStr::from_bytes(at_name(path)).to_owned();
+                    OsStr::from_bytes(at_name(path)).clone_into(&mut as_name);
                     as_name.push(format!(".{n}"));
                 }
                 carried => {
@@ -141,9 +141,8 @@ fn carry(from: BorrowedFd<'_>, name: &OsStr, into: BorrowedFd<'_>, as_name: &OsS
     let about = at::stat(from, name)?.ok_or(io::ErrorKind::NotFound)?;
     let temporary = OsString::from(".pbx-failover-moving");
     at::remove(into, &temporary)?;
-    let copied = copy_one(from, name, &about, into, &temporary).and_then(|()| {
-        Ok(rename_to_free(into, &temporary, into, as_name)?)
-    });
+    let copied = copy_one(from, name, &about, into, &temporary)
+        .and_then(|()| Ok(rename_to_free(into, &temporary, into, as_name)?));
     if copied.is_err() {
         let _ = at::remove(into, &temporary);
     }
@@ -155,13 +154,11 @@ fn carry(from: BorrowedFd<'_>, name: &OsStr, into: BorrowedFd<'_>, as_name: &OsS
 fn rename_to_free(from: BorrowedFd<'_>, name: &OsStr, into: BorrowedFd<'_>, as_name: &OsStr) -> Result<(), Errno> {
     match rustix::fs::renameat_with(from, name, into, as_name, RenameFlags::NOREPLACE) {
         // A file system without such a rename; nobody else writes where we do.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-            match at::stat(into, as_name) {
-                Ok(None) => rustix::fs::renameat(from, name, into, as_name),
-                Ok(Some(_)) => Err(Errno::EXIST),
-                Err(_) => Err(Errno::IO),
-            }
-        }
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => match at::stat(into, as_name) {
+            Ok(None) => rustix::fs::renameat(from, name, into, as_name),
+            Ok(Some(_)) => Err(Errno::EXIST),
+            Err(_) => Err(Errno::IO),
+        },
         renamed => renamed,
     }
 }
@@ -180,7 +177,8 @@ fn copy_one(from: BorrowedFd<'_>, name: &OsStr, about: &Stat, into: BorrowedFd<'
                 Err(Broke::CalledOff) => return Err(io::ErrorKind::Interrupted.into()),
             }
             let (seconds, nanos) = modified(about);
-            dress(&copied, (about.st_uid, about.st_gid), about.st_mode & 0o7777, (seconds, nanos))?;
+            let owner = (about.st_uid, about.st_gid);
+            dress(&copied, owner, Owner::IfPossible, about.st_mode & 0o7777, (seconds, nanos))?;
             copied.sync_all()
         }
         _ => Err(io::Error::other("it is no file")),
@@ -192,15 +190,29 @@ fn modified(about: &Stat) -> (i64, u32) {
     (about.st_mtime as i64, about.st_mtime_nsec as u32)
 }
 
-/// Gives a file its owner, its mode and its time. An owner that only root may give is kept where it is right already.
-pub fn dress(file: &File, owner: (u32, u32), mode: u32, (seconds, nanos): (i64, u32)) -> io::Result<()> {
+/// Whether a file must have its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// A PBX is to read it there, which it may only as its own.
+    Needed,
+    /// It only lies there.
+    IfPossible,
+}
+
+/// Gives a file its owner, its mode and its time.
+pub fn dress(file: &File, owner: (u32, u32), needed: Owner, mode: u32, (seconds, nanos): (i64, u32)) -> io::Result<()> {
     let now = rustix::fs::fstat(file)?;
     if (now.st_uid, now.st_gid) != owner {
         let (user, group) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
         match rustix::fs::fchown(file, Some(user), Some(group)) {
-            // Without root the file is ours; whoever runs a robot so gives it and the PBX one user.
-            Ok(()) | Err(Errno::PERM) => {}
-            Err(error) => return Err(error.into()),
+            Ok(()) => {}
+            Err(Errno::PERM) if needed == Owner::IfPossible => {}
+            Err(_) => {
+                return Err(io::Error::other(format!(
+                    "the robot may not give it to its owner {}:{}",
+                    owner.0, owner.1
+                )));
+            }
         }
     }
     rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?;
@@ -253,7 +265,8 @@ pub struct Held {
 
 impl Vault {
     fn dirs_told(&self) -> String {
-        self.subject.dirs.iter().enumerate().map(|(n, dir)| format!("{n} {}\n", dir.display())).collect()
+        let dirs = self.subject.dirs.iter().enumerate();
+        dirs.map(|(n, dir)| format!("{n} {}", dir.display())).collect::<Vec<_>>().join("\n") + "\n"
     }
 
     /// Moves every file that these patterns mean into `held-back/NAME`. May be repeated.
@@ -345,7 +358,8 @@ struct Back<'a> {
 
 impl Back<'_> {
     fn one(&self, entry: &Entry<'_>) -> io::Result<()> {
-        let dir = self.dirs.get(entry.dir).ok_or_else(|| io::Error::other("its working directory is not configured"))?;
+        let dir =
+            self.dirs.get(entry.dir).ok_or_else(|| io::Error::other("its working directory is not configured"))?;
         let (into, name) = at::parent(at::root(dir)?, entry.path, Missing::Refuse)?;
         carry(entry.parent(), OsStr::from_bytes(entry.name()), into.as_fd(), name)?;
         Ok(rustix::fs::fsync(&into)?)

@@ -75,8 +75,7 @@ impl Reader {
     pub fn open(dir: &Path) -> Result<Self, String> {
         let file = open(dir).map_err(|error| format!("its list cannot be read: {error}"))?;
         let lines = BufReader::new(file);
-        let mut reader =
-            Self { lines, hasher: blake3::Hasher::new(), entries: 0, left_out: Vec::new(), ended: false };
+        let mut reader = Self { lines, hasher: blake3::Hasher::new(), entries: 0, left_out: Vec::new(), ended: false };
         while !reader.line()?.is_empty() {}
         Ok(reader)
     }

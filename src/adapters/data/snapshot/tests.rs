@@ -1,3 +1,5 @@
+//! Snapshots on a real disk: damaged, restored, pruned, moved aside.
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
@@ -132,12 +134,16 @@ fn what_was_damaged_is_as_it_was_and_nothing_else_is_touched() {
     fs::remove_dir_all(rig.work("etc/sub")).expect("removed");
     fs::remove_file(rig.work("out")).expect("removed");
     fs::write(rig.work("out"), "a file in place of the link").expect("file");
-    fs::set_permissions(rig.work(OsStr::from_bytes(b"etc/a\nb\xff.conf")), fs::Permissions::from_mode(0o600)).expect("mode");
+    fs::set_permissions(rig.work(OsStr::from_bytes(b"etc/a\nb\xff.conf")), fs::Permissions::from_mode(0o600))
+        .expect("mode");
     rig.write("etc/new.conf", "appeared");
     rig.write("sounds/new.gsm", "appeared too");
     rig.write("voicemail/default/100/msg2.wav", "RIFF2");
     let restored = rig.restore(&taken.id).expect("restored");
-    assert_eq!((restored.put.all, restored.same, restored.aside.named.as_slice()), (4, 1, &["etc/new.conf".to_owned()][..]));
+    assert_eq!(
+        (restored.put.all, restored.same, restored.aside.named.as_slice()),
+        (4, 1, &["etc/new.conf".to_owned()][..])
+    );
     let mut after = rig.tree("work");
     for stays in ["sounds", "sounds/new.gsm", "voicemail/default/100/msg2.wav"] {
         assert!(after.remove(stays).is_some(), "{stays}");
@@ -193,7 +199,11 @@ fn what_is_quiet_takes_the_room_of_one_and_what_changed_is_its_own() {
         assert_eq!(fs::read_to_string(copy).expect("copy"), text);
     }
     assert!(first.id != second.id, "two within a second");
-    assert_eq!(fs::metadata(rig.work("etc/a.conf")).expect("there").nlink(), 1, "never a link into the working directory");
+    assert_eq!(
+        fs::metadata(rig.work("etc/a.conf")).expect("there").nlink(),
+        1,
+        "never a link into the working directory"
+    );
 }
 
 #[test]

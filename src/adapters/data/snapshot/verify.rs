@@ -44,7 +44,9 @@ impl Vault {
     pub fn verify(&self, id: &str, stop: &Stop) -> Result<Verified, Failed> {
         let dir = self.path(id);
         if !dir.is_dir() {
-            return Err(Failed::Trouble(format!("there is no snapshot {id}; `pbx-failover snapshots list` names them")));
+            return Err(Failed::Trouble(format!(
+                "there is no snapshot {id}; `pbx-failover snapshots list` names them"
+            )));
         }
         let mut found = Verified::default();
         if let Err(why) = verify(&dir, &mut found, stop)? {
