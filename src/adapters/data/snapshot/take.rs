@@ -378,7 +378,7 @@ fn with(name: &[u8], end: &str) -> Vec<u8> {
 /// Whether this is a log or a journal beside its database.
 fn belongs(entry: &Entry<'_>) -> bool {
     let beside = |end: &&str| entry.name().strip_suffix(end.as_bytes()).is_some_and(|main| entry.has_sibling(main));
-    database::BESIDE.iter().any(|end| beside(end))
+    database::BESIDE.iter().any(beside)
 }
 
 impl Visitor for Taking<'_> {
