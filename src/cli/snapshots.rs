@@ -258,7 +258,7 @@ impl Call<'_> {
             let lock = vault.lock(&stop)?;
             let completed = vault.complete(&lock, None, &stop)?;
             let measured = measure(vault.subject(), &stop)?;
-            let before = take::Order { kind: Kind::BeforeRestore, reason: Some(reason) };
+            let before = take::Order { kind: Kind::BeforeRestore, reason: Some(reason.clone()) };
             let before = vault.take(&lock, &before, &measured, &stop).map_err(|why| {
                 Failed::Trouble(format!("what is there now could not be kept, so that nothing was changed: {why}"))
             })?;
@@ -269,9 +269,13 @@ impl Call<'_> {
             vault.prune(&lock);
             Ok((completed, before.id, restored, restore.aside))
         })();
+        vault.hand_over();
         let (completed, before, restored, aside) = done.map_err(|why| failed(&why))?;
-        completed.iter().for_each(|said| self.console.say(&format!("note: {said}")));
+        if let Some(said) = &completed {
+            self.console.say(&format!("note: {said}"));
+        }
         let told = format!("{}; before it: {before}", restored.told(&order.id, &aside));
+        self.note(vault, &told, &reason);
         self.told(&order.id, Some(before), &restored, &Moved::default(), &told)
     }
 
@@ -289,17 +293,26 @@ impl Call<'_> {
             held.files.all,
             first(&held.files)
         );
-        let Some(_) = self.agreed(order, &would)? else { return Ok(Exit::Done) };
+        let Some(reason) = self.agreed(order, &would)? else { return Ok(Exit::Done) };
         let moved = vault.put_back(name, &order.only).map_err(|why| failed(&why))?;
         let stayed = match moved.stayed.all {
             0 => String::new(),
             all => format!("; {all} stay held: {}", first(&moved.stayed)),
         };
         let told = format!("{} files put back{stayed}", moved.files.all);
+        self.note(vault, &format!("held-back/{name}: {told}"), &reason);
         let exit = if moved.stayed.is_empty() { Exit::Done } else { Exit::Failed };
         let put = Restored { put: moved.files.clone(), ..Restored::default() };
         self.told(&order.id, None, &put, &moved, &told)?;
         Ok(exit)
+    }
+
+    /// For the history, which the daemon writes at its next look.
+    fn note(&mut self, vault: &Vault, what: &str, reason: &str) {
+        if let Err(error) = vault.note(what, reason) {
+            self.console.say(&format!("note: it will not stand in the history: {error}"));
+        }
+        vault.hand_over();
     }
 
     fn told(
@@ -330,7 +343,8 @@ impl Call<'_> {
             return Ok(None);
         }
         self.console.say(would);
-        if !(order.yes && order.reason.is_some()) && !self.console.can_ask() {
+        let is_agreed = order.yes && order.reason.is_some();
+        if !is_agreed && !self.console.can_ask() {
             let why = "`snapshots restore` changes the working directory and nobody can be asked: this is no terminal";
             let trouble = Trouble::new(Exit::Usage, why);
             return Err(trouble

@@ -41,8 +41,9 @@ pub async fn run(
         }
         let world = Arc::clone(&worlds.borrow_and_update());
         let began = Instant::now();
-        let look = world.gate.look(Keep::WhatIsGood).await;
+        let mut look = world.gate.look(Keep::WhatIsGood).await;
         let took = began.elapsed();
+        look.noted = held::noted(&world.config).await;
         let settles = look.is_under_way();
         if inputs.send(Input::Heard(Event::Data(Box::new(look)))).await.is_err() {
             return;

@@ -1,6 +1,7 @@
 //! Snapshots of the working directory without a disk: what they are called, what their lists say, what is copied, which
 //! are due and which go. The adapter `adapters/data/snapshot` makes them.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -194,10 +195,10 @@ impl Head {
         };
         let mut text = format!("{FIRST}\nkind {kind}\nat {}\n", self.at);
         if let Some(reason) = &self.reason {
-            text += &format!("reason {}\n", shown(reason.as_bytes()));
+            let _ = writeln!(text, "reason {}", shown(reason.as_bytes()));
         }
         for dir in &self.dirs {
-            text += &format!("dir {}\n", shown(dir));
+            let _ = writeln!(text, "dir {}", shown(dir));
         }
         text + "\n"
     }

@@ -32,6 +32,7 @@ pub fn told(survey: &Survey, report: Report, beat: Option<Timestamp>, now: Times
         inbound: Inbound::MayCome,
         watching: Watching::default(),
         snapshots: None,
+        noted: Vec::new(),
         trouble_since: None,
     }
 }

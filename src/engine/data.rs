@@ -47,7 +47,10 @@ impl Engine {
         }
     }
 
-    pub(super) fn data_was_looked_at(&mut self, look: DataLook) {
+    pub(super) fn data_was_looked_at(&mut self, mut look: DataLook) {
+        for (what, because) in look.noted.drain(..) {
+            self.note("data", what, because, None);
+        }
         if !self.watches_data() {
             return;
         }

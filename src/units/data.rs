@@ -109,6 +109,9 @@ pub struct Snapshots {
     /// The newest good one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub good: Option<GoodSnapshot>,
+    /// A working directory that the robot may not write into: nothing would be put in place there, nor moved aside.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unwritable: Option<String>,
     /// What keeps others from being taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
@@ -123,7 +126,9 @@ impl Snapshots {
             format!("last good snapshot: {}, {age} old", good.id)
         });
         let good = good.unwrap_or_else(|| "last good snapshot: none is kept".to_owned());
-        format!("{good}; {} kept, {}", self.kept, size(self.bytes))
+        let place = self.unwritable.as_ref();
+        let place = place.map(|dir| format!("; it would not be put in place: the robot may not write into {dir}"));
+        format!("{good}; {} kept, {}{}", self.kept, size(self.bytes), place.unwrap_or_default())
     }
 }
 
@@ -187,6 +192,9 @@ pub struct DataLook {
     /// The snapshots of it that are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshots: Option<Snapshots>,
+    /// What a person did to it since the last look, each with the reason; for the history.
+    #[serde(skip)]
+    pub noted: Vec<(String, String)>,
     /// Since when the gate would not let the data pass, and people know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble_since: Option<Timestamp>,
@@ -210,6 +218,7 @@ impl DataLook {
             inbound: Inbound::MayCome,
             watching: Watching::default(),
             snapshots: None,
+            noted: Vec::new(),
             trouble_since: None,
         }
     }

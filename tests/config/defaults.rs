@@ -84,6 +84,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("sync.fence.syncthing.ca_file", r#""""#),
     ("sync.hold_back", "[]"),
     ("sync.keep_snapshots", "3"),
+    ("sync.snapshots_max", r#""2GB""#),
     ("sync.ignore", "[]"),
     ("sync.rules", "[]"),
     ("sync.classes", "{}"),

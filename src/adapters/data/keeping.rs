@@ -76,7 +76,9 @@ impl Keeper {
 
     /// Whether there is a good one to go back to.
     pub fn has_good(&self, now: Timestamp) -> Snapshot {
-        if self.usable(now).is_empty() { Snapshot::None } else { Snapshot::Kept }
+        // What cannot be put in place is no way out.
+        let is_useless = self.usable(now).is_empty() || self.vault.unwritable().is_some();
+        if is_useless { Snapshot::None } else { Snapshot::Kept }
     }
 
     /// What is kept, for people.
@@ -95,11 +97,16 @@ impl Keeper {
             .under_way()
             .filter(|order| order.plan.is_none())
             .map(|order| format!("a restore of {} was broken off in its midst: run it again", order.id));
+        let unwritable = self.vault.unwritable();
+        let wish = unwritable.as_ref().filter(|_| !self.hold_back.is_empty());
+        let wish =
+            wish.map(|dir| format!("nothing can be held back: the robot may not write into {dir} (docs/snapshots.md)"));
         Snapshots {
+            unwritable,
             kept: u32::try_from(known.len()).unwrap_or(u32::MAX),
             bytes,
             good: good.map(|good| GoodSnapshot { id: good.id, at: good.head.at, confirmed: good.confirmed }),
-            trouble: broken_off.or(trouble).or(damaged),
+            trouble: broken_off.or(trouble).or(wish).or(damaged),
         }
     }
 
@@ -280,4 +287,126 @@ impl Keeper {
 
 fn takeover(plan: PlanId) -> Kind {
     Kind::Takeover(plan.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::adapters::data::look::Subject;
+    use crate::data::Classes;
+
+    const PLAN: PlanId = PlanId(ulid::Ulid(7));
+
+    struct Rig {
+        dir: tempfile::TempDir,
+        keeper: Arc<Keeper>,
+    }
+
+    fn rig(keep: u32, hold_age: Duration) -> Rig {
+        let dir = tempfile::tempdir().expect("directory");
+        let (work, state) = (dir.path().join("work"), dir.path().join("state"));
+        fs::create_dir(&work).expect("directory");
+        fs::create_dir(&state).expect("directory");
+        fs::write(work.join("a.conf"), "good").expect("file");
+        let subject = Subject { dirs: vec![work], classes: Classes::default(), ignore: Vec::new() };
+        let vault = Vault::of(&state, subject, keep, u64::MAX);
+        let hold_back = vec![Pattern::new("*.call").expect("a pattern")];
+        Rig { dir, keeper: Arc::new(Keeper::of(vault, hold_back, hold_age)) }
+    }
+
+    impl Rig {
+        fn work(&self, name: &str) -> PathBuf {
+            self.dir.path().join("work").join(name)
+        }
+
+        fn look(&self, is_good: bool) {
+            let measured = measure(self.keeper.vault.subject(), &Stop::default()).expect("measured");
+            self.keeper.looked(&measured, is_good);
+        }
+
+        async fn rest(&self) {
+            let until = Instant::now() + Duration::from_secs(20);
+            while self.keeper.busy.load(Ordering::SeqCst) {
+                assert!(Instant::now() < until, "it does not end");
+                tokio::task::yield_now().await;
+            }
+        }
+
+        fn take(&self) -> String {
+            let stop = Stop::default();
+            let lock = self.keeper.vault.lock(&stop).expect("lock");
+            let measured = measure(self.keeper.vault.subject(), &stop).expect("measured");
+            let order = Order { kind: Kind::LastGood, reason: None };
+            self.keeper.vault.take(&lock, &order, &measured, &stop).expect("taken").id
+        }
+
+        fn kept(&self) -> u32 {
+            self.keeper.told().kept
+        }
+    }
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    #[tokio::test]
+    async fn what_a_look_finds_good_is_kept_once_and_what_it_does_not_never() {
+        let rig = rig(3, DAY);
+        rig.look(false);
+        rig.rest().await;
+        assert_eq!((rig.kept(), rig.keeper.has_good(clock::now().wall)), (0, Snapshot::None));
+        for _ in 0..2 {
+            rig.look(true);
+            rig.rest().await;
+            assert_eq!((rig.kept(), rig.keeper.has_good(clock::now().wall)), (1, Snapshot::Kept));
+        }
+        fs::write(rig.work("a.conf"), "changed again and again").expect("file");
+        rig.look(true);
+        rig.rest().await;
+        assert_eq!(rig.kept(), 1, "not within a minute");
+        let later = clock::now().wall + jiff::SignedDuration::from_hours(25);
+        assert_eq!(rig.keeper.has_good(later), Snapshot::None, "too old to be a cure");
+    }
+
+    #[tokio::test]
+    async fn where_none_are_wanted_none_is_taken() {
+        let rig = rig(0, DAY);
+        rig.look(true);
+        rig.rest().await;
+        assert_eq!((rig.kept(), rig.keeper.keep_for(PLAN).await), (0, None));
+    }
+
+    #[tokio::test]
+    async fn what_keeps_them_from_being_taken_is_said_and_leaves_nothing_behind() {
+        let rig = rig(3, DAY);
+        fs::write(rig.dir.path().join("state/snapshots"), "a file in its place").expect("file");
+        rig.look(true);
+        rig.rest().await;
+        let trouble = rig.keeper.told().trouble.expect("it is said");
+        assert!(trouble.contains("snapshots: ") && !trouble.contains('\n'), "{trouble}");
+        let failed = rig.keeper.keep_for(PLAN).await.expect("an answer");
+        assert!(failed.text().contains("no snapshot of it: "), "{failed:?}");
+    }
+
+    #[tokio::test]
+    async fn a_takeover_is_kept_once_and_a_damaged_snapshot_is_passed_over_for_the_one_before() {
+        let rig = rig(3, DAY);
+        let older = rig.take();
+        fs::write(rig.work("a.conf"), "newer").expect("file");
+        let newer = rig.take();
+        fs::write(rig.dir.path().join("state/snapshots").join(&newer).join("tree/0/a.conf"), "x").expect("damaged");
+        fs::write(rig.work("a.conf"), "").expect("emptied");
+        fs::write(rig.work("1.call"), "Channel: SIP/1").expect("file");
+        let first = rig.keeper.keep_for(PLAN).await.expect("an answer");
+        assert!(matches!(&first, StepOutcome::Done(said) if said.starts_with("snapshot takeover-")), "{first:?}");
+        let restored = rig.keeper.restore_last_good(PLAN).await;
+        assert!(matches!(&restored, StepOutcome::Done(said) if said.starts_with(&older)), "{restored:?}");
+        assert_eq!(fs::read_to_string(rig.work("a.conf")).expect("file"), "good");
+        let held = rig.keeper.hold_back(PLAN).await.expect("an answer");
+        assert!(matches!(&held, StepOutcome::Done(said) if said.contains("1 files held back")), "{held:?}");
+        let again = rig.keeper.keep_for(PLAN).await.expect("an answer");
+        assert!(again.text().contains("is there already"), "{again:?}");
+        assert_eq!(rig.keeper.complete(PLAN).await, None);
+    }
 }

@@ -272,6 +272,9 @@ fn data(look: &DataLook, page: &Page, lines: &mut Lines) {
         let good = good.unwrap_or_else(|| "no good snapshot is kept".to_owned());
         let room = if kept.bytes > 0 { format!(", {} kept ({})", kept.kept, size(kept.bytes)) } else { String::new() };
         lines.text(2, &format!("{good}{room}"));
+        if let Some(dir) = &kept.unwritable {
+            lines.text(4, &format!("it would not be put in place: the robot may not write into {dir}"));
+        }
     }
     for reason in &look.reasons {
         lines.text(2, &reason.text);

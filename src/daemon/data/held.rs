@@ -1,8 +1,9 @@
-//! What is held back, for `status`: a person must hear of it for as long as any of it is.
+//! What is held back, for `status`, as long as any of it is; and what a person's command did, for the history.
 
 use std::time::Duration;
 
 use crate::adapters::data::snapshot::held::held_in;
+use crate::adapters::data::snapshot::noted::noted_in;
 use crate::config::Config;
 use crate::units::data::HeldBack;
 
@@ -23,4 +24,11 @@ pub async fn look(config: &Config) -> Vec<HeldBack> {
             HeldBack { name: held.name, files: held.files.all, first }
         })
         .collect()
+}
+
+/// What a person's command did since the last time, each with its reason.
+pub async fn noted(config: &Config) -> Vec<(String, String)> {
+    let state_dir = config.state_dir.clone();
+    let noted = tokio::task::spawn_blocking(move || noted_in(&state_dir));
+    tokio::time::timeout(LOOK_MAX, noted).await.ok().and_then(Result::ok).unwrap_or_default()
 }

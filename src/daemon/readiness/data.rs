@@ -38,7 +38,14 @@ fn findings(look: &DataLook) -> Vec<Finding> {
     let vouched = look.vouched.as_ref().map(|vouched| format!(", {}", vouched.text())).unwrap_or_default();
     let text = format!("{} files, {}{beat}{vouched}: {would}", look.files, size(look.bytes));
     let mut found = vec![Finding::ok(ABOUT, text)];
-    found.extend(look.snapshots.as_ref().map(|kept| Finding::ok(ABOUT, kept.line(look.at))));
+    found.extend(look.snapshots.as_ref().map(|kept| match &kept.unwritable {
+        None => Finding::ok(ABOUT, kept.line(look.at)),
+        Some(dir) => {
+            let todo =
+                format!("let the robot's user write into {dir}, as docs/snapshots.md shows, or set sync.on_hold: go");
+            Finding::warning(ABOUT.to_owned(), kept.line(look.at), todo)
+        }
+    }));
     found.extend(look.reasons.iter().map(|reason| {
         // What passes by itself is no fault of the setup.
         let holds = look.outcome == Outcome::Hold && reason.weight > Weight::UnderWay;

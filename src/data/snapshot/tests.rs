@@ -1,3 +1,5 @@
+//! The rules of what is kept, without a disk.
+
 use proptest::prelude::*;
 
 use super::super::manifest;

@@ -26,7 +26,7 @@ pub fn root(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// Opens the directory that `path` lies in, and gives its last name.
-pub fn parent<'a>(root: impl AsFd, path: &'a [u8], missing: Missing) -> io::Result<(OwnedFd, &'a OsStr)> {
+pub fn parent(root: impl AsFd, path: &[u8], missing: Missing) -> io::Result<(OwnedFd, &OsStr)> {
     let (way, name) = match path.iter().rposition(|byte| *byte == b'/') {
         Some(at) => (&path[..at], &path[at + 1..]),
         None => (&b""[..], path),

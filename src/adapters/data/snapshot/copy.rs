@@ -112,7 +112,7 @@ fn read(file: &mut File, piece: &mut [u8], stop: &Stop) -> Result<usize, Broke> 
 
 /// What tells that a file is still the same one with the same content: number, size, and both of its times.
 pub fn stamp(stat: &Stat) -> (u64, i64, (i64, i64), (i64, i64)) {
-    #[allow(clippy::unnecessary_cast)] // their types differ from one machine to another
+    #[allow(clippy::unnecessary_cast, clippy::cast_possible_wrap)] // their types differ from one machine to another
     let nanos = |nanos| nanos as i64;
     let (modified, changed) = ((stat.st_mtime, nanos(stat.st_mtime_nsec)), (stat.st_ctime, nanos(stat.st_ctime_nsec)));
     (stat.st_ino, stat.st_size, modified, changed)

@@ -98,7 +98,7 @@ impl<'a> Aside<'a> {
                         at::remove(parent.as_fd(), name)?;
                         return rustix::fs::fsync(&into).map_err(Into::into);
                     }
-                    as_name = OsStr::from_bytes(at_name(path)).to_owned();
+                    OsStr::from_bytes(at_name(path)).clone_into(&mut as_name);
                     as_name.push(format!(".{n}"));
                 }
                 carried => {
@@ -177,7 +177,8 @@ fn copy_one(from: BorrowedFd<'_>, name: &OsStr, about: &Stat, into: BorrowedFd<'
                 Err(Broke::CalledOff) => return Err(io::ErrorKind::Interrupted.into()),
             }
             let (seconds, nanos) = modified(about);
-            dress(&copied, (about.st_uid, about.st_gid), about.st_mode & 0o7777, (seconds, nanos))?;
+            let owner = (about.st_uid, about.st_gid);
+            dress(&copied, owner, Owner::IfPossible, about.st_mode & 0o7777, (seconds, nanos))?;
             copied.sync_all()
         }
         _ => Err(io::Error::other("it is no file")),
@@ -189,15 +190,29 @@ fn modified(about: &Stat) -> (i64, u32) {
     (about.st_mtime as i64, about.st_mtime_nsec as u32)
 }
 
-/// Gives a file its owner, its mode and its time. An owner that only root may give is kept where it is right already.
-pub fn dress(file: &File, owner: (u32, u32), mode: u32, (seconds, nanos): (i64, u32)) -> io::Result<()> {
+/// Whether a file must have its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// A PBX is to read it there, which it may only as its own.
+    Needed,
+    /// It only lies there.
+    IfPossible,
+}
+
+/// Gives a file its owner, its mode and its time.
+pub fn dress(file: &File, owner: (u32, u32), needed: Owner, mode: u32, (seconds, nanos): (i64, u32)) -> io::Result<()> {
     let now = rustix::fs::fstat(file)?;
     if (now.st_uid, now.st_gid) != owner {
         let (user, group) = (Uid::from_raw(owner.0), Gid::from_raw(owner.1));
         match rustix::fs::fchown(file, Some(user), Some(group)) {
-            // Without root the file is ours; whoever runs a robot so gives it and the PBX one user.
-            Ok(()) | Err(Errno::PERM) => {}
-            Err(error) => return Err(error.into()),
+            Ok(()) => {}
+            Err(Errno::PERM) if needed == Owner::IfPossible => {}
+            Err(_) => {
+                return Err(io::Error::other(format!(
+                    "the robot may not give it to its owner {}:{}",
+                    owner.0, owner.1
+                )));
+            }
         }
     }
     rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?;
@@ -250,7 +265,8 @@ pub struct Held {
 
 impl Vault {
     fn dirs_told(&self) -> String {
-        self.subject.dirs.iter().enumerate().map(|(n, dir)| format!("{n} {}\n", dir.display())).collect()
+        let dirs = self.subject.dirs.iter().enumerate();
+        dirs.map(|(n, dir)| format!("{n} {}", dir.display())).collect::<Vec<_>>().join("\n") + "\n"
     }
 
     /// Moves every file that these patterns mean into `held-back/NAME`. May be repeated.

@@ -9,6 +9,8 @@ pub mod copy;
 mod database;
 pub mod held;
 mod listing;
+pub mod noted;
+mod owner;
 pub mod restore;
 mod restore_plan;
 pub mod take;
@@ -161,6 +163,17 @@ impl Vault {
         let touched = File::options().append(true).open(self.path(id).join(MANIFEST));
         // Without it the snapshot only looks older than it is.
         let _ = touched.and_then(|file| file.set_modified(SystemTime::now()));
+    }
+
+    /// A working directory that we may not write into.
+    pub fn unwritable(&self) -> Option<String> {
+        use rustix::fs::{Access, AtFlags, CWD};
+        let may = |dir: &&PathBuf| {
+            let told = rustix::fs::accessat(CWD, dir.as_path(), Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
+            // One that is not there is told by the gate.
+            matches!(told, Ok(()) | Err(rustix::io::Errno::NOENT))
+        };
+        self.subject.dirs.iter().find(|dir| !may(dir)).map(|dir| crate::data::shown(dir.as_os_str().as_bytes()))
     }
 
     /// Bytes of all snapshots; what several share counts once.

@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, Stat};
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::at::{self, Missing};
 use super::copy::{Failed, Stop};
-use super::held::{Aside, first};
+use super::held::{Aside, Owner, first};
 use super::listing::Reader;
 use super::restore_plan::{self, Staged};
 use super::{Lock, TREE, Vault, database, sync_dir};
@@ -163,7 +164,7 @@ impl Vault {
             || is_copied(self.subject.classes.of(&staged.path), size) == Copied::Yes
     }
 
-    fn note(&self) -> PathBuf {
+    fn note_file(&self) -> PathBuf {
         self.state_dir.join(NOTE)
     }
 
@@ -171,13 +172,18 @@ impl Vault {
         let text = serde_json::to_string(order).map_err(io::Error::other)?;
         let mut file = tempfile::Builder::new().prefix(".restore-").tempfile_in(&self.state_dir)?;
         file.write_all(text.as_bytes())?;
+        if rustix::process::geteuid().is_root() {
+            // Root's own note must be read by the robot as well.
+            let about = fs::metadata(&self.state_dir)?;
+            std::os::unix::fs::fchown(file.as_file(), Some(about.uid()), Some(about.gid()))?;
+        }
         file.as_file().sync_all()?;
-        file.persist(self.note()).map_err(|error| error.error)?;
+        file.persist(self.note_file()).map_err(|error| error.error)?;
         sync_dir(&self.state_dir)
     }
 
     fn forget_note(&self) {
-        let forgotten = fs::remove_file(self.note()).and_then(|()| sync_dir(&self.state_dir));
+        let forgotten = fs::remove_file(self.note_file()).and_then(|()| sync_dir(&self.state_dir));
         if let Err(error) = forgotten {
             tracing::warn!(%error, "the note of a restore that has ended could not be removed");
         }
@@ -187,7 +193,7 @@ impl Vault {
     pub fn under_way(&self) -> Option<Order> {
         use std::io::Read as _;
         let mut text = String::new();
-        File::open(self.note()).ok()?.take(NOTE_MAX).read_to_string(&mut text).ok()?;
+        File::open(self.note_file()).ok()?.take(NOTE_MAX).read_to_string(&mut text).ok()?;
         serde_json::from_str(&text).ok()
     }
 
@@ -245,7 +251,7 @@ impl Vault {
                 continue;
             }
             let (parent, name) = at::parent(root, &item.line.path, Missing::Make).map_err(plain(to))?;
-            restore_plan::put(&dir.join(TREE), &item, &parent, name, stop)?;
+            restore_plan::put(&dir.join(TREE), &item, &parent, (name, Owner::IfPossible), stop)?;
             restored.put.add(shown(&item.line.path));
         }
         if restored.put.is_empty() && !only.is_empty() {

@@ -13,7 +13,7 @@ use rustix::fs::{FileType, Gid, Mode, Stat, Uid};
 
 use super::at::{self, Missing};
 use super::copy::{self, Broke, Failed, Stop};
-use super::held::dress;
+use super::held::{Owner, dress};
 use super::listing::{Ahead, Reader};
 use super::restore::make_directory;
 use super::{TREE, Vault};
@@ -107,7 +107,7 @@ fn fill(plan: &mut Plan, dir: &Path, roots: &[OwnedFd], only: &[Vec<u8>], stop: 
         let temporary = OsString::from(format!("{STAGED}{}", plan.staged.len()));
         at::remove(&parent, &temporary).map_err(at_it)?;
         plan.staged.push(Staged { dir: line.dir, path: line.path.clone(), temporary: temporary.clone() });
-        put(&dir.join(TREE), &item, &parent, &temporary, stop)?;
+        put(&dir.join(TREE), &item, &parent, (&temporary, Owner::Needed), stop)?;
     }
     if !met && !only.is_empty() {
         let id = dir.file_name().unwrap_or_default().to_string_lossy();
@@ -180,7 +180,13 @@ fn is_same(item: &Item, now: &Stat, parent: BorrowedFd<'_>, name: &OsStr, stop: 
 }
 
 /// Writes one file or link of a snapshot's tree under a name that is free, whole and on disk.
-pub fn put(tree: &Path, item: &Item, parent: &OwnedFd, name: &OsStr, stop: &Stop) -> Result<(), Failed> {
+pub fn put(
+    tree: &Path,
+    item: &Item,
+    parent: &OwnedFd,
+    (name, owner): (&OsStr, Owner),
+    stop: &Stop,
+) -> Result<(), Failed> {
     let line = &item.line;
     let at_it = |error: io::Error| Failed::Trouble(format!("{} could not be written: {error}", shown(&line.path)));
     let damaged = |why: &str| Failed::Trouble(format!("the snapshot is damaged: {} {why}", shown(&line.path)));
@@ -200,7 +206,7 @@ pub fn put(tree: &Path, item: &Item, parent: &OwnedFd, name: &OsStr, stop: &Stop
         Err(Broke::CalledOff) => return Err(Failed::CalledOff),
         Err(Broke::Io(error)) => return Err(at_it(error)),
     }
-    dress(&into, item.owner, line.about.mode, line.about.modified).map_err(at_it)?;
+    dress(&into, item.owner, owner, line.about.mode, line.about.modified).map_err(at_it)?;
     into.sync_all().map_err(at_it)
 }
 

@@ -267,7 +267,7 @@ impl Taking<'_> {
 
     fn copy(&mut self, entry: &Entry<'_>) -> Result<Fate, Failed> {
         let place = self.place(entry.dir, entry.path)?;
-        if let Some(digest) = self.linked(entry, &place)? {
+        if let Some(digest) = self.linked(entry, &place) {
             return Ok(Fate::Copied(digest));
         }
         self.has_room(entry.about.size)?;
@@ -329,8 +329,8 @@ impl Taking<'_> {
     }
 
     /// The digest of the copy in the snapshot before, which is now this one's too; `None`: it must be copied.
-    fn linked(&mut self, entry: &Entry<'_>, place: &Path) -> Result<Option<String>, Failed> {
-        let Some((tree, before)) = &mut self.before else { return Ok(None) };
+    fn linked(&mut self, entry: &Entry<'_>, place: &Path) -> Option<String> {
+        let (tree, before) = self.before.as_mut()?;
         let order =
             |item: &Item| item.line.dir.cmp(&entry.dir).then_with(|| crate::data::compare(&item.line.path, entry.path));
         let same = loop {
@@ -338,7 +338,7 @@ impl Taking<'_> {
                 Some(std::cmp::Ordering::Less) => {
                     if before.pop().is_err() {
                         self.before = None;
-                        return Ok(None);
+                        return None;
                     }
                 }
                 Some(std::cmp::Ordering::Equal) => break before.peek(),
@@ -349,14 +349,14 @@ impl Taking<'_> {
         let same = same.filter(|item| item.stamp == stamp && item.line.about == entry.about);
         // A database changes beside itself, in its log.
         let same = same.filter(|_| !database::BESIDE.iter().any(|end| entry.has_sibling(&with(entry.name(), end))));
-        let Some(digest) = same.and_then(|item| item.line.digest.clone()) else { return Ok(None) };
+        let digest = same.and_then(|item| item.line.digest.clone())?;
         let from = tree.join(entry.dir.to_string()).join(std::ffi::OsStr::from_bytes(entry.path));
         // Where it cannot be linked (the file has too many names), it is copied.
         if fs::hard_link(from, place).is_err() {
-            return Ok(None);
+            return None;
         }
         self.linked += 1;
-        Ok(Some(digest))
+        Some(digest)
     }
 
     fn has_room(&self, needed: u64) -> Result<(), Failed> {
@@ -378,7 +378,7 @@ fn with(name: &[u8], end: &str) -> Vec<u8> {
 /// Whether this is a log or a journal beside its database.
 fn belongs(entry: &Entry<'_>) -> bool {
     let beside = |end: &&str| entry.name().strip_suffix(end.as_bytes()).is_some_and(|main| entry.has_sibling(main));
-    database::BESIDE.iter().any(|end| beside(&end))
+    database::BESIDE.iter().any(beside)
 }
 
 impl Visitor for Taking<'_> {

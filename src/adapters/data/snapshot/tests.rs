@@ -1,3 +1,5 @@
+//! Snapshots on a real disk: damaged, restored, pruned, moved aside.
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
