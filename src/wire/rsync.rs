@@ -60,7 +60,7 @@ fn unescaped(name: &[u8]) -> Vec<u8> {
 }
 
 /// Words of rsync and ssh, and what they mean. The first that is found counts.
-const TROUBLES: [(&str, &str, &str); 14] = [
+const TROUBLES: [(&str, &str, &str); 17] = [
     ("exec: rsync: not found", "rsync is not installed here", "install rsync on this node"),
     ("exec: ssh", "ssh is not installed here", "install openssh-client on this node"),
     (
@@ -76,6 +76,10 @@ const TROUBLES: [(&str, &str, &str); 14] = [
     ),
     ("Permission denied (publickey", "ssh: permission denied", "see that ssh_key stands in authorized_keys there"),
     ("No such identity", "ssh: the key is not there", "see failback.return_to.ssh_key"),
+    // Of the shell there; rsync's own word may be that the connection was lost.
+    ("rsync: command not found", "rsync is not installed there", "install rsync at the primary"),
+    ("rsync: not found", "rsync is not installed there", "install rsync at the primary"),
+    ("/rsync: No such file", "rsync is not installed there", "install rsync at the primary"),
     ("remote command not found", "rsync is not installed there", "install rsync at the primary"),
     ("No space left on device", "the disk there is full", "make room at the primary"),
     ("Disk quota exceeded", "the quota there is used up", "make room at the primary"),

@@ -89,9 +89,9 @@ fn failback_gives_everything_back_in_order() {
             Step::ReturnDelta,
             Step::HandOver,
             Step::PrimaryServes,
+            Step::ReturnRest,
             Step::RedirectDns,
             Step::Notify,
-            Step::ReturnRest,
             Step::ActionUrls,
         ]
     );
