@@ -26,7 +26,7 @@ fn carried_by(tool: Tool) {
     let first: u64 = std::env::var("SYNC_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     let mut tally = Tally::default();
     for seed in first..first + runs {
-        tally.add(Run::of(tool, seed).ends());
+        tally.add(&Run::of(tool, seed).ends());
     }
     println!("{tally}");
     assert!(tally.loads() >= runs, "each run ends with a load: {tally}");

@@ -114,7 +114,7 @@ pub struct Tally {
 
 impl Tally {
     /// One more; fails where a mixture was loaded and nobody told.
-    pub fn add(&mut self, ended: Ended) {
+    pub fn add(&mut self, ended: &Ended) {
         let line = ended.line();
         println!("{line}");
         if let Some(file) = std::env::var_os("SYNC_TABLE") {
@@ -237,7 +237,7 @@ fn count(work: &std::path::Path) -> usize {
     let dirs = ["", "phones", "trunks"].map(|sub| work.join(sub));
     let entries = dirs.iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().filter_map(Result::ok);
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    names.filter(|name| name.len() == 7 && name.ends_with(".conf")).count()
+    names.filter(|name| name.len() == 7 && name.strip_suffix(".conf").is_some()).count()
 }
 
 /// Its reload reads all files, as a PBX does, and keeps what each of them says of its generation.
@@ -262,7 +262,9 @@ fn loaded(pbx: &Phantom) -> (BTreeMap<String, usize>, usize) {
     let mut generations = BTreeMap::new();
     for said in files.values() {
         let said: BTreeSet<_> = said.iter().collect();
-        said.into_iter().for_each(|generation| *generations.entry((*generation).to_owned()).or_default() += 1);
+        for generation in said {
+            *generations.entry((*generation).to_owned()).or_default() += 1;
+        }
     }
     let whole = files.values().filter(|said| said.len() == 2).count();
     (generations, FILES.saturating_sub(whole))
