@@ -38,6 +38,15 @@ pub struct Sync {
     pub dump: Option<Dump>,
 }
 
+impl Sync {
+    /// Whether anything stops what brings files here, and starts it again.
+    pub fn is_fenced(&self) -> bool {
+        let fence = &self.fence;
+        let commands = !self.stop.is_empty() || !self.start.is_empty();
+        commands || !fence.units.is_empty() || fence.syncthing.is_some()
+    }
+}
+
 /// What brings files here, as the robot knows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SyncFence {

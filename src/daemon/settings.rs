@@ -83,9 +83,7 @@ fn configured(config: &Config) -> Configured {
         notify: notify.email.is_some() || !notify.webhooks.is_empty() || !notify.command.is_empty(),
         return_data: !config.failback.return_data.is_empty() || config.failback.return_to.is_some(),
         return_rest: !config.failback.return_rest.is_empty() || config.failback.return_to.is_some(),
-        sync: !config.sync.start.is_empty()
-            || !config.sync.fence.units.is_empty()
-            || config.sync.fence.syncthing.is_some(),
+        sync: config.sync.is_fenced(),
         lower_ttl: config.failback.lower_ttl_first,
     }
 }

@@ -88,7 +88,7 @@ async fn robot(config: Config, signals: Signals) -> Result<(), Stopped> {
     tasks.spawn("working directory", data::run(inputs.clone(), worlds.subscribe(), standing.subscribe()));
     tasks.spawn("ledger", home::baseline::follow(worlds.subscribe(), standing.subscribe()));
     tasks.spawn("passive", passive::run(inputs.clone(), worlds.subscribe(), standing.subscribe()));
-    tasks.spawn("sync", sync::run(inputs.clone(), worlds.subscribe(), standing.subscribe()));
+    tasks.spawn("sync", sync::watch(inputs.clone(), worlds.subscribe(), standing.subscribe()));
     tasks.spawn("outbound heartbeat", watches::heartbeat(worlds.subscribe(), standing.subscribe()));
     tasks.spawn("conformance", watches::conformance(worlds.subscribe(), store.clone(), inputs.clone()));
 

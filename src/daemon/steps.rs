@@ -17,13 +17,14 @@ use crate::units::{
 use super::data::secure;
 use super::home;
 use super::messages::ACTION_URL;
+use super::sync;
 use super::watch::known_record;
 use super::world::World;
 
 /// The fact under which the records' last verified values are kept.
 const VERIFIED_FACT: &str = "dns_verified";
 /// `sync.stop`, `sync.start` and `failback.start_primary` may take so long.
-const COMMAND_MAX: Duration = Duration::from_secs(60);
+pub const COMMAND_MAX: Duration = Duration::from_secs(60);
 /// So low is a TTL before a failback.
 const LOW_TTL_S: u32 = 5;
 /// One wait for messages to be answered; then the step is looked at again.
@@ -118,7 +119,7 @@ async fn act(
         Step::StopAccepting if kind == PlanKind::Failback => world.pbx.stop_accepting().await,
         Step::StopAccepting => world.pbx.passive().await,
         Step::PrimaryServes => start_primary(world).await,
-        Step::StartSync => start_sync(world).await,
+        Step::StartSync => sync::start(world).await,
         Step::Confirm | Step::Preflight | Step::Claim | Step::HandOver => {
             StepOutcome::failed("this step is judged by the engine, which is a fault of this program")
         }
@@ -137,7 +138,8 @@ async fn stop_primary(world: &World, plan: PlanId, order: Order) -> StepOutcome 
     }
 }
 
-async fn run(world: &World, key: &str, argv: &[String], limit: Duration) -> StepOutcome {
+/// Runs one of the commands of the settings.
+pub async fn run(world: &World, key: &str, argv: &[String], limit: Duration) -> StepOutcome {
     if argv.is_empty() {
         return StepOutcome::done(format!("{key} is not set"));
     }
@@ -162,50 +164,13 @@ async fn start_primary(world: &World) -> StepOutcome {
     run(world, "failback.start_primary", &world.config.failback.start_primary, COMMAND_MAX).await
 }
 
-/// Lets the sync bring files here again, once it can take nothing away that is not at home yet.
-async fn start_sync(world: &World) -> StepOutcome {
-    let waits = match home::waits(&world.config).await {
-        Ok(waits) => waits,
-        Err(why) => return StepOutcome::failed(format!("{why}; the sync is not started: it may delete here")),
-    };
-    let note = match waits {
-        Some(waits) if home::has_a_way(&world.config) => {
-            return StepOutcome::failed(format!(
-                "{waits}; the sync is not started: it may delete here; `pbx-failover ledger --carry` goes on"
-            ));
-        }
-        // The sync itself may be what carries it.
-        Some(waits) => format!("WARNING, {waits}, and failback.return_to is not set; "),
-        None => String::new(),
-    };
-    let fence = world.sync.start().await;
-    let outcome = both(&run(world, "sync.start", &world.config.sync.start, COMMAND_MAX).await, &fence);
-    match outcome {
-        StepOutcome::Done(text) => StepOutcome::Done(note + &text),
-        other => other,
-    }
-}
-
 /// Waits for the end of what the sync is bringing, stops it, then secures what it has brought.
 async fn secure_data(world: &World, plan: PlanId, attempt: u32) -> StepOutcome {
     let settle = world.config.sync.settle;
     // Stopped in the midst of its work it would leave half of it.
     let waited = secure::wait_for_quiet(&*world.gate, settle, attempt).await;
-    let command = run(world, "sync.stop", &world.config.sync.stop, COMMAND_MAX).await;
-    let stopped = both(&command, &world.sync.stop().await);
+    let stopped = sync::stop(world).await;
     secure::data(&*world.gate, settle, (plan, attempt), (waited, stopped)).await
-}
-
-/// Done only where both are.
-fn both(first: &StepOutcome, second: &StepOutcome) -> StepOutcome {
-    let said = format!("{}; {}", first.text(), second.text());
-    match (first, second) {
-        (StepOutcome::Done(_), StepOutcome::Done(_)) => StepOutcome::Done(said),
-        (StepOutcome::Done(_) | StepOutcome::Unknown(_), StepOutcome::Done(_) | StepOutcome::Unknown(_)) => {
-            StepOutcome::Unknown(said)
-        }
-        _ => StepOutcome::Failed(said),
-    }
 }
 
 /// The records' last verified values, as the store keeps them.

@@ -7,13 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, watch as channel};
 use tokio::time::sleep;
 
 use crate::engine::Event;
-use crate::units::{State, SyncLook};
+use crate::units::{State, StepOutcome, SyncLook};
 
 use super::home;
+use super::steps::{COMMAND_MAX, run};
 use super::turn::Input;
 use super::watch::Standing;
 use super::world::World;
@@ -24,11 +25,53 @@ const EVERY: Duration = Duration::from_secs(15);
 /// After one that saw something new: the look that has to agree with it comes sooner.
 const AGAIN: Duration = Duration::from_secs(4);
 
+/// Stops what brings files here, by the person's command and by its parts.
+pub async fn stop(world: &World) -> StepOutcome {
+    let command = run(world, "sync.stop", &world.config.sync.stop, COMMAND_MAX).await;
+    both(&command, &world.sync.stop().await)
+}
+
+/// Lets the sync bring files here again, once it can take nothing away that is not at home yet.
+pub async fn start(world: &World) -> StepOutcome {
+    let waits = match home::waits(&world.config).await {
+        Ok(waits) => waits,
+        Err(why) => return StepOutcome::failed(format!("{why}; the sync is not started: it may delete here")),
+    };
+    let note = match waits {
+        Some(waits) if home::has_a_way(&world.config) => {
+            return StepOutcome::failed(format!(
+                "{waits}; the sync is not started: it may delete here; `pbx-failover ledger --carry` goes on"
+            ));
+        }
+        // The sync itself may be what carries it.
+        Some(waits) => format!("WARNING, {waits}, and failback.return_to is not set; "),
+        None => String::new(),
+    };
+    let fence = world.sync.start().await;
+    let outcome = both(&run(world, "sync.start", &world.config.sync.start, COMMAND_MAX).await, &fence);
+    match outcome {
+        StepOutcome::Done(text) => StepOutcome::Done(note + &text),
+        other => other,
+    }
+}
+
+/// Done only where both are.
+fn both(first: &StepOutcome, second: &StepOutcome) -> StepOutcome {
+    let said = format!("{}; {}", first.text(), second.text());
+    match (first, second) {
+        (StepOutcome::Done(_), StepOutcome::Done(_)) => StepOutcome::Done(said),
+        (StepOutcome::Done(_) | StepOutcome::Unknown(_), StepOutcome::Done(_) | StepOutcome::Unknown(_)) => {
+            StepOutcome::Unknown(said)
+        }
+        _ => StepOutcome::Failed(said),
+    }
+}
+
 /// Looks until the daemon ends.
-pub async fn run(
+pub async fn watch(
     inputs: mpsc::Sender<Input>,
-    worlds: watch::Receiver<Arc<World>>,
-    mut standing: watch::Receiver<Standing>,
+    worlds: channel::Receiver<Arc<World>>,
+    mut standing: channel::Receiver<Standing>,
 ) {
     let mut last = SyncLook::default();
     loop {
@@ -39,7 +82,7 @@ pub async fn run(
         }
         let look = world.sync.look().await;
         if state == State::Active && !look.runs.is_empty() && world.sync.is_configured() {
-            let outcome = world.sync.stop().await;
+            let outcome = stop(&world).await;
             tracing::warn!(ran = look.runs.join("; "), stop = outcome.text(), "the sync ran while this node serves");
         }
         let pause = if look == last { EVERY } else { AGAIN };
@@ -61,14 +104,11 @@ pub async fn run(
 
 /// No plan starts it any more: its step was given up while something waited to be carried home, or the robot died.
 async fn start_late(world: &World) {
-    match home::waits(&world.config).await {
-        Ok(Some(_)) if home::has_a_way(&world.config) => {}
-        Ok(_) => {
-            let outcome = world.sync.start().await;
-            tracing::warn!(outcome = outcome.text(), "the sync had not been started again after this node served");
-        }
-        Err(why) => tracing::warn!(why, "whether the sync may be started is not known"),
+    if !matches!(home::waits(&world.config).await, Ok(None)) && home::has_a_way(&world.config) {
+        return;
     }
+    let outcome = start(world).await;
+    tracing::warn!(outcome = outcome.text(), "the sync had not been started again after this node served");
 }
 
 fn looks(state: State) -> bool {

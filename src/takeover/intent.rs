@@ -71,7 +71,7 @@ pub struct Configured {
     pub return_data: bool,
     /// `failback.return_to` or `failback.return_rest`.
     pub return_rest: bool,
-    /// `sync.start` or `sync.fence`.
+    /// `sync.fence`, or the commands `sync.stop` and `sync.start`.
     pub sync: bool,
     /// `failback.lower_ttl_first`.
     pub lower_ttl: bool,
@@ -94,7 +94,7 @@ impl Configured {
             Step::Notify if !self.notify => Some("nobody is configured to be told"),
             Step::ReturnData | Step::ReturnDelta if !self.return_data => Some("failback.return_to is not set"),
             Step::ReturnRest if !self.return_rest => Some("failback.return_to is not set"),
-            Step::StartSync if !self.sync => Some("neither sync.start nor sync.fence is set"),
+            Step::StartSync if !self.sync => Some("neither sync.fence nor sync.stop and sync.start are set"),
             Step::LowerTtl if !self.lower_ttl || !self.dns => Some("failback.lower_ttl_first is off"),
             Step::Drain if intent.cut_calls => Some("a person said not to wait for calls"),
             Step::RegisterTrunks | Step::UnregisterTrunks if !self.trunks => Some("no trunk is configured"),

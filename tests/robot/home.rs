@@ -241,8 +241,11 @@ fn each_trouble_on_the_way_home_is_one_line_and_a_failback_goes_on_once_it_is_me
 }
 
 #[test]
-fn what_could_not_be_carried_waits_visibly_and_a_command_carries_it() {
-    let Some(mut office) = Office::serving(|yaml| yaml) else { return };
+fn what_could_not_be_carried_waits_visibly_with_the_sync_stopped_and_a_command_carries_it() {
+    let command = |word: &str| format!("[/bin/sh, -c, \"echo {word} >>@DIR@/sync\"]");
+    let sync = format!("sync: {{ settle: 0s, stop: {}, start: {} }}", command("stop"), command("start"));
+    let Some(mut office) = Office::serving(|yaml| yaml.replace("sync: { settle: 0s }", &sync)) else { return };
+    let sync = |office: &Office| fs::read_to_string(office.small.robot.path("sync")).unwrap_or_default();
     write(&office.here("monitor/call.wav"), bytes(100_000, 1));
     office.small.robot.wait_at_most("the ledger is told", SOON, |status| status["ledger"]["files"] == 1);
     let (code, said) = carried(&office);
@@ -255,6 +258,7 @@ fn what_could_not_be_carried_waits_visibly_and_a_command_carries_it() {
     };
     let status = office.small.robot.wait_at_most("it says what waits, and why", SOON, waits);
     assert_eq!((&status["ledger"]["phase"], &status["ledger"]["files"]), (&"home".into(), &1.into()));
+    assert_eq!(sync(&office), "stop\n", "a sync that deletes would take away what is not at home yet");
     let told = String::from_utf8_lossy(&office.small.robot.cli(&["status"]).stdout).into_owned();
     assert!(told.contains("ledger --carry"), "{told}");
     // What comes by the sync from home from now on is none of it.
@@ -271,6 +275,7 @@ fn what_could_not_be_carried_waits_visibly_and_a_command_carries_it() {
     let status = office.is_over();
     assert_eq!(step(&status, "return_rest")["state"], "done", "{status:#}");
     assert!(status["ledger"].is_null());
+    assert_eq!((step(&status, "start_sync")["state"].as_str(), sync(&office)), (Some("done"), "stop\nstart\n".into()));
 }
 
 fn carried(office: &Office) -> (i32, String) {

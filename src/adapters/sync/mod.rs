@@ -36,6 +36,8 @@ pub struct InboundSync {
     syncthing: Option<Syncthing>,
     dirs: Vec<PathBuf>,
     remembered: Remembered,
+    /// Whether anything is stopped at all, if only by a command.
+    configured: bool,
     /// A stop that a look brought about must not end after the start of a failback.
     turn: Mutex<()>,
 }
@@ -68,6 +70,7 @@ impl InboundSync {
             syncthing: fence.syncthing.clone().map(Syncthing::new),
             dirs: config.pbx.working_dirs.clone(),
             remembered: Remembered::in_dir(&config.state_dir),
+            configured: config.sync.is_fenced(),
             turn: Mutex::new(()),
         })
     }
@@ -88,7 +91,7 @@ impl InboundSync {
             seen.push((part, stand));
         }
         // Before anything is stopped: what is forgotten is started by nobody at the failback.
-        let unremembered = self.remembered.add(&found).err();
+        let unremembered = if self.configured { self.remembered.add(&found).err() } else { None };
         let (mut said, mut failed) = (Vec::new(), unremembered.is_some());
         said.extend(unremembered);
         for (part, stand) in seen {
@@ -198,7 +201,7 @@ impl SyncFence for InboundSync {
     }
 
     fn is_configured(&self) -> bool {
-        !self.units.is_empty() || self.syncthing.is_some()
+        self.configured
     }
 }
 
