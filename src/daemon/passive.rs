@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     fn standing(state: State, armed: bool) -> Standing {
-        Standing { state, armed, plan: None, must_serve: false }
+        Standing { state, armed, plan: None, must_serve: false, sync: None }
     }
 
     fn seen(sign: Sign) -> PassiveLook {

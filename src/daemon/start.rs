@@ -71,7 +71,7 @@ async fn robot(config: Config, signals: Signals) -> Result<(), Stopped> {
 
     let (inputs, hears) = mpsc::channel(INPUTS_MAX);
     let worlds = watch::Sender::new(Arc::clone(&world));
-    let first = Standing { state: engine.state(), armed: false, plan: None, must_serve: false };
+    let first = Standing { state: engine.state(), armed: false, plan: None, must_serve: false, sync: None };
     let standing = watch::Sender::new(first);
     let news = watch::Sender::new(0_u64);
     let shared = Shared::default();

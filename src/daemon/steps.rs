@@ -119,7 +119,7 @@ async fn act(
         Step::StopAccepting if kind == PlanKind::Failback => world.pbx.stop_accepting().await,
         Step::StopAccepting => world.pbx.passive().await,
         Step::PrimaryServes => start_primary(world).await,
-        Step::StartSync => sync::start(world).await,
+        Step::StartSync => sync::start(world, &|| true).await,
         Step::Confirm | Step::Preflight | Step::Claim | Step::HandOver => {
             StepOutcome::failed("this step is judged by the engine, which is a fault of this program")
         }

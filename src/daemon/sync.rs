@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch as channel};
 use tokio::time::sleep;
 
 use crate::engine::Event;
-use crate::units::{State, StepOutcome, SyncLook};
+use crate::units::{StepOutcome, SyncLook, SyncShould};
 
 use super::home;
 use super::steps::{COMMAND_MAX, run};
@@ -31,8 +31,9 @@ pub async fn stop(world: &World) -> StepOutcome {
     both(&command, &world.sync.stop().await)
 }
 
-/// Lets the sync bring files here again, once it can take nothing away that is not at home yet.
-pub async fn start(world: &World) -> StepOutcome {
+/// Lets the sync bring files here again, once it can take nothing away that is not at home yet; `may`: this node still
+/// need not serve.
+pub async fn start(world: &World, may: &(dyn Fn() -> bool + Sync)) -> StepOutcome {
     let waits = match home::waits(&world.config).await {
         Ok(waits) => waits,
         Err(why) => return StepOutcome::failed(format!("{why}; the sync is not started: it may delete here")),
@@ -47,11 +48,15 @@ pub async fn start(world: &World) -> StepOutcome {
         Some(waits) => format!("WARNING, {waits}, and failback.return_to is not set; "),
         None => String::new(),
     };
-    let fence = world.sync.start().await;
+    let fence = world.sync.start(may).await;
+    if !may() {
+        return fence;
+    }
     let outcome = both(&run(world, "sync.start", &world.config.sync.start, COMMAND_MAX).await, &fence);
-    match outcome {
-        StepOutcome::Done(text) => StepOutcome::Done(note + &text),
-        other => other,
+    let StepOutcome::Done(text) = outcome else { return outcome };
+    match world.sync.forget().await {
+        Ok(()) => StepOutcome::Done(note + &text),
+        Err(why) => StepOutcome::Failed(why),
     }
 }
 
@@ -75,13 +80,13 @@ pub async fn watch(
 ) {
     let mut last = SyncLook::default();
     loop {
-        let Ok(now) = standing.wait_for(|now| looks(now.state)).await.map(|now| *now) else { return };
-        let (state, world) = (now.state, Arc::clone(&worlds.borrow()));
-        if state == State::Standby && now.plan.is_none() && world.sync.is_fenced() {
-            start_late(&world).await;
+        let Ok(should) = standing.wait_for(|now| now.sync.is_some()).await.map(|now| now.sync) else { return };
+        let world = Arc::clone(&worlds.borrow());
+        if should == Some(SyncShould::Run) && world.sync.is_owed() {
+            start_late(&world, &|| standing.borrow().sync == Some(SyncShould::Run)).await;
         }
         let look = world.sync.look().await;
-        if state == State::Active && !look.runs.is_empty() && world.sync.is_configured() {
+        if should == Some(SyncShould::Rest) && !look.runs.is_empty() && world.sync.is_configured() {
             let outcome = stop(&world).await;
             tracing::warn!(ran = look.runs.join("; "), stop = outcome.text(), "the sync ran while this node serves");
         }
@@ -93,7 +98,7 @@ pub async fn watch(
         tokio::select! {
             () = sleep(pause) => {}
             // The first look at a node that has just begun to serve, or was started while it does, comes at once.
-            other = standing.wait_for(|now| (now.state == State::Active) != (state == State::Active)) => {
+            other = standing.wait_for(|now| now.sync.is_some() && now.sync != should) => {
                 if other.is_err() {
                     return;
                 }
@@ -103,14 +108,10 @@ pub async fn watch(
 }
 
 /// No plan starts it any more: its step was given up while something waited to be carried home, or the robot died.
-async fn start_late(world: &World) {
+async fn start_late(world: &World, may: &(dyn Fn() -> bool + Sync)) {
     if !matches!(home::waits(&world.config).await, Ok(None)) && home::has_a_way(&world.config) {
         return;
     }
-    let outcome = start(world).await;
+    let outcome = start(world, may).await;
     tracing::warn!(outcome = outcome.text(), "the sync had not been started again after this node served");
-}
-
-fn looks(state: State) -> bool {
-    matches!(state, State::Standby | State::Suspect | State::Active)
 }

@@ -343,6 +343,7 @@ impl Turn {
             armed: self.engine.disarmed_because().is_empty(),
             plan,
             must_serve: state == State::Active && (plan.is_none() || self.engine.serves_in_background()),
+            sync: self.engine.sync_should(),
         };
         let before = *self.standing.borrow();
         if before != standing {

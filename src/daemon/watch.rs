@@ -12,7 +12,7 @@ use crate::config::{Config, Epoch};
 use crate::engine::Event;
 use crate::store::Store;
 use crate::units::names::{RecordView, Redirect};
-use crate::units::{Mode, PbxStatus, PlanKind, Serving, Side, State};
+use crate::units::{Mode, PbxStatus, PlanKind, Serving, Side, State, SyncShould};
 
 use super::steps::verified;
 use super::turn::Input;
@@ -54,6 +54,8 @@ pub struct Standing {
     pub plan: Option<PlanKind>,
     /// Whether it has to serve, with nothing under way that sees to that.
     pub must_serve: bool,
+    /// What the sync should do; `None`: a plan changes it.
+    pub sync: Option<SyncShould>,
 }
 
 /// Reads what was seen last.

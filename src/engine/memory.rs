@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::units::{EpochRecord, PlanId, State};
+use crate::units::{EpochRecord, PlanId, State, SyncShould};
 
 /// The engine's memory. Fields may be added; an unknown or missing one is no error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,12 +61,21 @@ pub struct Memory {
     /// Since when the working directory does not pass its gate; people were told of it.
     #[serde(default)]
     pub data_trouble_since: Option<Timestamp>,
-    /// Since when the sync runs while this node serves, or rests while it watches; people were told of it.
+    /// That the sync does not do what it should; people were told of it.
     #[serde(default)]
-    pub sync_trouble_since: Option<Timestamp>,
+    pub sync_trouble: Option<SyncTrouble>,
     /// Alarms that repeat until acknowledged, by event name.
     #[serde(default)]
     pub alarms: BTreeMap<String, Alarm>,
+}
+
+/// The sync did not do what it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncTrouble {
+    /// What it should have done.
+    pub should: SyncShould,
+    /// Since when it did not.
+    pub since: Timestamp,
 }
 
 /// An alarm that repeats until somebody acknowledges it.
@@ -126,7 +135,7 @@ impl Memory {
             planned_stop_until: None,
             not_passive_since: None,
             data_trouble_since: None,
-            sync_trouble_since: None,
+            sync_trouble: None,
             alarms: BTreeMap::new(),
         }
     }

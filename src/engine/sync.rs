@@ -3,28 +3,20 @@
 //! One that runs while this node serves puts old files over new ones; the daemon stops it again. One that rests while it
 //! watches lets the data here grow old. Either is told once when two looks in a row saw it, and its end once.
 
-use jiff::Timestamp;
-
 use crate::units::snapshot::SyncStatus;
-use crate::units::{EventName, State, SyncLook};
+use crate::units::{EventName, State, Step, StepState, SyncLook, SyncShould};
 
 use super::core::Engine;
 use super::event::Channels;
+use super::memory::SyncTrouble;
 
 /// So many looks in a row must agree: a unit is started anew, a tool ends a moment after its unit.
 pub(super) const LOOKS: u32 = 2;
 
-/// What it should do now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Should {
-    Rest,
-    Run,
-}
-
 /// What the looks at it saw, since it should do what it should now.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SyncWatch {
-    should: Option<Should>,
+    should: Option<SyncShould>,
     look: Option<SyncLook>,
     /// What is not as it should be, while it is not.
     wrong: Option<String>,
@@ -33,11 +25,16 @@ pub(super) struct SyncWatch {
 }
 
 impl Engine {
-    /// A plan changes it itself.
-    fn sync_should(&self) -> Option<Should> {
+    /// What it should do now; `None`: a plan changes it, or it is nobody's matter.
+    pub fn sync_should(&self) -> Option<SyncShould> {
+        let gives_back = || {
+            let hand_over = self.run.as_ref().and_then(|run| run.step(Step::HandOver));
+            hand_over.is_some_and(|step| !matches!(step.state, StepState::Done | StepState::Skipped))
+        };
         match self.memory.state {
-            State::Active => Some(Should::Rest),
-            State::Standby | State::Suspect if self.run.is_none() => Some(Should::Run),
+            State::Active => Some(SyncShould::Rest),
+            State::FailingBack | State::Halted if gives_back() => Some(SyncShould::Rest),
+            State::Standby | State::Suspect if self.run.is_none() => Some(SyncShould::Run),
             _ => None,
         }
     }
@@ -48,57 +45,60 @@ impl Engine {
         if should == self.sync.should {
             return;
         }
-        let before = std::mem::replace(&mut self.sync, SyncWatch { should, ..SyncWatch::default() });
-        let reversed = should.is_some() && before.should.is_some();
-        // What was wrong before is right now, or is seen anew.
-        if (reversed || should == Some(Should::Rest)) && self.memory.sync_trouble_since.take().is_some() {
-            self.note(
-                "sync",
-                "what was told of the sync is over".to_owned(),
-                "it should do something else now".to_owned(),
-                None,
-            );
+        self.sync = SyncWatch { should, ..SyncWatch::default() };
+        // What was wrong before is right now; while a plan changes it, it stands.
+        let told = self.memory.sync_trouble;
+        if let (Some(should), Some(trouble)) = (should, told)
+            && trouble.should != should
+        {
+            self.sync_is_well("it should do something else now");
         }
+    }
+
+    fn sync_is_well(&mut self, because: &str) {
+        self.memory.sync_trouble = None;
+        self.note("sync", "the sync is as it should be again".to_owned(), because.to_owned(), None);
+        self.tell(EventName::SyncWell, because.to_owned(), Channels::All);
     }
 
     pub(super) fn sync_was_looked_at(&mut self, look: SyncLook) {
         let Some(should) = self.sync.should else { return };
         let (wrong, todo) = match should {
-            Should::Rest => (&look.runs, "it is stopped again where sync.fence names it; see what starts it"),
-            Should::Run => (&look.rests, "start it: the data on this node grows old"),
+            SyncShould::Rest => (&look.runs, "it is stopped again where sync.fence names it; see what starts it"),
+            SyncShould::Run => (&look.rests, "start it: the data on this node grows old"),
         };
         let wrong = (!wrong.is_empty()).then(|| wrong.join("; "));
+        let is_known = wrong.is_some() || look.unknown.is_empty();
+        self.sync.look = Some(look);
+        // What could not be asked is neither right nor wrong.
+        if !is_known {
+            return;
+        }
         let agrees = wrong.is_some() == self.sync.wrong.is_some();
         self.sync.agree = if agrees { self.sync.agree.saturating_add(1) } else { 1 };
         self.sync.wrong.clone_from(&wrong);
-        self.sync.look = Some(look);
         if self.sync.agree < LOOKS {
             return;
         }
-        match (wrong, self.memory.sync_trouble_since) {
+        match (wrong, self.memory.sync_trouble) {
             (Some(wrong), None) => {
-                self.memory.sync_trouble_since = Some(self.now.wall);
-                let what = format!("{}: {wrong}", should.not_so());
+                self.memory.sync_trouble = Some(SyncTrouble { should, since: self.now.wall });
+                let what = format!("{}: {wrong}", not_so(should));
                 self.note("sync", what.clone(), todo.to_owned(), None);
                 self.tell(EventName::SyncTrouble, format!("{what}; {todo}"), Channels::All);
             }
-            (None, Some(_)) => {
-                self.memory.sync_trouble_since = None;
-                let because = format!("{LOOKS} looks in a row saw {}", should.so());
-                self.note("sync", "the sync is as it should be again".to_owned(), because.clone(), None);
-                self.tell(EventName::SyncWell, because, Channels::All);
-            }
+            (None, Some(_)) => self.sync_is_well(&format!("{LOOKS} looks in a row saw: {}", so(should))),
             _ => {}
         }
     }
 
     pub(super) fn sync_snapshot(&self) -> Option<SyncStatus> {
         let (look, should) = (self.sync.look.clone()?, self.sync.should?);
-        let since: Option<Timestamp> = self.memory.sync_trouble_since;
+        let since = self.memory.sync_trouble.map(|trouble| trouble.since);
         let SyncLook { runs, rests, unknown } = look;
         let nothing = runs.is_empty() && rests.is_empty() && unknown.is_empty();
         (!nothing || since.is_some()).then(|| SyncStatus {
-            should_run: should == Should::Run,
+            should_run: should == SyncShould::Run,
             ok: self.sync.wrong.is_none(),
             since,
             runs,
@@ -110,25 +110,23 @@ impl Engine {
     /// What is seen of it, for `explain`.
     pub(super) fn sync_text(&self) -> Vec<String> {
         let Some(sync) = self.sync_snapshot() else { return Vec::new() };
-        let should = if sync.should_run { Should::Run } else { Should::Rest };
-        let head = if sync.ok { should.so() } else { should.not_so() };
+        let should = if sync.should_run { SyncShould::Run } else { SyncShould::Rest };
+        let head = if sync.ok { so(should) } else { not_so(should) };
         let seen = [&sync.runs, &sync.rests, &sync.unknown].into_iter().flatten();
         std::iter::once(format!("sync: {head}")).chain(seen.map(|seen| format!("  {seen}"))).collect()
     }
 }
 
-impl Should {
-    fn so(self) -> &'static str {
-        match self {
-            Self::Rest => "nothing brings files here while this node serves",
-            Self::Run => "nothing of it rests while this node watches",
-        }
+fn so(should: SyncShould) -> &'static str {
+    match should {
+        SyncShould::Rest => "nothing brings files here while this node serves",
+        SyncShould::Run => "nothing of it rests while this node watches",
     }
+}
 
-    fn not_so(self) -> &'static str {
-        match self {
-            Self::Rest => "files are brought here while this node serves",
-            Self::Run => "the sync to this node rests",
-        }
+fn not_so(should: SyncShould) -> &'static str {
+    match should {
+        SyncShould::Rest => "files are brought here while this node serves",
+        SyncShould::Run => "the sync to this node rests",
     }
 }

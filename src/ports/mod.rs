@@ -201,8 +201,14 @@ pub trait SyncFence: Send + Sync {
     /// Stops it and proves that. May be repeated.
     fn stop(&self) -> Answer<'_, StepOutcome>;
 
-    /// Starts what was stopped. May be repeated.
-    fn start(&self) -> Answer<'_, StepOutcome>;
+    /// Starts what was stopped, where `may` still says so when its turn has come. May be repeated.
+    fn start<'a>(&'a self, may: &'a (dyn Fn() -> bool + Sync)) -> Answer<'a, StepOutcome>;
+
+    /// Forgets what was stopped: all of it runs.
+    ///
+    /// # Errors
+    /// One line of advice.
+    fn forget(&self) -> Answer<'_, Result<(), String>>;
 
     /// Looks what of it runs; changes nothing.
     fn look(&self) -> Answer<'_, SyncLook>;
@@ -210,8 +216,8 @@ pub trait SyncFence: Send + Sync {
     /// Whether the configuration names anything that it stops.
     fn is_configured(&self) -> bool;
 
-    /// Whether it was stopped and not started again.
-    fn is_fenced(&self) -> bool;
+    /// Whether something was stopped and is not yet started again.
+    fn is_owed(&self) -> bool;
 
     /// What it can prove of itself before the bad day, beside a look; changes nothing.
     fn findings(&self) -> Answer<'_, Vec<Finding>> {
@@ -264,8 +270,12 @@ impl SyncFence for NotConfigured {
         Box::pin(async { StepOutcome::done("not configured") })
     }
 
-    fn start(&self) -> Answer<'_, StepOutcome> {
+    fn start<'a>(&'a self, _may: &'a (dyn Fn() -> bool + Sync)) -> Answer<'a, StepOutcome> {
         Box::pin(async { StepOutcome::done("not configured") })
+    }
+
+    fn forget(&self) -> Answer<'_, Result<(), String>> {
+        Box::pin(async { Ok(()) })
     }
 
     fn look(&self) -> Answer<'_, SyncLook> {
@@ -276,7 +286,7 @@ impl SyncFence for NotConfigured {
         false
     }
 
-    fn is_fenced(&self) -> bool {
+    fn is_owed(&self) -> bool {
         false
     }
 }

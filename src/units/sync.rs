@@ -1,6 +1,16 @@
-//! What of the inbound sync runs on this node, and what rests.
+//! The sync that brings files to this node: what it should do, and what was seen of it.
 
-/// What a look at the inbound sync saw.
+/// What it should do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SyncShould {
+    /// This node serves: what is brought would replace what is left here.
+    Rest,
+    /// This node watches: its data grows old without it.
+    Run,
+}
+
+/// What a look at it saw.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SyncLook {
     /// What brings files here now, each in a few words: `lsyncd.service is active`.

@@ -13,8 +13,9 @@ mod writers;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::Config;
 use crate::ports::{Answer, SyncFence};
@@ -29,6 +30,9 @@ const WRITERS_END: Duration = Duration::from_secs(10);
 
 /// How often it is looked whether it has.
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// Two small files are written within so long, or the disk hangs.
+const DISK_MAX: Duration = Duration::from_secs(10);
 
 /// The inbound sync of one configuration.
 pub struct InboundSync {
@@ -82,87 +86,64 @@ impl InboundSync {
 
     async fn halt(&self) -> StepOutcome {
         let _turn = self.turn.lock().await;
-        let (mut found, mut seen) = (Stopped::default(), Vec::new());
-        for part in self.parts() {
-            let stand = part.stand().await;
-            if let Stand::Runs(_) = &stand {
-                found.add(&part);
+        let stands = join_all(self.parts().map(async |part| (part.stand().await, part))).await;
+        let mut found = Stopped::default();
+        for (stand, part) in &stands {
+            // What could not be asked may run.
+            if matches!(stand, Stand::Runs(_) | Stand::Unknown(_)) {
+                found.add(part);
             }
-            seen.push((part, stand));
         }
         // Before anything is stopped: what is forgotten is started by nobody at the failback.
-        let unremembered = if self.configured { self.remembered.add(&found).err() } else { None };
-        let (mut said, mut failed) = (Vec::new(), unremembered.is_some());
-        said.extend(unremembered);
-        for (part, stand) in seen {
-            let outcome = match stand {
-                Stand::Rests(what) => Ok(what),
-                Stand::Runs(_) | Stand::Waits | Stand::Unknown(_) => part.stop().await,
-            };
-            failed |= outcome.is_err();
-            said.push(outcome.unwrap_or_else(|why| why));
-        }
-        match self.writers_end().await {
-            Ok(()) => said.push("no sync tool writes here".to_owned()),
-            Err(why) => {
-                failed = true;
-                said.push(why);
-            }
-        }
-        let said = said.join("; ");
-        if failed { StepOutcome::Failed(said) } else { StepOutcome::Done(said) }
+        let unremembered =
+            if self.configured { self.on_disk(move |files| files.add(&found)).await.err() } else { None };
+        let stopped = join_all(stands.iter().map(async |(stand, part)| match stand {
+            Stand::Rests(what) => Ok(what.clone()),
+            Stand::Runs(_) | Stand::Waits | Stand::Unknown(_) => part.stop().await,
+        }));
+        let mut outcomes: Vec<_> = unremembered.into_iter().map(Err).chain(stopped.await).collect();
+        outcomes.push(self.writers_end().await);
+        told(outcomes)
     }
 
     /// Waits until no process of a sync tool writes here.
-    async fn writers_end(&self) -> Result<(), String> {
+    async fn writers_end(&self) -> Result<String, String> {
         let deadline = Instant::now() + WRITERS_END;
         loop {
             let writing = writers::look(&self.dirs).await;
-            match writing.runs.first() {
-                None => return Ok(()),
-                Some(first) if Instant::now() >= deadline => {
+            match (writing.runs.first(), writing.unknown.first()) {
+                (None, None) => return Ok("no sync tool writes here".to_owned()),
+                (None, Some(why)) => return Ok(format!("WARNING, {why}")),
+                (Some(first), _) if Instant::now() >= deadline => {
                     return Err(format!(
                         "{first}: end it, and name its unit in sync.fence.units or a command in sync.stop"
                     ));
                 }
-                Some(_) => sleep(PAUSE).await,
+                (Some(_), _) => sleep(PAUSE).await,
             }
         }
     }
 
-    async fn resume(&self) -> StepOutcome {
+    async fn resume(&self, may: &(dyn Fn() -> bool + Sync)) -> StepOutcome {
         let _turn = self.turn.lock().await;
-        let stopped = match self.remembered.read() {
+        if !may() {
+            return StepOutcome::Failed("the sync is not started: this node may have to serve".to_owned());
+        }
+        // The units' own condition looks at the fence, so that it goes first.
+        let stopped = match self.on_disk(|files| files.read().and_then(|read| files.lift().map(|()| read))).await {
             Ok(stopped) => stopped,
             Err(why) => return StepOutcome::Failed(why),
         };
-        // The units' own condition looks at it, so that it goes first.
-        if let Err(why) = self.remembered.lift() {
-            return StepOutcome::Failed(why);
-        }
-        let (mut said, mut failed) = (Vec::new(), false);
-        for part in self.parts() {
-            // Nothing is remembered of a stop that an older version did, or a person: then all that is named runs.
-            if stopped.as_ref().is_some_and(|stopped| !stopped.has(&part)) {
-                continue;
-            }
-            let outcome = part.start().await;
-            failed |= outcome.is_err();
-            said.push(outcome.unwrap_or_else(|why| why));
-        }
-        if failed {
-            return StepOutcome::Failed(said.join("; "));
-        }
-        if let Err(why) = self.remembered.forget() {
-            return StepOutcome::Failed(why);
-        }
-        StepOutcome::Done(if said.is_empty() { "no sync was stopped".to_owned() } else { said.join("; ") })
+        // Nothing is remembered of a stop that an older version did, or a person: then all that is named runs.
+        let owed = self.parts().filter(|part| stopped.as_ref().is_none_or(|stopped| stopped.has(part)));
+        let outcomes = join_all(owed.map(async |part| part.start().await)).await;
+        if outcomes.is_empty() { StepOutcome::done("no sync was stopped") } else { told(outcomes) }
     }
 
     async fn seen(&self) -> SyncLook {
         let mut look = writers::look(&self.dirs).await;
-        for part in self.parts() {
-            match part.stand().await {
+        for stand in join_all(self.parts().map(async |part| part.stand().await)).await {
+            match stand {
                 Stand::Runs(what) => look.runs.push(what),
                 Stand::Rests(what) => look.rests.push(what),
                 Stand::Waits => {}
@@ -171,6 +152,24 @@ impl InboundSync {
         }
         look
     }
+
+    /// Work on the files that outlive a restart, off the loop.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Remembered) -> Result<T, String> + Send + 'static,
+    ) -> Result<T, String> {
+        let files = self.remembered.clone();
+        let done = timeout(DISK_MAX, tokio::task::spawn_blocking(move || work(&files))).await;
+        done.map_err(|_| format!("state_dir did not answer within {} s", DISK_MAX.as_secs()))?
+            .map_err(|_| "the work on state_dir broke off; see the log".to_owned())?
+    }
+}
+
+/// Done only where all are.
+fn told(outcomes: Vec<Result<String, String>>) -> StepOutcome {
+    let failed = outcomes.iter().any(Result::is_err);
+    let said = outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|why| why)).collect::<Vec<_>>().join("; ");
+    if failed { StepOutcome::Failed(said) } else { StepOutcome::Done(said) }
 }
 
 impl SyncFence for InboundSync {
@@ -178,8 +177,12 @@ impl SyncFence for InboundSync {
         Box::pin(self.halt())
     }
 
-    fn start(&self) -> Answer<'_, StepOutcome> {
-        Box::pin(self.resume())
+    fn start<'a>(&'a self, may: &'a (dyn Fn() -> bool + Sync)) -> Answer<'a, StepOutcome> {
+        Box::pin(self.resume(may))
+    }
+
+    fn forget(&self) -> Answer<'_, Result<(), String>> {
+        Box::pin(self.on_disk(Remembered::forget))
     }
 
     fn look(&self) -> Answer<'_, SyncLook> {
@@ -196,8 +199,8 @@ impl SyncFence for InboundSync {
         })
     }
 
-    fn is_fenced(&self) -> bool {
-        self.remembered.fence().exists()
+    fn is_owed(&self) -> bool {
+        self.remembered.is_owed()
     }
 
     fn is_configured(&self) -> bool {

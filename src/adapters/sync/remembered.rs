@@ -42,7 +42,7 @@ impl Stopped {
 }
 
 /// The two files.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Remembered {
     stopped: PathBuf,
     fenced: PathBuf,
@@ -57,6 +57,11 @@ impl Remembered {
     /// The file that is there while the sync must not run.
     pub fn fence(&self) -> &Path {
         &self.fenced
+    }
+
+    /// Whether something was stopped and is not yet started again.
+    pub fn is_owed(&self) -> bool {
+        self.fenced.exists() || self.stopped.exists()
     }
 
     /// Notes what is about to be stopped, beside what was before, and fences the units' starts.

@@ -6,12 +6,18 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use crate::host::open_files::{self, Dir};
 use crate::units::SyncLook;
 
 /// Programs that bring files, by the name that the kernel keeps of them; some add their version.
 const PROGRAMS: [&str; 6] = ["rsync", "unison", "csync2", "syncthing", "dropbox", "rclone"];
+
+/// It takes some milliseconds, unless a working directory hangs.
+const LOOK_MAX: Duration = Duration::from_secs(5);
 
 /// So many are named.
 const NAMED_MAX: usize = 3;
@@ -22,8 +28,12 @@ const ANCESTORS_MAX: usize = 20;
 /// Looks once, off the loop.
 pub async fn look(dirs: &[PathBuf]) -> SyncLook {
     let dirs = dirs.to_owned();
-    let looked = tokio::task::spawn_blocking(move || scan(&dirs)).await;
-    looked.unwrap_or_else(|_| unknown("the look at the sync tools broke off; see the log".to_owned()))
+    match timeout(LOOK_MAX, tokio::task::spawn_blocking(move || scan(&dirs))).await {
+        Ok(Ok(look)) => look,
+        Ok(Err(_)) => unknown("the look at the sync tools broke off; see the log".to_owned()),
+        // A network file system whose server is gone.
+        Err(_) => unknown(format!("whether a sync tool writes here was not seen in {} s", LOOK_MAX.as_secs())),
+    }
 }
 
 fn unknown(why: String) -> SyncLook {
