@@ -215,6 +215,17 @@ impl Rsync {
         Ok(told.split(|byte| *byte == b'\n').filter_map(rsync::differs).collect())
     }
 
+    /// Asks for each directory at home, and sends nothing: its name, or why it cannot be read.
+    pub async fn reach(&self, deadline: Instant) -> Vec<Result<String, String>> {
+        let mut told = Vec::new();
+        for dir in 0..self.to.dirs.len() {
+            let mut argv = ["rsync", "--list-only", "--dirs", "--protect-args"].map(str::to_owned).to_vec();
+            argv.extend([format!("--timeout={STALLS_S}"), format!("--rsh={}", self.ssh()), self.at_home(dir)]);
+            told.push(self.run(argv, deadline).await.map(|_| self.at_home(dir)));
+        }
+        told
+    }
+
     fn at_home(&self, dir: usize) -> String {
         format!("{}:{}/", self.to.host, self.to.dirs[dir].display())
     }

@@ -4,6 +4,7 @@ mod announced;
 mod bans;
 pub mod both;
 mod data;
+mod disks;
 mod elsewhere;
 mod meant;
 mod papers;
@@ -108,6 +109,7 @@ pub fn offline(config: Config) -> Vec<Finding> {
         let text = format!("{} is no directory", config.state_dir.display());
         findings.push(Finding::problem("state_dir", text, "move it away, or choose another state_dir"));
     }
+    findings.extend(disks::state_dir(&config.state_dir));
     // An agent without a token runs and answers nobody: that is for the full check to say.
     let answers = config.role == Role::Observer || config.agent.door.is_some();
     let door = elsewhere::door(&config).filter(|finding| answers && finding.level == Level::Problem);
@@ -141,6 +143,7 @@ pub async fn prove(config: Config) -> Vec<Finding> {
             return findings;
         }
     };
+    findings.extend(disks::state_dir(&world.config.state_dir));
     findings.extend(data::look(&*world.gate).await);
     // What an outage looks like from the node that serves is no fault of the settings.
     let look = world.pbx.look_passive().await;
@@ -150,6 +153,7 @@ pub async fn prove(config: Config) -> Vec<Finding> {
     surroundings::fence(&world, answering, &mut findings).await;
     let serves = pbx(&world, &look, &mut findings).await;
     findings.extend(sync::look(&world.config, &*world.sync, serves).await);
+    findings.extend(disks::way_home(&world.config).await);
     if serves == Serves::Yes {
         announced::look(&world.config, &mut findings).await;
     }

@@ -60,7 +60,7 @@ fn unescaped(name: &[u8]) -> Vec<u8> {
 }
 
 /// Words of rsync and ssh, and what they mean. The first that is found counts.
-const TROUBLES: [(&str, &str, &str); 17] = [
+const TROUBLES: [(&str, &str, &str); 19] = [
     ("exec: rsync: not found", "rsync is not installed here", "install rsync on this node"),
     ("exec: ssh", "ssh is not installed here", "install openssh-client on this node"),
     (
@@ -81,6 +81,16 @@ const TROUBLES: [(&str, &str, &str); 17] = [
     ("rsync: not found", "rsync is not installed there", "install rsync at the primary"),
     ("/rsync: No such file", "rsync is not installed there", "install rsync at the primary"),
     ("remote command not found", "rsync is not installed there", "install rsync at the primary"),
+    (
+        "[Receiver] mkdir",
+        "the directory there is missing",
+        "make it at the primary, or correct failback.return_to.dirs",
+    ),
+    (
+        "] change_dir",
+        "the directory there is missing or may not be entered",
+        "see to it at the primary, or correct failback.return_to.dirs",
+    ),
     ("No space left on device", "the disk there is full", "make room at the primary"),
     ("Disk quota exceeded", "the quota there is used up", "make room at the primary"),
     ("Read-only file system", "the file system there is read-only", "see to the disk at the primary"),

@@ -9,6 +9,9 @@ use crate::config::texts;
 use crate::data::gate::{OnFault, OnHold};
 use crate::data::{Class, Classes, Pattern};
 
+/// A pattern that fits this fits everything.
+const ANY_CONFIG: &[u8] = b"any/directory/of/the/pbx.conf";
+
 /// More patterns of a kind are a mistake: each file is held against each.
 const PATTERNS_MAX: usize = 200;
 
@@ -29,6 +32,10 @@ pub fn sync<'a>(at: &Cursor<'a>, dirs: &[PathBuf], build: &mut Build<'a>) -> Opt
     let (stop, start) = (build.command(&at.key("stop")), build.command(&at.key("start")));
     let fence = fence(&at.key("fence"), build);
     let [ignore, hold_back] = ["ignore", "hold_back"].map(|name| patterns(&at.key(name), build));
+    if hold_back.as_ref().is_some_and(|all| all.iter().any(|pattern| pattern.matches(ANY_CONFIG))) {
+        let fix = "name the spools, such as spool/outgoing/ or *.call";
+        at.key("hold_back").error(&mut build.notes, "would move all of the configuration aside", fix);
+    }
     let (max_age, rules, classes) =
         (max_age(&at.key("max_age"), build), rules(&at.key("rules"), build), classes(&at.key("classes"), build));
     let dump_at = at.key("dump");
