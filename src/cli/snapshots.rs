@@ -15,10 +15,10 @@ use super::render::{Lines, one_line};
 use super::{Call, Stop};
 use crate::adapters::data::snapshot::copy::{Failed, Stop as CallOff};
 use crate::adapters::data::snapshot::held::{FOLDER, Moved, first};
-use crate::adapters::data::snapshot::restore::{Order, Replaced, Restored};
+use crate::adapters::data::snapshot::restore::{Order, Restored};
 use crate::adapters::data::snapshot::take::{self, measure};
 use crate::adapters::data::snapshot::verify::Verified;
-use crate::adapters::data::snapshot::{Known, Vault};
+use crate::adapters::data::snapshot::{Known, Vault, Work};
 use crate::config::{self, Config, Loading, Role};
 use crate::data::shown;
 use crate::data::snapshot::{Kind, asked};
@@ -155,7 +155,7 @@ impl Call<'_> {
             held_back: held
                 .map(|held| HeldBack { name: held.name, files: held.files.all, first: held.files.named })
                 .collect(),
-            broken_off: vault.under_way().map(|order| order.id),
+            broken_off: vault.under_way().map(|note| note.order.id),
         };
         let page = self.console.page();
         self.answer(&listed, || {
@@ -255,8 +255,15 @@ impl Call<'_> {
         let Some(reason) = self.agreed(order, &would)? else { return Ok(Exit::Done) };
         let stop = CallOff::default();
         let done = (|| {
-            let lock = vault.lock(&stop)?;
-            let completed = vault.complete(&lock, None, &stop)?;
+            let lock = vault.lock_for(Work::PersonRestores, &stop)?;
+            // It may have been a while since it was asked: a takeover that begins from here on waits for the lock.
+            if let Err(refused) = self.refuse_while_active(config) {
+                return Ok(Err(refused));
+            }
+            let completed = match vault.complete(&lock, None, &stop) {
+                Err(why) if order.only.is_empty() => Some(format!("what was broken off is not completed: {why}")),
+                completed => completed?,
+            };
             let measured = measure(vault.subject(), &stop)?;
             let before = take::Order { kind: Kind::BeforeRestore, reason: Some(reason.clone()) };
             let before = vault.take(&lock, &before, &measured, &stop).map_err(|why| {
@@ -264,13 +271,13 @@ impl Call<'_> {
             })?;
             let only = order.only.iter().map(|path| shown(path)).collect();
             let aside = format!("{}.replaced", before.id);
-            let restore = Order { id: order.id.clone(), only, aside, replaced: Replaced::IsKept, plan: None };
+            let restore = Order { id: order.id.clone(), only, aside, kept: Some(before.id.clone()), plan: None };
             let restored = vault.restore(&lock, &restore, &stop)?;
             vault.prune(&lock);
-            Ok((completed, before.id, restored, restore.aside))
+            Ok(Ok((completed, before.id, restored, restore.aside)))
         })();
         vault.hand_over();
-        let (completed, before, restored, aside) = done.map_err(|why| failed(&why))?;
+        let (completed, before, restored, aside) = done.map_err(|why| failed(&why))??;
         if let Some(said) = &completed {
             self.console.say(&format!("note: {said}"));
         }

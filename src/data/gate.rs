@@ -213,6 +213,15 @@ pub fn judge(survey: &Survey, rules: &Rules, around: &Around<'_>) -> Report {
         let text = format!("not looked at: {}{}", named(place, why), more(&survey.troubles));
         add(Weight::Warn, text, "let the robot's user read it, or name it in sync.ignore");
     }
+    if survey.not_kept > 0 {
+        let (read, more) = (survey.kept.len(), survey.not_kept);
+        let text = format!("of the files of configuration the first {read} are looked into, {more} more are not");
+        add(
+            Weight::Warn,
+            text,
+            "name what is no configuration in sync.classes; without all no primary can vouch for them",
+        );
+    }
     if let Some(place) = survey.links_out.named.first() {
         let more = more(&survey.links_out);
         let text = format!("a link leads out of the working directory, where no sync follows: {place}{more}");

@@ -126,7 +126,7 @@ pub struct Survey {
     pub troubles: Few<(Place, String)>,
     /// The files of configuration.
     pub kept: BTreeMap<Place, Kept>,
-    /// So many more than are kept.
+    /// So many more than are kept, and not read.
     pub not_kept: u64,
     /// The files of configuration that are kept, as one value; `None`: not all of them could be read.
     pub tree: Option<Tree>,
@@ -140,9 +140,14 @@ impl Survey {
         count.bytes = count.bytes.saturating_add(bytes);
     }
 
+    /// Whether no more files of configuration are looked at one by one.
+    pub fn is_full(&self) -> bool {
+        self.kept.len() >= KEPT_MAX
+    }
+
     /// Remembers a file of configuration.
     pub fn keep(&mut self, place: Place, kept: Kept) {
-        if self.kept.len() < KEPT_MAX {
+        if !self.is_full() {
             self.kept.insert(place, kept);
         } else {
             self.not_kept += 1;

@@ -141,15 +141,9 @@ pub struct Known {
     told: Option<Timestamp>,
     /// When ours were last equal to one of them; `None`: never, so that a difference says nothing.
     equal: Option<Timestamp>,
+    /// Since when they are unequal to all of them.
     #[serde(skip)]
-    unequal: Option<Unequal>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Unequal {
-    since: Timestamp,
-    ours: String,
-    newest: String,
+    unequal: Option<Timestamp>,
 }
 
 /// Whether something came that should outlive a restart.
@@ -212,7 +206,7 @@ impl Known {
         if self.others.is_some() {
             return (Some(Likeness::OtherRules), News::None);
         }
-        let (Some(newest), Some(tree)) = (self.states.first(), tree) else { return (None, News::None) };
+        let Some(tree) = tree.filter(|_| !self.states.is_empty()) else { return (None, News::None) };
         let had = self.states.iter().find(|state| state.digest == tree.digest && state.files == tree.files);
         if let Some(state) = had {
             let at = state.at;
@@ -223,9 +217,8 @@ impl Known {
         if self.equal.is_none() {
             return (Some(Likeness::NeverEqual), News::None);
         }
-        let same = |known: &&Unequal| known.ours == tree.digest && known.newest == newest.digest;
-        let since = self.unequal.as_ref().filter(same).map_or(now, |known| known.since);
-        self.unequal = Some(Unequal { since, ours: tree.digest.clone(), newest: newest.digest.clone() });
+        // Not since their last change: a file that is written here alone would keep them under way for ever.
+        let since = *self.unequal.get_or_insert(now);
         (Some(Likeness::Unequal { since }), News::None)
     }
 }

@@ -171,9 +171,14 @@ pub trait DataGate: Send + Sync {
     }
 
     /// Completes what an earlier attempt of this plan, or a person, broke off in the midst of putting a snapshot in place;
-    /// `None`: nothing was. Before the first look: half of each would look well.
+    /// `None`: nothing was. Before the first look: half of each would look well. Unknown: half of one lies there still.
     fn complete(&self, plan: PlanId) -> Answer<'_, Option<StepOutcome>> {
         let _ = plan;
+        Box::pin(async { None })
+    }
+
+    /// Why what lies there may be half of a snapshot, so that nothing of it may be loaded.
+    fn half_done(&self) -> Answer<'_, Option<String>> {
         Box::pin(async { None })
     }
 
@@ -183,7 +188,8 @@ pub trait DataGate: Send + Sync {
         Box::pin(async { None })
     }
 
-    /// Puts the last good snapshot in the place of what does not pass. Done: with what proves it. May be repeated.
+    /// Puts the last good snapshot in the place of what does not pass. Done: with what proves it. Unknown: it broke off in
+    /// its midst. May be repeated.
     fn restore_last_good(&self, plan: PlanId) -> Answer<'_, StepOutcome> {
         let _ = plan;
         Box::pin(async { StepOutcome::failed("none are kept here") })

@@ -286,7 +286,8 @@ impl Run {
                 (vec![self.act(i)], Vec::new())
             }
             (_, StepOutcome::Refused(why)) => (Vec::new(), self.refused(i, why, now)),
-            (_, StepOutcome::Failed(why) | StepOutcome::Unknown(why)) => (Vec::new(), self.failed(i, why, now)),
+            (_, StepOutcome::Failed(why)) => (Vec::new(), self.failed(i, why, now)),
+            (_, StepOutcome::Unknown(why)) => (Vec::new(), self.not_done(i, self.patience_unknown(i), why, now)),
         }
     }
 
@@ -371,7 +372,10 @@ impl Run {
     }
 
     fn failed(&mut self, i: usize, why: String, now: Now) -> Vec<Fact> {
-        let patience = self.patience(i);
+        self.not_done(i, self.patience(i), why, now)
+    }
+
+    fn not_done(&mut self, i: usize, patience: Patience, why: String, now: Now) -> Vec<Fact> {
         let run = &mut self.steps[i];
         run.tries += 1;
         run.text.clone_from(&why);
@@ -488,6 +492,15 @@ impl Run {
             Step::Fence if self.configured.fencing == Fencing::Optional => Patience::ThenGoesOn(3),
             Step::SecureData if self.configured.unsafe_data == UnsafeData::Holds => Patience::ForEver,
             _ => row.patience,
+        }
+    }
+
+    /// As [`Self::patience`], where it is not known how far the step came.
+    fn patience_unknown(&self, i: usize) -> Patience {
+        match self.steps[i].row.step {
+            // Half of a snapshot may lie there, and the PBX must not load it.
+            Step::SecureData => Patience::ForEver,
+            _ => self.patience(i),
         }
     }
 

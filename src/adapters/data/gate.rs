@@ -150,6 +150,10 @@ impl DataGate for WorkingDirs {
         Box::pin(self.about.keeper.complete(plan))
     }
 
+    fn half_done(&self) -> Answer<'_, Option<String>> {
+        Box::pin(self.about.keeper.half_done())
+    }
+
     fn keep_for(&self, plan: PlanId) -> Answer<'_, Option<StepOutcome>> {
         Box::pin(self.about.keeper.keep_for(plan))
     }

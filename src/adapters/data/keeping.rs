@@ -11,9 +11,9 @@ use jiff::Timestamp;
 
 use super::snapshot::copy::{Failed, Stop};
 use super::snapshot::held::first;
-use super::snapshot::restore::{Order as Restore, Replaced};
+use super::snapshot::restore::{Order as Restore, Stage};
 use super::snapshot::take::{Order, Taken, measure};
-use super::snapshot::{Known, Vault, ago};
+use super::snapshot::{Known, Lock, Vault, ago};
 use crate::config::Config;
 use crate::data::Pattern;
 use crate::data::gate::Snapshot;
@@ -24,6 +24,8 @@ use crate::units::{PlanId, StepOutcome};
 
 /// A takeover waits so long for its snapshot, for a restore, for the spools.
 const WORK_MAX: Duration = Duration::from_secs(60);
+/// A restore that has begun to change files is waited for so long at once; then a person is told, and it is waited for again.
+const CHANGES_MAX: Duration = Duration::from_secs(600);
 /// One that could not be taken is tried again so late: it may have filled a disk.
 const AGAIN: Duration = Duration::from_secs(300);
 /// So often is it noted that the newest one is still what is there.
@@ -49,6 +51,8 @@ struct Memory {
     is_measured: bool,
     /// The good one that is being taken.
     taking: Arc<Stop>,
+    /// The takeover whose restore broke off and was undone, with why: the next try would break off again.
+    undone: Option<(PlanId, String)>,
 }
 
 impl Keeper {
@@ -95,8 +99,9 @@ impl Keeper {
         let broken_off = self
             .vault
             .under_way()
-            .filter(|order| order.plan.is_none())
-            .map(|order| format!("a restore of {} was broken off in its midst: run it again", order.id));
+            .filter(|note| note.order.plan.is_none() && note.stage == Stage::Committing)
+            .filter(|_| self.vault.person_restores().is_none())
+            .map(|note| format!("a restore of {} was broken off in its midst: run it again", note.order.id));
         let unwritable = self.vault.unwritable();
         let wish = unwritable.as_ref().filter(|_| !self.hold_back.is_empty());
         let wish =
@@ -176,29 +181,65 @@ impl Keeper {
         self.memory(|memory| Arc::clone(&memory.taking)).call_off();
         let (keeper, stop) = (Arc::clone(self), Arc::new(Stop::default()));
         let own = Arc::clone(&stop);
-        let done = tokio::task::spawn_blocking(move || work(&keeper, &own));
-        match tokio::time::timeout(WORK_MAX, done).await {
+        let mut done = tokio::task::spawn_blocking(move || work(&keeper, &own));
+        let (mut ended, mut waited) = (tokio::time::timeout(WORK_MAX, &mut done).await, WORK_MAX);
+        if ended.is_err() {
+            stop.call_off();
+            if stop.is_beyond() {
+                (ended, waited) = (tokio::time::timeout(CHANGES_MAX, done).await, WORK_MAX + CHANGES_MAX);
+            }
+        }
+        match ended {
             Ok(Ok(done)) => done.map_err(|failed| failed.to_string()),
             Ok(Err(_)) => Err("its work broke off; see the log".to_owned()),
-            Err(_) => {
-                stop.call_off();
-                Err(format!("it did not end within {} s: its file system hangs, or is slow", WORK_MAX.as_secs()))
-            }
+            Err(_) => Err(format!("it did not end within {} s: its file system hangs, or is slow", waited.as_secs())),
+        }
+    }
+
+    /// Why what lies there may be half of a snapshot, so that nothing of it may be loaded.
+    pub async fn half_done(self: &Arc<Self>) -> Option<String> {
+        self.within(|keeper, _| Ok(keeper.vault.half_done())).await.unwrap_or_else(Some)
+    }
+
+    /// What did not succeed: where it leaves half of a snapshot, the step must not pass.
+    async fn not_done(self: &Arc<Self>, why: String) -> StepOutcome {
+        match self.half_done().await {
+            Some(half) => StepOutcome::unknown(format!("{half}: {why}")),
+            None => StepOutcome::failed(why),
         }
     }
 
     /// Completes a restore that was broken off, for this takeover or for a person; `None`: there was none.
     pub async fn complete(self: &Arc<Self>, plan: PlanId) -> Option<StepOutcome> {
         let work = move |keeper: &Self, stop: &Stop| {
-            if keeper.vault.under_way().is_none() {
+            if keeper.vault.under_way().is_none() && keeper.vault.person_restores().is_none() {
                 return Ok(None);
             }
             let lock = keeper.vault.lock(stop)?;
-            keeper.vault.complete(&lock, Some(&plan.to_string()), stop)
+            keeper.complete_or_undo(&lock, plan, stop)
         };
         match self.within(work).await {
             Ok(done) => done.map(StepOutcome::done),
-            Err(why) => Some(StepOutcome::failed(format!("a restore that was broken off is not complete: {why}"))),
+            Err(why) => Some(self.not_done(format!("a restore that was broken off is not complete: {why}")).await),
+        }
+    }
+
+    /// What cannot be completed is undone, so that it is whole either way.
+    fn complete_or_undo(&self, lock: &Lock, plan: PlanId, stop: &Stop) -> Result<Option<String>, Failed> {
+        let failed = match self.vault.complete(lock, Some(&plan.to_string()), stop) {
+            Err(failed) if failed != Failed::CalledOff => failed,
+            completed => return completed,
+        };
+        let is_ours = self.vault.under_way().is_some_and(|note| note.order.plan.is_some());
+        match self.vault.undo(lock, stop) {
+            Ok(Some(said)) => {
+                if is_ours {
+                    self.memory(|memory| memory.undone = Some((plan, failed.to_string())));
+                }
+                Ok(Some(format!("a restore that was broken off cannot be completed ({failed}) and is undone: {said}")))
+            }
+            Ok(None) => Err(failed),
+            Err(undone) => Err(Failed::Trouble(format!("{failed}; nor can it be undone: {undone}"))),
         }
     }
 
@@ -213,13 +254,13 @@ impl Keeper {
             Ok(None) => {
                 StepOutcome::done(format!("snapshot {} is there already", takeover(plan).id(Timestamp::UNIX_EPOCH)))
             }
-            Err(why) => StepOutcome::failed(format!("no snapshot of it: {why}")),
+            Err(why) => self.not_done(format!("no snapshot of it: {why}")).await,
         })
     }
 
     fn take_for(&self, plan: PlanId, stop: &Stop) -> Result<Option<Taken>, Failed> {
         let lock = self.vault.lock(stop)?;
-        if self.is_kept_for(plan) {
+        if self.kept_for(plan).is_some() {
             return Ok(None);
         }
         let measured = match self.memory(|memory| memory.measure.clone()) {
@@ -229,30 +270,34 @@ impl Keeper {
         self.vault.take(&lock, &Order { kind: takeover(plan), reason: None }, &measured, stop).map(Some)
     }
 
-    fn is_kept_for(&self, plan: PlanId) -> bool {
-        self.vault.list().0.iter().any(|one| one.head.kind == takeover(plan))
+    /// The snapshot that was taken for this takeover.
+    fn kept_for(&self, plan: PlanId) -> Option<String> {
+        self.vault.list().0.into_iter().find(|one| one.head.kind == takeover(plan)).map(|one| one.id)
     }
 
     /// Puts the newest good one that is whole in place.
     pub async fn restore_last_good(self: &Arc<Self>, plan: PlanId) -> StepOutcome {
         match self.within(move |keeper, stop| keeper.restore(plan, stop)).await {
             Ok(proof) => StepOutcome::Done(proof),
-            Err(why) => StepOutcome::Failed(why),
+            Err(why) => self.not_done(why).await,
         }
     }
 
     fn restore(&self, plan: PlanId, stop: &Stop) -> Result<String, Failed> {
+        if let Some((_, why)) = self.memory(|memory| memory.undone.clone()).filter(|(of, _)| *of == plan) {
+            return Err(Failed::Trouble(format!("it broke off and was undone: {why}")));
+        }
         let lock = self.vault.lock(stop)?;
         let mut why = Failed::Trouble("there is none".to_owned());
         for good in self.usable(clock::now().wall) {
-            let replaced = if self.is_kept_for(plan) { Replaced::IsKept } else { Replaced::GoesAside };
+            let kept = self.kept_for(plan);
             let plan = plan.to_string();
             let aside = format!("{plan}.replaced");
-            let order = Restore { id: good.id.clone(), only: Vec::new(), aside, replaced, plan: Some(plan) };
+            let order = Restore { id: good.id.clone(), only: Vec::new(), aside, kept, plan: Some(plan) };
             match self.vault.restore(&lock, &order, stop) {
                 Ok(restored) => return Ok(restored.told(&good.id, &order.aside)),
                 Err(Failed::CalledOff) => return Err(Failed::CalledOff),
-                Err(failed) if self.vault.under_way().is_some() => return Err(failed),
+                Err(failed) if self.vault.half_done().is_some() => return Err(failed),
                 Err(failed) => why = failed,
             }
         }
@@ -408,5 +453,50 @@ mod tests {
         let again = rig.keeper.keep_for(PLAN).await.expect("an answer");
         assert!(again.text().contains("is there already"), "{again:?}");
         assert_eq!(rig.keeper.complete(PLAN).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_restore_that_breaks_off_is_unknown_and_is_undone_where_it_cannot_be_completed() {
+        let rig = rig(3, DAY);
+        rig.take();
+        fs::write(rig.work("a.conf"), "").expect("emptied");
+        fs::write(rig.work("new.conf"), "new").expect("appeared");
+        rig.keeper.keep_for(PLAN).await.expect("an answer");
+        // Nothing can be moved aside.
+        let folder = rig.dir.path().join("state/held-back");
+        fs::write(&folder, "a file in its place").expect("file");
+        let broke = rig.keeper.restore_last_good(PLAN).await;
+        assert!(matches!(&broke, StepOutcome::Unknown(said) if said.contains("is half done")), "{broke:?}");
+        let kept = rig.keeper.keep_for(PLAN).await;
+        assert!(matches!(kept, Some(StepOutcome::Done(_))), "{kept:?}");
+        let undone = rig.keeper.complete(PLAN).await.expect("an answer");
+        assert!(matches!(&undone, StepOutcome::Done(said) if said.contains("is undone")), "{undone:?}");
+        assert_eq!(fs::read_to_string(rig.work("a.conf")).expect("file"), "");
+        assert!(rig.work("new.conf").exists() && rig.keeper.half_done().await.is_none());
+        let again = rig.keeper.restore_last_good(PLAN).await;
+        assert!(matches!(&again, StepOutcome::Failed(said) if said.contains("was undone")), "{again:?}");
+    }
+
+    #[tokio::test]
+    async fn a_takeover_gives_up_on_no_restore_that_has_begun_to_change_files() {
+        let rig = rig(3, DAY);
+        tokio::time::pause();
+        let (go, wait) = std::sync::mpsc::channel();
+        let (begins, begun) = tokio::sync::oneshot::channel();
+        let work = move |_: &Keeper, stop: &Stop| {
+            stop.go_beyond()?;
+            let _ = begins.send(());
+            wait.recv_timeout(Duration::from_secs(20)).map_err(|error| Failed::Trouble(error.to_string()))
+        };
+        let keeper = Arc::clone(&rig.keeper);
+        let waiting = tokio::spawn(async move { keeper.within(work).await });
+        begun.await.expect("it begins");
+        for _ in 0..4 {
+            tokio::time::advance(WORK_MAX).await;
+            tokio::task::yield_now().await;
+        }
+        assert!(!waiting.is_finished());
+        go.send(()).expect("it waits");
+        assert_eq!(waiting.await.expect("ended"), Ok(()));
     }
 }

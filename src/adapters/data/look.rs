@@ -167,6 +167,12 @@ impl Look<'_> {
         let stamp = (entry.identity, entry.about.size, entry.about.modified, entry.changed);
         let read = match self.before.remove(&at) {
             Some(before) if before.stamp == stamp && before.sure == Sure::Yes => before,
+            // What will not be kept would be read anew at every look.
+            _ if self.survey.is_full() => {
+                self.survey.not_kept += 1;
+                self.tree = None;
+                return;
+            }
             _ => match read(entry, stamp) {
                 Ok(read) => read,
                 Err(error) => {
@@ -177,12 +183,10 @@ impl Look<'_> {
             },
         };
         self.survey.keep(at.clone(), read.kept.clone());
-        if self.survey.kept.contains_key(&at) {
-            if let Some(tree) = &mut self.tree {
-                tree.add(at.dir, &at.path, &read.content);
-            }
-            self.read.insert(at, read);
+        if let Some(tree) = &mut self.tree {
+            tree.add(at.dir, &at.path, &read.content);
         }
+        self.read.insert(at, read);
     }
 }
 
@@ -367,6 +371,22 @@ mod tests {
         assert_eq!(looker.look().kept[&at("a.json")].fault, None, "written anew, with the same size");
         fs::remove_file(&file).expect("removed");
         assert!(looker.look().kept.is_empty() && looker.read.is_empty());
+    }
+
+    #[test]
+    fn what_is_more_than_is_remembered_is_not_read_and_then_no_digest_is_of_all() {
+        use crate::data::survey::KEPT_MAX;
+        let dir = tempfile::tempdir().expect("directory");
+        for n in 0..KEPT_MAX {
+            fs::File::create(dir.path().join(format!("{n}.conf"))).expect("file");
+        }
+        let mut looker = looker(&dir);
+        assert!(looker.look().tree.is_some());
+        // The last in the order of a walk, and one whose content would be a fault.
+        fs::write(dir.path().join("z.conf"), "\0").expect("file");
+        let survey = looker.look();
+        assert_eq!((survey.not_kept, survey.tree), (1, None));
+        assert_eq!((survey.kept.len(), looker.read.len()), (KEPT_MAX, KEPT_MAX));
     }
 
     #[test]

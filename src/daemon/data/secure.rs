@@ -1,7 +1,8 @@
 //! The data at a takeover: waits until nothing is under way, lets the gate judge, and does what follows.
 //!
 //! What follows is, in this order: a snapshot of what is there, the last good one in its place where the gate says so, and
-//! the spools moved aside. None of it keeps the telephones waiting where it fails: it is said.
+//! the spools moved aside. None of it keeps the telephones waiting where it fails: it is said. But half of a snapshot is
+//! never loaded: then the outcome is unknown, which for this step means that it is tried until all of it is there.
 //!
 //! Phones wait meanwhile, so that the wait has an end. Only `sync.on_hold: hold` keeps what does not pass from being
 //! loaded; then the step is tried again for ever (see `takeover::run`), and passes as soon as the data does.
@@ -40,12 +41,22 @@ pub async fn data(
     (waited, stopped): (Duration, StepOutcome),
 ) -> StepOutcome {
     let completed = gate.complete(plan).await;
+    if let Some(StepOutcome::Unknown(half)) = &completed {
+        return nothing_is_loaded(half);
+    }
     let began = Instant::now();
     // What was written until the stop settles; what a killed tool leaves behind counts as broken off after ten seconds.
     let look = quiet_look(gate, settle, WAIT_AGAIN_MAX.max(settle)).await;
     let mut judged = follow(gate, plan, &look, waited + began.elapsed()).await;
     if let (StepOutcome::Done(said), Some(completed)) = (&mut judged, &completed) {
         *said = format!("{}; {said}", warned(completed));
+    }
+    if let StepOutcome::Unknown(half) = &judged {
+        return nothing_is_loaded(half);
+    }
+    // Asked last: whatever was given up above may still be at work.
+    if let Some(half) = gate.half_done().await {
+        return nothing_is_loaded(&half);
     }
     let stop = stopped.text().to_owned();
     match (stopped, judged) {
@@ -55,6 +66,11 @@ pub async fn data(
         (_, StepOutcome::Done(said)) if attempt >= STOP_TRIES => StepOutcome::done(format!("WARNING, {stop}; {said}")),
         (_, judged) => StepOutcome::failed(format!("{stop}; {}", judged.text())),
     }
+}
+
+/// A mixture of two states is worse than what was there, and looks well: it is tried again for ever.
+fn nothing_is_loaded(half: &str) -> StepOutcome {
+    StepOutcome::unknown(format!("nothing is loaded: {half}"))
 }
 
 /// The first look that sees nothing under way, or the last within the limit.
@@ -74,6 +90,9 @@ async fn quiet_look(gate: &dyn DataGate, settle: Duration, limit: Duration) -> D
 /// What follows from a look, past the claim: here alone the working directory is written.
 async fn follow(gate: &dyn DataGate, plan: PlanId, look: &DataLook, waited: Duration) -> StepOutcome {
     let kept = if look.outcome == Outcome::Hold { None } else { gate.keep_for(plan).await };
+    if let Some(half @ StepOutcome::Unknown(_)) = kept {
+        return half;
+    }
     let mut said = match load(gate, plan, look, waited).await {
         StepOutcome::Done(said) => said,
         other => return other,
@@ -104,6 +123,8 @@ async fn load(gate: &dyn DataGate, plan: PlanId, look: &DataLook, waited: Durati
             StepOutcome::Done(proof) => {
                 StepOutcome::done(format!("{seen}: {because}; its last good snapshot: {proof}"))
             }
+            // Half of it lies there.
+            half @ StepOutcome::Unknown(_) => half,
             other => StepOutcome::done(format!(
                 "{seen}: WARNING, loaded all the same: {because}; its last good snapshot is not used: {}",
                 other.text()
@@ -132,6 +153,7 @@ mod tests {
     struct Scripted {
         looks: Mutex<Vec<DataLook>>,
         snapshot: Option<StepOutcome>,
+        half: Option<String>,
     }
 
     impl DataGate for Scripted {
@@ -140,6 +162,10 @@ mod tests {
             let mut looks = self.looks.lock().expect("not poisoned");
             let look = if looks.len() > 1 { looks.remove(0) } else { looks[0].clone() };
             Box::pin(async { look })
+        }
+
+        fn half_done(&self) -> Answer<'_, Option<String>> {
+            Box::pin(async { self.half.clone() })
         }
 
         fn restore_last_good(&self, _: PlanId) -> Answer<'_, StepOutcome> {
@@ -154,7 +180,7 @@ mod tests {
     }
 
     async fn secured(looks: Vec<DataLook>, snapshot: Option<StepOutcome>, stopped: StepOutcome) -> StepOutcome {
-        let (gate, settle) = (Scripted { looks: Mutex::new(looks), snapshot }, Duration::from_secs(3));
+        let (gate, settle) = (Scripted { looks: Mutex::new(looks), snapshot, half: None }, Duration::from_secs(3));
         let waited = wait_for_quiet(&gate, settle, 1).await;
         data(&gate, settle, (PLAN, 1), (waited, stopped)).await
     }
@@ -206,6 +232,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn half_of_a_snapshot_is_never_loaded_however_often_it_was_tried() {
+        let broke = || Some(StepOutcome::unknown("a restore of good-1 is half done"));
+        let said = secured(vec![look(Outcome::LastGood, Some(Weight::Broken))], broke(), stopped()).await;
+        assert!(matches!(&said, StepOutcome::Unknown(text) if text.starts_with("nothing is loaded: ")), "{said:?}");
+        let half = Some("a person's restore is at work".to_owned());
+        let gate = Scripted { looks: Mutex::new(vec![look(Outcome::Go, None)]), snapshot: None, half };
+        let said = data(&gate, Duration::ZERO, (PLAN, 9), (Duration::ZERO, stopped())).await;
+        assert!(matches!(&said, StepOutcome::Unknown(text) if text.contains("a person's restore")), "{said:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_sync_that_could_not_be_stopped_fails_the_step_after_all_else_was_done() {
         let failed = StepOutcome::failed("sync.stop: exit status 1");
         let said = secured(vec![look(Outcome::Go, None)], None, failed).await;
@@ -215,7 +252,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_sync_that_cannot_be_stopped_holds_no_data_back_that_passes() {
         let third = async |outcome, weight| {
-            let gate = Scripted { looks: Mutex::new(vec![look(outcome, weight)]), snapshot: None };
+            let gate = Scripted { looks: Mutex::new(vec![look(outcome, weight)]), snapshot: None, half: None };
             let stopped = StepOutcome::failed("sync.stop: exit status 1");
             data(&gate, Duration::ZERO, (PLAN, 3), (Duration::ZERO, stopped)).await
         };

@@ -324,3 +324,12 @@ fn a_sync_that_died_with_the_primary_is_not_waited_for_in_a_takeover_and_what_it
     assert_eq!(at_takeover(15, OnHold::Hold, Snapshot::Kept).outcome, Outcome::Hold);
     assert_eq!(at_takeover(700, OnHold::Hold, Snapshot::Kept).outcome, Outcome::GoWithWarning, "a leftover");
 }
+
+#[test]
+fn that_more_files_lie_there_than_are_looked_into_is_said() {
+    let mut survey = whole();
+    survey.not_kept = 7;
+    let report = judged(&survey, None, OnHold::Hold, Snapshot::None);
+    assert_eq!(report.outcome, Outcome::GoWithWarning);
+    assert!(report.because().contains("the first 10 are looked into, 7 more are not"), "{report:?}");
+}

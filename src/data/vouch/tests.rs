@@ -85,7 +85,7 @@ fn any_state_that_was_vouched_for_is_equal_and_a_difference_counts_only_after_th
     assert_eq!(known.compare(Some(&tree("1")), at(5)), (Some(Likeness::Equal { at: at(1) }), News::None));
     assert_eq!(seen(&mut known, "2", 6), Some(Likeness::Unequal { since: at(6) }));
     assert_eq!(seen(&mut known, "2", 7), Some(Likeness::Unequal { since: at(6) }));
-    assert_eq!(seen(&mut known, "half 2", 8), Some(Likeness::Unequal { since: at(8) }), "it changed meanwhile");
+    assert_eq!(seen(&mut known, "half 2", 8), Some(Likeness::Unequal { since: at(6) }), "changed, and no nearer");
     known.hear(at(9), Some(&told(&[(8, "3"), (7, "2")])));
     assert_eq!(seen(&mut known, "2", 10), Some(Likeness::Equal { at: at(7) }), "one that the beat only names");
     assert_eq!(seen(&mut known, "1", 10), Some(Likeness::Equal { at: at(1) }), "an earlier beat's");

@@ -307,6 +307,21 @@ fn a_claim_that_was_never_seen_to_stand_is_not_pressed_against_a_living_primary(
 }
 
 #[test]
+fn data_of_which_half_was_put_in_place_is_tried_for_ever_and_what_only_failed_is_passed_over() {
+    for (fault, state) in [
+        (StepOutcome::Unknown("half of it".into()), State::TakingOver),
+        (StepOutcome::Failed("no".into()), State::Active),
+    ] {
+        let mut w = World::well();
+        w.faults.insert(Step::SecureData, fault);
+        w.primary = Host::Down;
+        w.run_until(State::TakingOver, 30);
+        w.run_for(300);
+        assert_eq!(w.state(), state, "{}", w.story());
+    }
+}
+
+#[test]
 fn a_step_that_was_passed_over_wakes_nobody_any_more() {
     let mut w = World::well();
     w.faults.insert(Step::Claim, StepOutcome::Unknown("no answer".into()));

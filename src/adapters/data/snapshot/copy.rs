@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::fs::Stat;
 
@@ -35,19 +35,39 @@ impl std::fmt::Display for Failed {
     }
 }
 
-/// Whether it was called off.
+/// Whether it was called off; what has begun to change files cannot be any more, since it would leave half of them.
 #[derive(Debug, Default)]
-pub struct Stop(AtomicBool);
+pub struct Stop(AtomicU8);
+
+const RUNS: u8 = 0;
+const CALLED_OFF: u8 = 1;
+const BEYOND: u8 = 2;
 
 impl Stop {
-    /// Calls it off.
+    /// Calls it off, unless it is too late for that.
     pub fn call_off(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        let _ = self.0.compare_exchange(RUNS, CALLED_OFF, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     /// Whether it was.
     pub fn is_called_off(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.0.load(Ordering::SeqCst) == CALLED_OFF
+    }
+
+    /// From here on it cannot be called off.
+    ///
+    /// # Errors
+    /// It was.
+    pub fn go_beyond(&self) -> Result<(), Failed> {
+        match self.0.compare_exchange(RUNS, BEYOND, Ordering::SeqCst, Ordering::SeqCst) {
+            Err(CALLED_OFF) => Err(Failed::CalledOff),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it is too late to call it off.
+    pub fn is_beyond(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == BEYOND
     }
 }
 

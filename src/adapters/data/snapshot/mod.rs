@@ -18,7 +18,7 @@ pub mod verify;
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -56,6 +56,19 @@ pub struct Vault {
 /// Held while snapshots are made, removed or put in place.
 #[derive(Debug)]
 pub struct Lock(#[allow(dead_code)] File);
+
+/// What the lock is held for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Snapshots are made or removed, or the robot itself puts one in place.
+    Robot,
+    /// A person's command puts one in place: a takeover waits for its end.
+    PersonRestores,
+}
+
+/// What a person's command writes into the lock, before the number of its process.
+const PERSON: &str = "restore ";
+const LOCK_BYTES_MAX: u64 = 64;
 
 impl Vault {
     /// That of this configuration.
@@ -107,6 +120,14 @@ impl Vault {
     /// # Errors
     /// One line.
     pub fn lock(&self, stop: &Stop) -> Result<Lock, Failed> {
+        self.lock_for(Work::Robot, stop)
+    }
+
+    /// As [`Self::lock`]; says what for, so that who waits can tell.
+    ///
+    /// # Errors
+    /// One line.
+    pub fn lock_for(&self, work: Work, stop: &Stop) -> Result<Lock, Failed> {
         let folder = self.folder();
         let cannot = |error: io::Error| Failed::Trouble(format!("{}: {error}", folder.display()));
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(cannot)?;
@@ -115,7 +136,14 @@ impl Vault {
         let until = Instant::now() + LOCK_MAX;
         loop {
             match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Lock(file)),
+                Ok(()) => {
+                    let mark = match work {
+                        Work::Robot => String::new(),
+                        Work::PersonRestores => format!("{PERSON}{}", std::process::id()),
+                    };
+                    file.set_len(0).and_then(|()| (&file).write_all(mark.as_bytes())).map_err(cannot)?;
+                    return Ok(Lock(file));
+                }
                 Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(cannot(error.into())),
             }
@@ -128,6 +156,16 @@ impl Vault {
             }
             std::thread::sleep(LOCK_PAUSE);
         }
+    }
+
+    /// The process of a person's restore that is at work now.
+    pub fn person_restores(&self) -> Option<String> {
+        use std::io::Read as _;
+        let file = File::open(self.folder().join(".lock")).ok()?;
+        let free = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared).is_ok();
+        let mut mark = String::new();
+        file.take(LOCK_BYTES_MAX).read_to_string(&mut mark).ok()?;
+        mark.strip_prefix(PERSON).filter(|_| !free).map(str::to_owned)
     }
 
     /// Those that are kept, the oldest first; and those whose list does not read, with why.

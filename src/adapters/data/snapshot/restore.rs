@@ -5,41 +5,37 @@
 //! to look, and a PBX never loads half of it. Configuration that the snapshot does not have is moved aside: an `#include`
 //! of a whole directory would load it beside the older rest. Anything else that appeared since stays.
 
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use jiff::Timestamp;
 use rustix::fs::{FileType, Mode, Stat};
 use serde::{Deserialize, Serialize};
 
 use super::at::{self, Missing};
-use super::copy::{Failed, Stop};
+use super::copy::{self, Failed, Stop};
 use super::held::{Aside, Owner, first};
 use super::listing::Reader;
-use super::restore_plan::{self, Staged};
+use super::restore_plan;
 use super::{Lock, TREE, Vault, database, sync_dir};
 use crate::data::path::unshown;
-use crate::data::snapshot::{Copied, is_asked, is_copied};
+use crate::data::snapshot::{Item, is_asked};
 use crate::data::survey::Few;
 use crate::data::{manifest, shown};
+use crate::host::clock;
 
 /// The note, in the state directory.
 const NOTE: &str = "restore-under-way";
 /// A longer one is none of ours.
 const NOTE_MAX: u64 = 1024 * 1024;
-
-/// What becomes of a file that is replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Replaced {
-    /// A snapshot holds it, so that it may be overwritten.
-    IsKept,
-    /// It is moved aside.
-    GoesAside,
-}
+/// What a person began longer ago is not completed: the sync has brought newer data since.
+const PERSON_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// A snapshot that is put in place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,10 +46,36 @@ pub struct Order {
     pub only: Vec<String>,
     /// The folder below `held-back` for what is moved aside.
     pub aside: String,
-    /// What becomes of what is replaced.
-    pub replaced: Replaced,
+    /// The snapshot that was taken of what is replaced; what it does not hold is moved aside. None: all of it is.
+    #[serde(default)]
+    pub kept: Option<String>,
     /// The takeover that wants it; none: a person.
     pub plan: Option<String>,
+}
+
+/// A restore that was broken off, as its note has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnderWay {
+    /// What was to be done.
+    #[serde(flatten)]
+    pub order: Order,
+    /// When it was begun; one without was written by an earlier version.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
+    /// How far it came.
+    #[serde(default)]
+    pub stage: Stage,
+}
+
+/// How far a restore came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Only files with names of our own were written.
+    Staging,
+    /// Files are being put in place: what lies there is half of it.
+    #[default]
+    Committing,
 }
 
 /// What was put in place.
@@ -95,12 +117,26 @@ impl Vault {
                 order.id
             )));
         }
-        self.write_note(order).map_err(|error| self.trouble("the note of a restore could not be written", &error))?;
-        let staged = restore_plan::stage(self, &dir, &asked(order), stop);
+        let before = self.under_way().filter(|note| note.stage == Stage::Committing);
+        let note = |stage| UnderWay { order: order.clone(), at: Some(clock::now().wall), stage };
+        let cannot = |error: io::Error| self.trouble("the note of a restore could not be written", &error);
+        // Where half of an earlier one lies there, that is so until this one is whole.
+        let first = if before.is_some() { Stage::Committing } else { Stage::Staging };
+        self.write_note(&note(first)).map_err(cannot)?;
+        let staged = restore_plan::stage(self, &dir, &asked(order), stop).and_then(|(plan, roots)| {
+            let begun = stop.go_beyond().and_then(|()| self.write_note(&note(Stage::Committing)).map_err(cannot));
+            if begun.is_err() {
+                restore_plan::unstage(&plan, &roots);
+            }
+            begun.map(|()| (plan, roots))
+        });
         let (plan, roots) = match staged {
             Ok(staged) => staged,
             Err(failed) => {
-                self.forget_note();
+                match before {
+                    Some(before) => self.write_note(&before).map_err(cannot)?,
+                    None => self.forget_note(),
+                }
                 return Err(failed);
             }
         };
@@ -126,10 +162,11 @@ impl Vault {
         aside: &mut Aside<'_>,
         restored: &mut Restored,
     ) -> io::Result<()> {
+        let kept = self.kept_of(plan, order);
         for staged in &plan.staged {
             let (parent, name) = at::parent(&roots[staged.dir], &staged.path, Missing::Refuse)?;
             let now = at::stat(&parent, name)?;
-            if now.is_some_and(|now| order.replaced == Replaced::GoesAside || !self.is_in_snapshots(staged, &now)) {
+            if now.is_some_and(|now| !is_held(kept.get(&(staged.dir, staged.path.clone())), &now, &parent, name)) {
                 aside.take(staged.dir, &staged.path, &parent, name)?;
                 restored.aside.add(shown(&staged.path));
             }
@@ -157,19 +194,28 @@ impl Vault {
         Ok(())
     }
 
-    /// Whether a snapshot holds what lies there now, as far as its class and size tell.
-    fn is_in_snapshots(&self, staged: &Staged, now: &Stat) -> bool {
-        let size = u64::try_from(now.st_size).unwrap_or_default();
-        FileType::from_raw_mode(now.st_mode) != FileType::RegularFile
-            || is_copied(self.subject.classes.of(&staged.path), size) == Copied::Yes
+    /// What the snapshot that was taken before holds of the files that are replaced.
+    fn kept_of(&self, plan: &restore_plan::Plan, order: &Order) -> HashMap<(usize, Vec<u8>), Item> {
+        let wanted: HashSet<_> = plan.staged.iter().map(|staged| (staged.dir, staged.path.as_slice())).collect();
+        let mut kept = HashMap::new();
+        let list = order.kept.as_ref().and_then(|id| Reader::open(&self.path(id)).ok());
+        if let Some(mut list) = list {
+            // What a damaged list does not name is not held.
+            while let Ok(Some(item)) = list.next() {
+                if item.is_held() && wanted.contains(&(item.line.dir, item.line.path.as_slice())) {
+                    kept.insert((item.line.dir, item.line.path.clone()), item);
+                }
+            }
+        }
+        kept
     }
 
     fn note_file(&self) -> PathBuf {
         self.state_dir.join(NOTE)
     }
 
-    fn write_note(&self, order: &Order) -> io::Result<()> {
-        let text = serde_json::to_string(order).map_err(io::Error::other)?;
+    fn write_note(&self, note: &UnderWay) -> io::Result<()> {
+        let text = serde_json::to_string(note).map_err(io::Error::other)?;
         let mut file = tempfile::Builder::new().prefix(".restore-").tempfile_in(&self.state_dir)?;
         file.write_all(text.as_bytes())?;
         if rustix::process::geteuid().is_root() {
@@ -190,27 +236,58 @@ impl Vault {
     }
 
     /// The restore that was broken off in its midst, if one was.
-    pub fn under_way(&self) -> Option<Order> {
+    pub fn under_way(&self) -> Option<UnderWay> {
         use std::io::Read as _;
         let mut text = String::new();
         File::open(self.note_file()).ok()?.take(NOTE_MAX).read_to_string(&mut text).ok()?;
         serde_json::from_str(&text).ok()
     }
 
+    /// Why what lies in the working directory may be half of a snapshot, now or in a moment.
+    pub fn half_done(&self) -> Option<String> {
+        if let Some(process) = self.person_restores() {
+            return Some(format!("a person's `snapshots restore` is at work (process {process}), and is waited for"));
+        }
+        let half = self.under_way().filter(|note| note.stage == Stage::Committing)?;
+        Some(format!("a restore of {} is half done", half.order.id))
+    }
+
     /// Completes what was broken off, for this takeover or for a person. What another takeover began is over: the primary
-    /// has served since, and the sync has brought its data.
+    /// has served since, and the sync has brought its data. So it is with what a person began a while ago.
     ///
     /// # Errors
     /// One line.
     pub fn complete(&self, lock: &Lock, plan: Option<&str>, stop: &Stop) -> Result<Option<String>, Failed> {
-        let Some(order) = self.under_way() else { return Ok(None) };
-        if order.plan.is_some() && order.plan.as_deref() != plan {
+        let Some(UnderWay { order, at, stage }) = self.under_way() else { return Ok(None) };
+        let age = at.map(|at| clock::now().wall.duration_since(at).unsigned_abs());
+        let is_over = match &order.plan {
+            Some(of) => plan != Some(of),
+            None => age.is_none_or(|age| age > PERSON_MAX),
+        };
+        if is_over || stage == Stage::Staging {
             restore_plan::clear(self);
             self.forget_note();
-            return Ok(Some(format!("a restore of {} that an earlier takeover broke off is not completed", order.id)));
+            let who = if order.plan.is_some() { "a takeover" } else { "a person" };
+            let why = match stage {
+                Stage::Staging => "nothing had been changed by it",
+                Stage::Committing => "the sync has brought data since",
+            };
+            return Ok(Some(format!("a restore of {} that {who} broke off is not completed: {why}", order.id)));
         }
         let restored = self.restore(lock, &order, stop)?;
         Ok(Some(format!("a restore that was broken off is complete: {}", restored.told(&order.id, &order.aside))))
+    }
+
+    /// Puts back what was there before the restore that is half done; `None`: no snapshot holds it.
+    ///
+    /// # Errors
+    /// One line: it is still half done.
+    pub fn undo(&self, lock: &Lock, stop: &Stop) -> Result<Option<String>, Failed> {
+        let Some(UnderWay { order, .. }) = self.under_way() else { return Ok(None) };
+        let Some(id) = order.kept.clone().filter(|kept| *kept != order.id) else { return Ok(None) };
+        let undo = Order { id, kept: Some(order.id.clone()), ..order };
+        let restored = self.restore(lock, &undo, stop)?;
+        Ok(Some(restored.told(&undo.id, &undo.aside)))
     }
 
     /// Puts a copy of it into a directory of its own, which must be empty.
@@ -259,6 +336,18 @@ impl Vault {
         }
         Ok(restored)
     }
+}
+
+/// Whether the snapshot that was taken before holds what lies there now.
+fn is_held(item: Option<&Item>, now: &Stat, parent: &OwnedFd, name: &OsStr) -> bool {
+    if !matches!(FileType::from_raw_mode(now.st_mode), FileType::RegularFile | FileType::Symlink) {
+        // Of a pipe or a socket there is nothing to hold.
+        return true;
+    }
+    let Some(item) = item else { return false };
+    let (ino, _, _, changed) = copy::stamp(now);
+    let is_same_moment = (ino, changed) == (item.stamp.0, (item.stamp.1.0, i64::from(item.stamp.1.1)));
+    is_same_moment || restore_plan::is_same(item, now, parent.as_fd(), name, &Stop::default()).unwrap_or(false)
 }
 
 fn asked(order: &Order) -> Vec<Vec<u8>> {

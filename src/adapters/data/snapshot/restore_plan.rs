@@ -64,12 +64,17 @@ pub fn stage(vault: &Vault, dir: &Path, only: &[Vec<u8>], stop: &Stop) -> Result
     match fill(&mut plan, dir, &roots, only, stop) {
         Ok(()) => Ok((plan, roots)),
         Err(failed) => {
-            for staged in &plan.staged {
-                let parent = at::parent(&roots[staged.dir], &staged.path, Missing::Refuse);
-                let _ = parent.and_then(|(parent, _)| at::remove(&parent, &staged.temporary));
-            }
+            unstage(&plan, &roots);
             Err(failed)
         }
+    }
+}
+
+/// Removes what was staged.
+pub fn unstage(plan: &Plan, roots: &[OwnedFd]) {
+    for staged in &plan.staged {
+        let parent = at::parent(&roots[staged.dir], &staged.path, Missing::Refuse);
+        let _ = parent.and_then(|(parent, _)| at::remove(&parent, &staged.temporary));
     }
 }
 
@@ -147,7 +152,8 @@ pub fn directory(root: BorrowedFd<'_>, item: &Item) -> io::Result<()> {
     Ok(())
 }
 
-fn is_same(item: &Item, now: &Stat, parent: BorrowedFd<'_>, name: &OsStr, stop: &Stop) -> Result<bool, Failed> {
+/// Whether what lies there now is what the list says.
+pub fn is_same(item: &Item, now: &Stat, parent: BorrowedFd<'_>, name: &OsStr, stop: &Stop) -> Result<bool, Failed> {
     let about = item.line.about;
     let at_it = |error: io::Error| Failed::Trouble(format!("{}: {error}", shown(&item.line.path)));
     let digest = item.line.digest.as_deref();

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use proptest::prelude::*;
 
 use super::held::held_in;
-use super::restore::{Order as Restore, Replaced};
+use super::restore::{Order as Restore, Stage, UnderWay};
 use super::take::{Order, Taken, measure};
 use super::*;
 use crate::data::{Classes, Pattern, shown};
@@ -61,14 +61,18 @@ impl Rig {
     }
 
     fn restore(&self, id: &str) -> Result<restore::Restored, Failed> {
-        self.restore_of(id, &[], Replaced::IsKept)
+        let kept = self.take(Kind::BeforeRestore).expect("taken").id;
+        let done = self.restore_of(id, &[], Some(&kept));
+        fs::remove_dir_all(self.state("snapshots").join(kept)).expect("removed");
+        done
     }
 
-    fn restore_of(&self, id: &str, only: &[&str], replaced: Replaced) -> Result<restore::Restored, Failed> {
+    fn restore_of(&self, id: &str, only: &[&str], kept: Option<&str>) -> Result<restore::Restored, Failed> {
         let stop = Stop::default();
         let lock = self.vault.lock(&stop)?;
         let only = only.iter().map(|&path| path.to_owned()).collect();
-        let order = Restore { id: id.to_owned(), only, aside: "aside".to_owned(), replaced, plan: None };
+        let order =
+            Restore { id: id.to_owned(), only, aside: "aside".to_owned(), kept: kept.map(str::to_owned), plan: None };
         self.vault.restore(&lock, &order, &stop)
     }
 
@@ -170,9 +174,9 @@ fn a_part_is_put_in_place_alone_and_a_path_that_is_not_there_is_said() {
     let id = rig.good().id;
     fs::remove_dir_all(rig.work("etc")).expect("removed");
     fs::remove_dir_all(rig.work("db")).expect("removed");
-    let refused = rig.restore_of(&id, &["nowhere"], Replaced::IsKept).expect_err("nothing there").to_string();
+    let refused = rig.restore_of(&id, &["nowhere"], None).expect_err("nothing there").to_string();
     assert!(refused.contains("holds none of these paths"), "{refused}");
-    assert_eq!(rig.restore_of(&id, &["etc/a.conf"], Replaced::IsKept).expect("restored").put.all, 1);
+    assert_eq!(rig.restore_of(&id, &["etc/a.conf"], None).expect("restored").put.all, 1);
     assert!(rig.work("etc/a.conf").exists() && !rig.work("db").exists());
     let to = rig.dir.path().join("elsewhere");
     let stop = Stop::default();
@@ -297,7 +301,7 @@ fn what_cannot_be_kept_first_is_moved_aside_before_it_is_replaced() {
     rig.write("etc/a.conf", "good");
     let id = rig.good().id;
     rig.write("etc/a.conf", "newer, and nobody has it");
-    let restored = rig.restore_of(&id, &[], Replaced::GoesAside).expect("restored");
+    let restored = rig.restore_of(&id, &[], None).expect("restored");
     assert_eq!((restored.put.all, restored.aside.all), (1, 1));
     let aside = rig.state("held-back/aside/tree/0/etc/a.conf");
     assert_eq!(fs::read_to_string(aside).expect("kept"), "newer, and nobody has it");
@@ -367,6 +371,107 @@ fn spools_are_moved_aside_with_their_directories_left_and_come_back_once() {
     assert!(after.remove("spool/outgoing/1.call.2").is_some_and(|text| text.ends_with("SIP/9")));
     assert_eq!(after, before);
     assert!(rig.vault.put_back("P1", &[]).is_err() && rig.vault.put_back("../work", &[]).is_err());
+}
+
+#[test]
+fn what_the_snapshot_before_does_not_hold_is_moved_aside_instead_of_being_overwritten() {
+    let rig = Rig::new();
+    rig.write("etc/a.conf", "good");
+    rig.write("etc/b.conf", "good");
+    rig.write("astdb.sqlite3", "text");
+    let id = rig.good().id;
+    // No whole copy of this one can be made.
+    rig.write("astdb.sqlite3", "SQLite format 3\0 and then nothing that it could read");
+    rig.write("etc/a.conf", "newer");
+    rig.write("etc/b.conf", "newer");
+    let before = rig.take(Kind::BeforeRestore).expect("taken");
+    assert_eq!(before.foot.left_out, 1, "{before:?}");
+    rig.write("etc/b.conf", "newer than what is kept");
+    let restored = rig.restore_of(&id, &[], Some(&before.id)).expect("restored");
+    assert_eq!((restored.put.all, restored.aside.named), (3, vec!["astdb.sqlite3".into(), "etc/b.conf".into()]));
+    let aside = rig.state("held-back/aside/tree/0/etc/b.conf");
+    assert_eq!(fs::read_to_string(aside).expect("kept"), "newer than what is kept");
+}
+
+fn order(id: &str, kept: Option<&str>, plan: Option<&str>) -> Restore {
+    let [kept, plan] = [kept, plan].map(|text| text.map(str::to_owned));
+    Restore { id: id.to_owned(), only: Vec::new(), aside: "aside".to_owned(), kept, plan }
+}
+
+fn note(rig: &Rig, order: Restore, minutes: i64, stage: Stage) {
+    let at = Some(Timestamp::now() - jiff::SignedDuration::from_mins(minutes));
+    let text = serde_json::to_string(&UnderWay { order, at, stage }).expect("a note");
+    fs::write(rig.state("restore-under-way"), text).expect("note");
+}
+
+#[test]
+fn what_a_person_broke_off_is_completed_while_it_is_minutes_old_and_else_forgotten() {
+    let rig = Rig::new();
+    rig.write("etc/a.conf", "good");
+    let id = rig.good().id;
+    let complete = |minutes, stage, plan: Option<&str>| {
+        rig.write("etc/a.conf", "newer");
+        note(&rig, order(&id, None, plan), minutes, stage);
+        let lock = rig.vault.lock(&Stop::default()).expect("lock");
+        let said = rig.vault.complete(&lock, Some("P1"), &Stop::default()).expect("no trouble").expect("a note");
+        assert!(rig.vault.under_way().is_none() && rig.vault.half_done().is_none());
+        (fs::read_to_string(rig.work("etc/a.conf")).expect("file"), said)
+    };
+    let (text, said) = complete(2, Stage::Committing, None);
+    assert!(text == "good" && said.contains("is complete"), "{text} {said}");
+    let (text, said) = complete(60 * 24 * 20, Stage::Committing, None);
+    assert!(text == "newer" && said.contains("that a person broke off is not completed"), "{text} {said}");
+    let (text, said) = complete(2, Stage::Staging, None);
+    assert!(text == "newer" && said.contains("nothing had been changed"), "{text} {said}");
+    let (text, _) = complete(60 * 24, Stage::Committing, Some("P1"));
+    assert_eq!(text, "good", "its own");
+    let (text, _) = complete(2, Stage::Committing, Some("P0"));
+    assert_eq!(text, "newer", "another takeover's");
+}
+
+#[test]
+fn half_a_restore_stays_noted_until_it_is_whole_or_undone() {
+    let rig = Rig::new();
+    rig.write("etc/a.conf", "good");
+    rig.write("etc/b.conf", "good");
+    let id = rig.good().id;
+    rig.write("etc/a.conf", "newer");
+    rig.write("etc/b.conf", "newer");
+    rig.write("etc/new.conf", "newer");
+    let before = rig.tree("work");
+    let kept = rig.take(Kind::Takeover("P1".into())).expect("taken").id;
+    let lock = rig.vault.lock(&Stop::default()).expect("lock");
+    // A directory in the way of what is moved aside: it breaks off behind the first files.
+    fs::create_dir_all(rig.state("held-back/aside/tree/0")).expect("directory");
+    fs::write(rig.state("held-back/aside/tree/0/etc"), "in the way").expect("file");
+    let stop = Stop::default();
+    let broke = rig.vault.restore(&lock, &order(&id, Some(&kept), Some("P1")), &stop).expect_err("it breaks off");
+    assert!(broke.to_string().contains("broke off in its midst") && stop.is_beyond(), "{broke}");
+    assert_eq!(fs::read_to_string(rig.work("etc/b.conf")).expect("file"), "good", "half of it");
+    assert!(rig.vault.half_done().is_some_and(|half| half.contains(&id)));
+    // Nor does the next one get further, when not even the snapshot is whole any more.
+    rig.write("etc/a.conf", "");
+    fs::write(rig.state(&format!("snapshots/{id}/tree/0/etc/a.conf")), "x").expect("damaged");
+    assert!(rig.vault.complete(&lock, Some("P1"), &Stop::default()).is_err());
+    assert!(rig.vault.half_done().is_some(), "what could not even be staged is half done all the same");
+    let said = rig.vault.undo(&lock, &Stop::default()).expect_err("a.conf is nobody's copy, and cannot be moved");
+    assert!(rig.vault.half_done().is_some(), "{said}");
+    fs::remove_file(rig.state("held-back/aside/tree/0/etc")).expect("removed");
+    let said = rig.vault.complete(&lock, Some("P1"), &Stop::default());
+    assert!(said.as_ref().is_ok_and(|said| said.as_ref().is_some_and(|said| said.contains(&kept))), "{said:?}");
+    assert_eq!((rig.tree("work"), rig.vault.half_done()), (before, None));
+}
+
+#[test]
+fn a_restore_by_a_person_is_seen_while_it_holds_the_lock() {
+    let rig = Rig::new();
+    let held = rig.vault.lock_for(Work::PersonRestores, &Stop::default()).expect("lock");
+    let said = rig.vault.half_done().expect("it is at work");
+    assert!(said.contains(&format!("process {}", std::process::id())), "{said}");
+    drop(held);
+    assert_eq!(rig.vault.half_done(), None);
+    let _robot = rig.vault.lock(&Stop::default()).expect("lock");
+    assert_eq!(rig.vault.half_done(), None, "one that only copies leaves no half");
 }
 
 /// What somebody does to a tree.
