@@ -350,6 +350,8 @@ impl Call<'_> {
             return Ok(None);
         }
         self.console.say(would);
+        self.console
+            .say("stop the sync first: one that goes both ways carries what is put in place to the living primary");
         let is_agreed = order.yes && order.reason.is_some();
         if !is_agreed && !self.console.can_ask() {
             let why = "`snapshots restore` changes the working directory and nobody can be asked: this is no terminal";

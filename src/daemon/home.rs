@@ -6,15 +6,15 @@
 
 pub mod baseline;
 mod command;
+mod pieces;
 pub mod preview;
 pub mod told;
 
 use std::fs::File;
-use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::adapters::data::ledger::{Entries, Ledger, Lock};
+use crate::adapters::data::ledger::{Ledger, Lock};
 use crate::adapters::rsync::{Rsync, Sent};
 use crate::config::Config;
 use crate::data::ledger::{Entry, Pass};
@@ -23,6 +23,8 @@ use crate::host::clock;
 use crate::units::StepOutcome;
 use crate::units::data::size;
 use crate::units::ledger::{Ledger as Told, Phase};
+
+use pieces::{Piece, Pieces};
 
 /// One look, or one piece of writing the lists anew, may take so long: a million files on a slow disk.
 const LISTS_MAX: Duration = Duration::from_secs(300);
@@ -34,10 +36,6 @@ const REST_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 const REST_STANDS: Duration = Duration::from_secs(3600);
 /// Pauses between two tries of it.
 const REST_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// A piece has so many files at most: so many names are held.
-const PIECE_FILES_MAX: usize = 5_000;
-/// And so many bytes, or one file: so often what is at home is struck off.
-const PIECE_BYTES_MAX: u64 = 256 << 20;
 /// A rate is believed of so many bytes.
 const RATE_BYTES_MIN: u64 = 1 << 20;
 /// So many names stand in a step's text.
@@ -54,6 +52,9 @@ struct Sum {
     another: u64,
     another_named: Option<String>,
     vanished: u64,
+    /// What cannot be read here, and the first of it with the reason.
+    unread: u64,
+    unread_named: Option<String>,
     /// What goes later.
     later: (u64, u64),
 }
@@ -83,6 +84,9 @@ impl Sum {
         if self.vanished > 0 {
             parts.push(format!("{} vanished here meanwhile", self.vanished));
         }
+        if let Some(named) = &self.unread_named {
+            parts.push(format!("{} wait that cannot be read here, as {named}", self.unread));
+        }
         if self.later.0 > 0 {
             parts.push(format!("{} files, {} {later}", self.later.0, size(self.later.1)));
         }
@@ -110,8 +114,7 @@ async fn pass(config: &Config, pass: Pass, deadline: Instant) -> StepOutcome {
         Ok(lock) => lock,
         Err(why) => return StepOutcome::failed(why),
     };
-    let left = deadline.saturating_duration_since(Instant::now());
-    let looked = on_disk(left, {
+    let looked = on_disk(lists_max(deadline), {
         let ledger = Arc::clone(&ledger);
         move || ledger.look(clock::now().wall)
     })
@@ -120,19 +123,19 @@ async fn pass(config: &Config, pass: Pass, deadline: Instant) -> StepOutcome {
         Ok(Some(told)) => Ok(told),
         Ok(None) => Err("no ledger was kept of this service".to_owned()),
         Err(why) => {
-            let (ledger, why) = (Arc::clone(&ledger), why);
-            let said = why.clone();
-            let _ = on_disk(LISTS_MAX, move || ledger.mark(Phase::Serving, Some(said))).await;
+            let _ = note(&ledger, Some(why.clone()), lists_max(deadline)).await;
             Err(why)
         }
     };
     let Some(rsync) = Rsync::new(config, ledger.dir()) else {
         return command::pass(config, &ledger, pass, told.err(), deadline).await;
     };
-    if let Err(why) = told {
-        // What changed is not known: a person must see to it, and telephones are worth more than that.
-        return StepOutcome::done(format!("WARNING, nothing was carried: {why}; carry home by hand what changed here"));
-    }
+    let told = match told {
+        Ok(told) => told,
+        // Telephones are worth more than that. The ledger is closed by a look that succeeds, or by a person's word, and
+        // before that no sync that may delete is started.
+        Err(why) => return StepOutcome::done(format!("WARNING, nothing was carried, {why}")),
+    };
     let mut sum = Sum::default();
     let done = pieces(config, &ledger, &rsync, pass, deadline, &mut sum).await;
     let later = match pass {
@@ -140,8 +143,11 @@ async fn pass(config: &Config, pass: Pass, deadline: Instant) -> StepOutcome {
         Pass::Delta | Pass::Rest => "go once the primary serves",
     };
     let text = sum.text(later);
+    let gap = told.gap.map(|why| format!("; WARNING, more may have changed here than is listed: {why}"));
     match done {
-        Ok(()) if sum.another == 0 => StepOutcome::done(format!("{text}; read back by digest")),
+        Ok(()) if sum.another == 0 => {
+            StepOutcome::done(format!("{text}; read back by digest{}", gap.unwrap_or_default()))
+        }
         Ok(()) => StepOutcome::failed(text),
         Err(why) => StepOutcome::failed(format!("{why} ({text})")),
     }
@@ -151,17 +157,22 @@ async fn pass(config: &Config, pass: Pass, deadline: Instant) -> StepOutcome {
 pub async fn rest(config: &Config) -> StepOutcome {
     let ledger = Arc::new(Ledger::new(config));
     let (mut further_at, mut pause) = (Instant::now(), REST_PAUSE.0);
-    let mut sum = Sum::default();
+    let (mut sum, mut fewest) = (Sum::default(), None);
     let deadline = Instant::now() + REST_MAX;
     loop {
-        let before = (sum.files, sum.bytes);
         let outcome = rest_once(config, &ledger, &mut sum, deadline).await;
         let Err(why) = outcome else { return StepOutcome::Done(outcome.unwrap_or_default()) };
-        if (sum.files, sum.bytes) != before {
-            (further_at, pause) = (Instant::now(), REST_PAUSE.0);
+        let left = told::open(&ledger).await.ok().flatten();
+        let files = left.as_ref().map(|told| told.files);
+        // What is sent again and again is no step further.
+        if files.is_some_and(|files| fewest.is_none_or(|fewest| files < fewest)) {
+            (further_at, pause, fewest) = (Instant::now(), REST_PAUSE.0, files);
         }
-        let _ = mark(&ledger, Some(why.clone())).await;
-        if further_at.elapsed() >= REST_STANDS || Instant::now() >= deadline {
+        let is_a_persons = left.is_some_and(|told| told.gap.is_some() && told.files == 0);
+        if !is_a_persons {
+            let _ = note(&ledger, Some(why.clone()), LISTS_MAX).await;
+        }
+        if is_a_persons || further_at.elapsed() >= REST_STANDS || Instant::now() >= deadline {
             let text = sum.text("wait");
             return StepOutcome::failed(format!(
                 "{why} ({text}); what is left stays in the ledger: `pbx-failover ledger --carry` goes on"
@@ -181,27 +192,54 @@ pub async fn carry(config: &Config) -> Result<String, String> {
     match told::of(config).await? {
         None => return Ok("there is no ledger: nothing waits to be carried home".to_owned()),
         Some(told) if told.phase == Phase::Serving => {
-            return Err(
-                "this node serves, or has not given the service back; `pbx-failover failback` carries home".to_owned()
-            );
+            let trouble = told.trouble.map(|why| format!(" ({why})")).unwrap_or_default();
+            return Err(format!(
+                "this node serves, or has not given the service back{trouble}; `pbx-failover failback` carries home"
+            ));
         }
         Some(_) => {}
     }
     let mut sum = Sum::default();
     let carried = rest_once(config, &ledger, &mut sum, Instant::now() + REST_MAX).await;
     if let Err(why) = &carried {
-        mark(&ledger, Some(why.clone())).await?;
+        note(&ledger, Some(why.clone()), LISTS_MAX).await?;
     }
     carried.map_err(|why| format!("{why} ({})", sum.text("wait")))
 }
 
-/// What waits to be carried home, in one line; `None`: nothing does.
+/// What waits to be carried home, or may, in one line; `None`: nothing does.
 ///
 /// # Errors
 /// One line, when it cannot be read.
 pub async fn waits(config: &Config) -> Result<Option<String>, String> {
-    let told = told::of(config).await?.filter(|told| !told.ended && told.files > 0);
-    Ok(told.map(|told| told.line()))
+    let told = told::of(config).await?;
+    let may_wait = |told: &Told| told.files > 0 || told.gap.is_some() || told.phase == Phase::Serving;
+    Ok(told.filter(may_wait).map(|told| told.line()))
+}
+
+/// Whether the ledger is open for what changes here: this node serves, or what it left was not looked through since.
+///
+/// # Errors
+/// One line, when it cannot be read.
+pub async fn is_open(config: &Config) -> Result<bool, String> {
+    Ok(told::of(config).await?.is_some_and(|told| told.phase == Phase::Serving))
+}
+
+/// This node does not serve any more: looks for the last time what changed here.
+///
+/// # Errors
+/// One line; something may wait that nobody saw.
+pub async fn close(config: &Config) -> Result<(), String> {
+    closed(&Arc::new(Ledger::new(config))).await.map(drop)
+}
+
+async fn closed(ledger: &Arc<Ledger>) -> Result<Option<Told>, String> {
+    let closing = Arc::clone(ledger);
+    let closed = on_disk(LISTS_MAX, move || closing.close(clock::now().wall)).await;
+    if let Err(why) = &closed {
+        let _ = note(ledger, Some(why.clone()), LISTS_MAX).await;
+    }
+    closed
 }
 
 /// Whether the configuration says how it goes home.
@@ -210,15 +248,26 @@ pub fn has_a_way(config: &Config) -> bool {
     failback.return_to.is_some() || !failback.return_data.is_empty()
 }
 
+/// What gets home that waits still.
+pub fn way_out(config: &Config) -> &'static str {
+    if config.failback.return_to.is_some() || !config.failback.return_rest.is_empty() {
+        "`pbx-failover ledger --carry` goes on"
+    } else {
+        "carry it home by hand, then `pbx-failover ledger --end --yes`; or set failback.return_rest, and `pbx-failover ledger --carry`"
+    }
+}
+
 async fn rest_once(config: &Config, ledger: &Arc<Ledger>, sum: &mut Sum, deadline: Instant) -> Result<String, String> {
-    let Some(told) = told::open(ledger).await? else { return Ok("nothing was left to carry".to_owned()) };
+    if told::open(ledger).await?.is_none() {
+        return Ok("nothing was left to carry".to_owned());
+    }
     let _lock = lock(ledger)?;
-    mark(ledger, None).await?;
+    let Some(told) = closed(ledger).await? else { return Ok("nothing was left to carry".to_owned()) };
+    note(ledger, None, LISTS_MAX).await?;
     if told.files > 0 {
         match Rsync::new(config, ledger.dir()) {
             Some(rsync) => {
-                sum.another = 0;
-                sum.another_named = None;
+                (sum.another, sum.another_named) = (0, None);
                 pieces(config, ledger, &rsync, Pass::Rest, deadline, sum).await?;
                 if sum.another > 0 {
                     return Err("the primary has another content than was sent".to_owned());
@@ -227,9 +276,17 @@ async fn rest_once(config: &Config, ledger: &Arc<Ledger>, sum: &mut Sum, deadlin
             None => sum.files += command::rest(config, ledger, deadline).await?,
         }
     }
+    if let Some(named) = &sum.unread_named {
+        return Err(format!("{} files cannot be read here, as {named}", sum.unread));
+    }
     let left = told::open(ledger).await?.map_or(0, |told| told.files);
     if left > sum.vanished {
         return Err(format!("{left} files were written here meanwhile"));
+    }
+    if let Some(gap) = told.gap {
+        return Err(format!(
+            "more may have changed here than is listed ({gap}): carry it home by hand, then `pbx-failover ledger --end --yes`"
+        ));
     }
     let ledger = Arc::clone(ledger);
     on_disk(LISTS_MAX, move || ledger.end()).await?;
@@ -245,37 +302,45 @@ async fn pieces(
     deadline: Instant,
     sum: &mut Sum,
 ) -> Result<(), String> {
-    let mut pieces = Pieces::new(config, ledger, pass)?;
-    sum.vanished = 0;
+    let opened = (config.clone(), Arc::clone(ledger));
+    let mut pieces = on_disk(lists_max(deadline), move || Pieces::new(&opened.0, &opened.1, pass)).await?;
+    (sum.vanished, sum.unread, sum.unread_named) = (0, 0, None);
     loop {
-        let (back, piece) = on_disk(LISTS_MAX, move || {
+        let (back, piece) = on_disk(lists_max(deadline), move || {
             let piece = pieces.next();
             Ok((pieces, piece))
         })
         .await?;
         pieces = back;
         let Some(piece) = piece? else { break };
-        let sent = rsync.carry(&piece, pass, deadline).await?;
-        settle(ledger, &sent).await?;
+        let sent = rsync.carry(&piece.entries, pass, deadline).await?;
+        settle(ledger, piece, &sent, deadline).await?;
         sum.add(&sent);
     }
     sum.vanished = pieces.vanished;
+    (sum.unread, sum.unread_named) = (pieces.unread, pieces.unread_named);
     sum.later = pieces.later;
     Ok(())
 }
 
-async fn settle(ledger: &Arc<Ledger>, sent: &Sent) -> Result<Told, String> {
+async fn settle(ledger: &Arc<Ledger>, piece: Piece, sent: &Sent, deadline: Instant) -> Result<Told, String> {
     let rate = (sent.bytes >= RATE_BYTES_MIN).then(|| {
         let millis = u64::try_from(sent.took.as_millis()).unwrap_or(u64::MAX).max(1);
         sent.bytes.saturating_mul(1000) / millis
     });
     let (ledger, sent) = (Arc::clone(ledger), sent.clone());
-    on_disk(LISTS_MAX, move || ledger.settle(&sent.carried, &sent.beside, rate)).await
+    on_disk(lists_max(deadline), move || ledger.settle(&sent.carried, &piece.listed, &sent.beside, rate)).await
 }
 
-async fn mark(ledger: &Arc<Ledger>, trouble: Option<String>) -> Result<(), String> {
+/// What keeps what waits where it is, for `status`.
+async fn note(ledger: &Arc<Ledger>, trouble: Option<String>, limit: Duration) -> Result<(), String> {
     let ledger = Arc::clone(ledger);
-    on_disk(LISTS_MAX, move || ledger.mark(Phase::Home, trouble)).await
+    on_disk(limit, move || ledger.note_trouble(trouble)).await
+}
+
+/// The bound of work on the lists in a pass that must end by then.
+fn lists_max(deadline: Instant) -> Duration {
+    LISTS_MAX.min(deadline.saturating_duration_since(Instant::now()))
 }
 
 fn lock(ledger: &Ledger) -> Result<Option<File>, String> {
@@ -293,73 +358,4 @@ async fn on_disk<T: Send + 'static>(
         Ok(Err(_)) => Err("the work on the ledger broke off; see the log".to_owned()),
         Err(_) => Err(format!("the disk did not answer in {} s", limit.as_secs())),
     }
-}
-
-/// What a pass takes, in pieces of one working directory each.
-struct Pieces {
-    entries: std::iter::Peekable<Entries>,
-    dirs: Vec<std::path::PathBuf>,
-    pass: Pass,
-    now_s: i64,
-    settle_s: i64,
-    vanished: u64,
-    later: (u64, u64),
-}
-
-impl Pieces {
-    fn new(config: &Config, ledger: &Ledger, pass: Pass) -> Result<Self, String> {
-        Ok(Self {
-            entries: ledger.entries()?.peekable(),
-            dirs: config.pbx.working_dirs.clone(),
-            pass,
-            now_s: clock::now().wall.as_second(),
-            settle_s: i64::try_from(config.sync.settle.as_secs()).unwrap_or(i64::MAX),
-            vanished: 0,
-            later: (0, 0),
-        })
-    }
-
-    fn next(&mut self) -> Result<Option<Vec<Entry>>, String> {
-        let (mut piece, mut bytes): (Vec<Entry>, u64) = (Vec::new(), 0);
-        loop {
-            let fits = |entry: &Result<Entry, String>| {
-                entry.as_ref().is_ok_and(|entry| {
-                    let line = &entry.now.line;
-                    piece.first().is_none_or(|first| first.now.line.dir == line.dir)
-                        && piece.len() < PIECE_FILES_MAX
-                        && (piece.is_empty() || bytes + line.about.size <= PIECE_BYTES_MAX)
-                }) || entry.is_err()
-            };
-            let Some(entry) = self.entries.next_if(fits) else { break };
-            let mut entry = entry?;
-            if !entry.waits() {
-                continue;
-            }
-            let size = entry.now.line.about.size;
-            if !self.pass.takes(&entry, self.now_s, self.settle_s) {
-                self.later = (self.later.0 + 1, self.later.1.saturating_add(size));
-                continue;
-            }
-            if !renew(&self.dirs[entry.now.line.dir], &mut entry) {
-                self.vanished += 1;
-                continue;
-            }
-            bytes = bytes.saturating_add(entry.now.line.about.size);
-            piece.push(entry);
-        }
-        Ok((!piece.is_empty()).then_some(piece))
-    }
-}
-
-/// The entry as its file is at this moment; false: there is none any more.
-fn renew(dir: &std::path::Path, entry: &mut Entry) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let line = &mut entry.now.line;
-    let file = dir.join(std::ffi::OsStr::from_bytes(&line.path));
-    let Some(about) = std::fs::symlink_metadata(file).ok().filter(std::fs::Metadata::is_file) else { return false };
-    let nanos = |nanos: i64| u32::try_from(nanos).unwrap_or_default();
-    line.about.size = about.size();
-    line.about.modified = (about.mtime(), nanos(about.mtime_nsec()));
-    entry.now.changed = (about.ctime(), nanos(about.ctime_nsec()));
-    true
 }

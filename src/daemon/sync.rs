@@ -34,6 +34,11 @@ pub async fn stop(world: &World) -> StepOutcome {
 /// Lets the sync bring files here again, once it can take nothing away that is not at home yet; `may`: this node still
 /// need not serve.
 pub async fn start(world: &World, may: &(dyn Fn() -> bool + Sync)) -> StepOutcome {
+    if let Err(why) = home::close(&world.config).await {
+        return StepOutcome::failed(format!(
+            "what changed here last is not known, {why}; the sync is not started: it may delete here"
+        ));
+    }
     let waits = match home::waits(&world.config).await {
         Ok(waits) => waits,
         Err(why) => return StepOutcome::failed(format!("{why}; the sync is not started: it may delete here")),
@@ -41,7 +46,8 @@ pub async fn start(world: &World, may: &(dyn Fn() -> bool + Sync)) -> StepOutcom
     let note = match waits {
         Some(waits) if home::has_a_way(&world.config) => {
             return StepOutcome::failed(format!(
-                "{waits}; the sync is not started: it may delete here; `pbx-failover ledger --carry` goes on"
+                "{waits}; the sync is not started: it may delete here; {}",
+                home::way_out(&world.config)
             ));
         }
         // The sync itself may be what carries it.
@@ -109,7 +115,10 @@ pub async fn watch(
 
 /// No plan starts it any more: its step was given up while something waited to be carried home, or the robot died.
 async fn start_late(world: &World, may: &(dyn Fn() -> bool + Sync)) {
-    if !matches!(home::waits(&world.config).await, Ok(None)) && home::has_a_way(&world.config) {
+    // Its last look is taken by whoever puts it by.
+    if !matches!(home::is_open(&world.config).await, Ok(false))
+        || !matches!(home::waits(&world.config).await, Ok(None)) && home::has_a_way(&world.config)
+    {
         return;
     }
     let outcome = start(world, may).await;

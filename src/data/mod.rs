@@ -21,6 +21,6 @@ pub mod vouch;
 pub use class::{Class, Classes};
 pub use manifest::Line;
 pub use names::{Foreign, Tool, foreign, original};
-pub use path::{compare, shown};
+pub use path::{compare, shown, unshown};
 pub use pattern::Pattern;
 pub use survey::{Fault, Few, Kept, Place, Survey};

@@ -56,6 +56,9 @@ pub struct Ledger {
     /// Why what waits is not carried, or not looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// Why more may have changed here than is listed; only a person's word ends that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<String>,
     /// Whether it has ended: all that it held is at home.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ended: bool,
@@ -64,7 +67,9 @@ pub struct Ledger {
 impl Ledger {
     /// In one line.
     pub fn line(&self) -> String {
-        let mut parts = vec![if self.files == 0 {
+        let mut parts = vec![if self.files == 0 && self.gap.is_some() {
+            "nothing that is listed waits to be carried home".to_owned()
+        } else if self.files == 0 {
             "nothing waits to be carried home".to_owned()
         } else {
             format!("{} files, {} to carry home ({})", self.files, size(self.bytes), classes(&self.classes))
@@ -79,6 +84,11 @@ impl Ledger {
             parts.push(format!("{} removed here only", self.removed));
         }
         parts.extend(self.trouble.clone());
+        if let Some(gap) = &self.gap {
+            parts.push(format!(
+                "more may have changed here than is listed ({gap}): carry it home by hand, then `pbx-failover ledger --end --yes`"
+            ));
+        }
         if self.files > 0 && self.phase == Phase::Home {
             parts.push("`pbx-failover ledger --carry` carries them".to_owned());
         }
@@ -116,11 +126,14 @@ mod tests {
             kept_twice: 1,
             rate: None,
             trouble: None,
+            gap: None,
             ended: false,
         };
         assert_eq!(
             ledger.line(),
             "1 files, 5.0 GB to carry home (recording 1 file 5.0 GB); 3 files, 4.0 kB carried; 1 kept twice at home; 2 removed here only; `pbx-failover ledger --carry` carries them"
         );
+        let ledger = Ledger { files: 0, carried_files: 0, kept_twice: 0, removed: 0, gap: Some("x".into()), ..ledger };
+        assert!(ledger.line().contains("(x): carry it home by hand"), "{}", ledger.line());
     }
 }

@@ -1,41 +1,33 @@
 //! The ledger on disk: a baseline of the working directories, and what differs from it by now.
 //!
 //! In `state_dir/ledger`: `about` (numbers, JSON), `baseline` and `changes` (lists in the order of a walk), `twice` (what
-//! both sides changed). A list is written whole beside the old one and renamed; what is read is streamed, so that a million
+//! both sides changed), `gap` (why more may have changed than is listed; no other writer can undo it). A list is written whole beside the old one and renamed; what is read is streamed, so that a million
 //! files cost no more memory than one directory. What was carried home and read back there moves the baseline on: it is
 //! then what both sides have. Everything here blocks; the caller gives it a thread and a limit. How a list looks is
 //! [`crate::data::ledger`]'s, its files are in `lists`.
 
 mod lists;
+mod visit;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write as _};
-use std::ops::ControlFlow;
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::look::{Subject, is_passed_over};
-use super::walk::{Descend, Entry as Walked, Visitor, walk};
+use super::look::Subject;
+use super::walk::walk;
 use crate::config::Config;
-use crate::data::content::READ_MAX;
-use crate::data::ledger::{Change, Entry, Known, is_kept};
-use crate::data::survey::Count;
-use crate::data::{Class, Line, shown};
-use crate::units::data::ClassCount;
+use crate::data::ledger::Entry;
+use crate::data::{Line, shown, unshown};
 use crate::units::ledger::{Ledger as Told, Phase};
 
 use lists::{Baseline, List, read_all, write_whole};
 pub use lists::{Entries, Lock};
-
-/// Configuration is digested up to so much altogether: phones wait for the baseline.
-const DIGESTED_MAX: u64 = 64 << 20;
-
-/// So many directories that cannot be read are remembered; with more, nothing counts as removed.
-const HIDDEN_MAX: usize = 1000;
+pub use visit::Wanted;
+use visit::{Comparing, Taking, Totals, at_home, is_same};
 
 /// The list of files that both sides changed holds so many lines at most that are shown.
 const TWICE_BYTES_MAX: u64 = 4 << 20;
@@ -68,9 +60,7 @@ pub enum Begun {
 impl Ledger {
     /// That of this configuration.
     pub fn new(config: &Config) -> Self {
-        let sync = &config.sync;
-        let dirs = config.pbx.working_dirs.clone();
-        let subject = Subject { dirs, classes: sync.classes.clone(), ignore: sync.ignore.clone() };
+        let subject = Subject::of(config);
         Self { dir: config.state_dir.join("ledger"), archive: config.state_dir.join("ledger.last"), subject }
     }
 
@@ -84,45 +74,55 @@ impl Ledger {
     /// # Errors
     /// One line.
     pub fn told(&self) -> Result<Option<Told>, String> {
-        about_in(&self.dir).map(|about| about.map(|about| about.told))
+        Ok(self.about()?.map(|about| about.told))
     }
 
-    /// The open one, or else the last that ended.
+    /// The open one, or else the last that ended; one that ended unreadable is none.
     ///
     /// # Errors
     /// One line.
     pub fn last_told(&self) -> Result<Option<Told>, String> {
-        match self.told()? {
-            Some(told) => Ok(Some(told)),
-            None => about_in(&self.archive).map(|about| about.map(|about| about.told)),
+        if let Some(told) = self.told()? {
+            return Ok(Some(told));
         }
+        Ok(about_in(&self.archive).ok().flatten().map(|about| Told { ended: true, ..about.told }))
     }
 
-    /// Takes the baseline of a service, or goes on with that of the service before, where this node served since.
+    /// Takes the baseline of a service, or goes on with that of the service before, where this node served since. What
+    /// cannot be read of a former one is a gap in this one.
     ///
     /// # Errors
-    /// One line; the former ledger stands.
-    pub fn begin(&self, service: &str, now: Timestamp) -> Result<Begun, String> {
+    /// One line; the former ledger stands, and what changes from now on is in none: see [`Ledger::note_gap`].
+    pub fn begin(&self, service: &str, now: Timestamp, wanted: &Wanted) -> Result<Begun, String> {
         fs::create_dir_all(&self.dir).map_err(|error| self.cannot("make", "", &error))?;
         let _lock = self.lock(Lock::Lists)?;
-        let former = self.about()?.map(|about| about.told);
-        if let Some(former) = &former
-            && former.phase == Phase::Serving
-            && former.looked_at.is_some()
+        let (former, unreadable) = match self.about() {
+            Ok(former) => (former, None),
+            Err(why) => (None, Some(why)),
+        };
+        let moved = former.as_ref().and_then(|former| self.checked(former).err());
+        if let Some(About { told, .. }) = &former
+            && told.phase == Phase::Serving
+            && (told.looked_at.is_some() || told.service != service)
+            && moved.is_none()
+            && self.dir.join("baseline").exists()
         {
             // Service was taken back, or a plan began anew: what was changed since is still not at home.
-            self.save(&Told { service: service.to_owned(), ..former.clone() })?;
+            wanted.settle()?;
+            self.save(&Told { service: service.to_owned(), ..told.clone() })?;
             return Ok(Begun::GoesOn);
         }
-        let left = former.as_ref().filter(|former| former.files > 0);
+        // Of the one before it, which may hold what waits still.
+        let lost = unreadable.or(moved).or_else(|| self.entries().and_then(Entries::check).err());
+        let left = former.as_ref().filter(|former| former.told.files > 0 && lost.is_none());
         let left_entries = left.map(|_| self.entries()).transpose()?;
-        let list = List::create(&self.dir, "baseline", lists::BASELINE_HEAD)?;
         let mut taking = Taking {
             subject: &self.subject,
-            list,
+            list: List::create(&self.dir, "baseline", lists::BASELINE_HEAD)?,
             left: left_entries.map(Iterator::peekable),
             digested: 0,
             inherited: Totals::default(),
+            wanted,
             failed: None,
         };
         walk(&self.subject.dirs, &mut taking);
@@ -130,6 +130,14 @@ impl Ledger {
             return Err(why);
         }
         let (inherited, list) = (taking.inherited, taking.list);
+        wanted.settle()?;
+        match lost {
+            Some(why) => {
+                let before = former.as_ref().map_or("-", |former| &former.told.service);
+                self.write_gap(before, &format!("of an earlier service: {why}"))?;
+            }
+            None => self.forget_gap_of(service)?,
+        }
         let files = list.finish()?;
         if inherited.files() == 0 {
             for stale in ["changes", "twice"] {
@@ -138,13 +146,32 @@ impl Ledger {
         }
         let mut told = first(service, now);
         inherited.tell(&mut told);
-        told.kept_twice = former.filter(|_| told.files > 0).map_or(0, |former| former.kept_twice);
-        self.save(&told)?;
+        told.kept_twice = former.filter(|_| told.files > 0).map_or(0, |former| former.told.kept_twice);
+        self.save_as(told, self.shown_dirs())?;
         Ok(Begun::Taken(files, inherited.files()))
     }
 
-    /// Looks through the working directories, and writes down what differs; `None`: there is no ledger, or it is not this
-    /// node's turn.
+    /// More may change here than is listed, and nobody but a person can say what: until then nothing takes for granted
+    /// that all is at home. It takes no lock, as whoever hangs may hold it.
+    ///
+    /// # Errors
+    /// One line.
+    pub fn note_gap(&self, service: &str, why: &str, now: Timestamp) -> Result<(), String> {
+        fs::create_dir_all(&self.dir).map_err(|error| self.cannot("make", "", &error))?;
+        self.write_gap(service, why)?;
+        match self.about().ok().flatten() {
+            Some(About { told, .. }) if told.phase == Phase::Serving && told.service == service => Ok(()),
+            // Against the older baseline more is listed than changed, which at home is seen to be the same.
+            Some(About { told, dirs }) => {
+                let told = Told { service: service.to_owned(), phase: Phase::Serving, looked_at: None, ..told };
+                self.save_as(told, dirs)
+            }
+            None => self.save_as(first(service, now), self.shown_dirs()),
+        }
+    }
+
+    /// Looks through the working directories, and writes down what differs; `None`: there is no ledger. Where it is not
+    /// this node's turn, or there is no baseline to compare with, nothing is looked at.
     ///
     /// # Errors
     /// One line; the former list stands.
@@ -155,12 +182,36 @@ impl Ledger {
         }
         let _lock = self.lock(Lock::Lists)?;
         let Some(about) = self.about()? else { return Ok(None) };
-        let dirs = self.shown_dirs();
-        if about.dirs != dirs {
-            return Err(format!(
-                "the working directories are not those of the ledger any more ({}); carry home what changed by hand, then `pbx-failover ledger --end --yes`",
-                about.dirs.join(", ")
-            ));
+        self.look_locked(about, now).map(Some)
+    }
+
+    /// This node does not serve any more: looks once more, and then nothing is added. Only what no look could see into
+    /// is a gap from here on.
+    ///
+    /// # Errors
+    /// One line; it is this node's turn still, and another try looks again.
+    pub fn close(&self, now: Timestamp) -> Result<Option<Told>, String> {
+        if self.told()?.is_none() {
+            return Ok(None);
+        }
+        let _lock = self.lock(Lock::Lists)?;
+        let Some(about) = self.about()? else { return Ok(None) };
+        let told = self.look_locked(about, now)?;
+        if told.phase == Phase::Home {
+            return Ok(Some(told));
+        }
+        if let Some(hidden) = &told.trouble {
+            self.write_gap(&told.service, hidden)?;
+        }
+        self.save(&Told { phase: Phase::Home, ..told })?;
+        self.told()
+    }
+
+    fn look_locked(&self, about: About, now: Timestamp) -> Result<Told, String> {
+        self.checked(&about)?;
+        let is_without = about.told.gap.is_some() && !self.dir.join("baseline").exists();
+        if about.told.phase == Phase::Home || is_without {
+            return Ok(about.told);
         }
         let mut comparing = Comparing {
             subject: &self.subject,
@@ -184,7 +235,7 @@ impl Ledger {
             told.trouble = Some(format!("not looked through: {}", shown(place.as_os_str().as_bytes())));
         }
         self.save(&told)?;
-        Ok(Some(told))
+        Ok(told)
     }
 
     /// What differs, as the last look saw it; without what was carried since.
@@ -192,16 +243,24 @@ impl Ledger {
     /// # Errors
     /// One line.
     pub fn entries(&self) -> Result<Entries, String> {
+        if let Some(about) = self.about()? {
+            self.checked(&about)?;
+        }
         Entries::open(&self.dir)
     }
 
-    /// The same of the open ledger, or else of the last that ended.
+    /// The same of the open ledger, or else of the last that ended, with the working directories that its lists count.
     ///
     /// # Errors
     /// One line.
-    pub fn last_entries(&self) -> Result<Entries, String> {
-        let dir = if self.told()?.is_some() { &self.dir } else { &self.archive };
-        Entries::open(dir)
+    pub fn last_entries(&self) -> Result<(Entries, Vec<PathBuf>), String> {
+        let (dir, about) = match self.about()? {
+            Some(about) => (&self.dir, Some(about)),
+            None => (&self.archive, about_in(&self.archive).ok().flatten()),
+        };
+        let path = |shown: &String| unshown(shown).map(|path| PathBuf::from(std::ffi::OsString::from_vec(path)));
+        let dirs = about.map(|about| about.dirs.iter().filter_map(path).collect());
+        Ok((Entries::open(dir)?, dirs.unwrap_or_default()))
     }
 
     /// The files that both sides changed, one a line: where it is, and how ours is called at home.
@@ -211,17 +270,25 @@ impl Ledger {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// These are at home, read back there, as they stand in the entries: in the order of a walk. `beside` are those of
-    /// them that stand there beside another, with their names.
+    /// These are at home, read back there, as they stand in the entries: in the order of a walk. `listed`: as the list
+    /// had them that they were taken from, where they were touched since. `beside` are those of them that stand there
+    /// beside another, with their names.
     ///
     /// # Errors
     /// One line; they count as not carried, and will be seen to be there.
-    pub fn settle(&self, carried: &[Entry], beside: &[(Entry, Vec<u8>)], rate: Option<u64>) -> Result<Told, String> {
+    pub fn settle(
+        &self,
+        carried: &[Entry],
+        listed: &[Line],
+        beside: &[(Entry, Vec<u8>)],
+        rate: Option<u64>,
+    ) -> Result<Told, String> {
         let _lock = self.lock(Lock::Lists)?;
         let mut about = self.about()?.ok_or("the ledger is gone")?;
+        self.checked(&about)?;
         self.note_twice(beside)?;
         self.move_baseline(carried)?;
-        let totals = self.strike(carried)?;
+        let totals = self.strike(carried, listed)?;
         let told = &mut about.told;
         totals.tell(told);
         told.carried_files += carried.len() as u64;
@@ -232,27 +299,28 @@ impl Ledger {
         Ok(about.told)
     }
 
-    /// Another serves now, or this node again; and what keeps what waits from being carried.
+    /// What keeps what waits from being carried, or looked at; whose turn it is stays.
     ///
     /// # Errors
     /// One line.
-    pub fn mark(&self, phase: Phase, trouble: Option<String>) -> Result<(), String> {
+    pub fn note_trouble(&self, trouble: Option<String>) -> Result<(), String> {
         let _lock = self.lock(Lock::Lists)?;
         let Some(about) = self.about()? else { return Ok(()) };
-        if about.told.phase != phase || about.told.trouble != trouble {
-            self.save(&Told { phase, trouble, ..about.told })?;
+        if about.told.trouble != trouble {
+            self.save(&Told { trouble, ..about.told })?;
         }
         Ok(())
     }
 
-    /// Ends it: it is kept as the last one, in the place of the one before.
+    /// Ends it, whatever can be read of it: it is kept as the last one, in the place of the one before.
     ///
     /// # Errors
     /// One line.
     pub fn end(&self) -> Result<(), String> {
+        if !self.dir.exists() {
+            return Ok(());
+        }
         let _lock = self.lock(Lock::Lists)?;
-        let Some(about) = self.about()? else { return Ok(()) };
-        self.save(&Told { ended: true, ..about.told })?;
         match fs::remove_dir_all(&self.archive) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.cannot("remove", ".last", &error)),
             _ => {}
@@ -272,10 +340,46 @@ impl Ledger {
         about_in(&self.dir)
     }
 
+    /// With the working directories that its baseline was taken of.
     fn save(&self, told: &Told) -> Result<(), String> {
-        let about = About { told: told.clone(), dirs: self.shown_dirs() };
+        let dirs = self.about()?.map_or_else(|| self.shown_dirs(), |about| about.dirs);
+        self.save_as(told.clone(), dirs)
+    }
+
+    fn save_as(&self, told: Told, dirs: Vec<String>) -> Result<(), String> {
+        // The gap has a file of its own.
+        let about = About { told: Told { gap: None, ..told }, dirs };
         let text = serde_json::to_string_pretty(&about).map_err(|error| error.to_string())?;
         write_whole(&self.dir, "about", &text)
+    }
+
+    /// The first one stands.
+    fn write_gap(&self, service: &str, why: &str) -> Result<(), String> {
+        match gap_in(&self.dir)? {
+            Some(_) => Ok(()),
+            None => write_whole(&self.dir, "gap", &format!("{service}\n{why}\n")),
+        }
+    }
+
+    /// A baseline that was taken anew before anything was served leaves none of its own.
+    fn forget_gap_of(&self, service: &str) -> Result<(), String> {
+        match gap_in(&self.dir)? {
+            Some((of, _)) if of == service => {
+                fs::remove_file(self.dir.join("gap")).map_err(|error| self.cannot("remove", "/gap", &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Its lists count the working directories that there were.
+    fn checked(&self, about: &About) -> Result<(), String> {
+        if about.dirs == self.shown_dirs() {
+            return Ok(());
+        }
+        Err(format!(
+            "the working directories are not those of the ledger any more ({}); carry home what changed by hand, then `pbx-failover ledger --end --yes`",
+            about.dirs.join(", ")
+        ))
     }
 
     fn shown_dirs(&self) -> Vec<String> {
@@ -293,7 +397,8 @@ impl Ledger {
         let known = self.twice();
         let lines = beside.iter().map(|(entry, name)| {
             let line = &entry.now.line;
-            let place = self.subject.dirs[line.dir].join(std::ffi::OsStr::from_bytes(&line.path));
+            let dir = self.subject.dirs.get(line.dir).map(PathBuf::as_path).unwrap_or(Path::new(""));
+            let place = dir.join(std::ffi::OsStr::from_bytes(&line.path));
             format!("{} -> {}", shown(place.as_os_str().as_bytes()), shown(name))
         });
         let new: Vec<_> = lines.filter(|line| !known.contains(line)).collect();
@@ -314,28 +419,32 @@ impl Ledger {
         for known in Baseline::open(&self.dir)? {
             let known = known?;
             while let Some(new) = carried.next_if(|entry| entry.now.line.order(&known.line).is_lt()) {
-                list.add(&new.now.write())?;
+                list.add(&at_home(&self.subject, new).write())?;
             }
             match carried.next_if(|entry| entry.now.line.order(&known.line).is_eq()) {
-                Some(new) => list.add(&new.now.write())?,
+                Some(new) => list.add(&at_home(&self.subject, new).write())?,
                 None => list.add(&known.write())?,
             }
         }
         for new in carried {
-            list.add(&new.now.write())?;
+            list.add(&at_home(&self.subject, new).write())?;
         }
         list.finish().map(drop)
     }
 
-    /// The list of changes without these, as far as they are the same still.
-    fn strike(&self, carried: &[Entry]) -> Result<Totals, String> {
+    /// The list of changes without these, as far as they are the same still, or were listed as they are here.
+    fn strike(&self, carried: &[Entry], listed: &[Line]) -> Result<Totals, String> {
         let mut list = List::create(&self.dir, "changes", lists::CHANGES_HEAD)?;
         let (mut totals, mut carried) = (Totals::default(), carried.iter().peekable());
+        let mut listed = listed.iter().peekable();
         for entry in self.entries()? {
             let entry = entry?;
             while carried.next_if(|other| other.order(&entry).is_lt()).is_some() {}
             let other = carried.next_if(|other| other.order(&entry).is_eq());
-            if other.is_some_and(|other| is_same(&other.now.line, &entry.now.line)) {
+            let line = &entry.now.line;
+            while listed.next_if(|other| other.order(line).is_lt()).is_some() {}
+            let was = listed.next_if(|other| other.order(line).is_eq());
+            if other.is_some_and(|other| is_same(&other.now.line, line) || was.is_some_and(|was| is_same(was, line))) {
                 continue;
             }
             totals.count(&entry);
@@ -355,10 +464,26 @@ fn about_in(dir: &Path) -> Result<Option<About>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("cannot read {}: {error}", file.display())),
     };
-    let about = serde_json::from_str(&text);
-    about.map(Some).map_err(|error| {
+    let mut about: About = serde_json::from_str(&text).map_err(|error| {
         format!("cannot read {}: {error}; `pbx-failover ledger --end --yes` puts it by", file.display())
-    })
+    })?;
+    about.told.gap = gap_in(dir)?.map(|(_, why)| why);
+    Ok(Some(about))
+}
+
+/// Of which service it is, and why.
+fn gap_in(dir: &Path) -> Result<Option<(String, String)>, String> {
+    /// Longer is no reason.
+    const BYTES_MAX: u64 = 1 << 16;
+    let file = dir.join("gap");
+    match read_all(&file, BYTES_MAX) {
+        Ok(text) => {
+            let (service, why) = text.split_once('\n').unwrap_or_default();
+            Ok(Some((service.to_owned(), why.lines().collect::<Vec<_>>().join("; "))))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("cannot read {}: {error}", file.display())),
+    }
 }
 
 fn first(service: &str, now: Timestamp) -> Told {
@@ -376,215 +501,9 @@ fn first(service: &str, now: Timestamp) -> Told {
         kept_twice: 0,
         rate: None,
         trouble: None,
+        gap: None,
         ended: false,
     }
-}
-
-/// Whether two sightings of a file are of one content.
-fn is_same(one: &Line, other: &Line) -> bool {
-    (one.about.size, one.about.modified) == (other.about.size, other.about.modified)
-}
-
-/// What waits, counted.
-#[derive(Debug, Default)]
-struct Totals {
-    classes: BTreeMap<Class, Count>,
-    removed: u64,
-}
-
-impl Totals {
-    fn count(&mut self, entry: &Entry) {
-        if !entry.waits() {
-            self.removed += 1;
-            return;
-        }
-        let count = self.classes.entry(entry.class).or_default();
-        count.files += 1;
-        count.bytes = count.bytes.saturating_add(entry.now.line.about.size);
-    }
-
-    fn files(&self) -> u64 {
-        self.classes.values().map(|count| count.files).sum()
-    }
-
-    fn tell(&self, told: &mut Told) {
-        told.files = self.files();
-        told.bytes = self.classes.values().fold(0, |sum, count| sum.saturating_add(count.bytes));
-        told.removed = self.removed;
-        let class = |(class, count): (&Class, &Count)| ClassCount {
-            name: class.name().to_owned(),
-            files: count.files,
-            bytes: count.bytes,
-        };
-        told.classes = self.classes.iter().map(class).collect();
-    }
-}
-
-/// Takes a baseline while a walk goes on.
-struct Taking<'a> {
-    subject: &'a Subject,
-    list: List,
-    /// What an earlier service left.
-    left: Option<std::iter::Peekable<Entries>>,
-    digested: u64,
-    inherited: Totals,
-    failed: Option<String>,
-}
-
-impl Taking<'_> {
-    fn take(&mut self, walked: &Walked<'_>) -> Result<(), String> {
-        let mut known = known(walked);
-        if self.subject.classes.of(walked.path) == Class::Config
-            && known.line.about.size <= READ_MAX
-            && self.digested < DIGESTED_MAX
-        {
-            self.digested += known.line.about.size;
-            known.line.digest = digest(walked);
-        }
-        if let Some(left) = &mut self.left {
-            let is_before =
-                |entry: &Result<Entry, String>| entry.as_ref().is_ok_and(|e| e.now.line.order(&known.line).is_lt());
-            while left.next_if(is_before).is_some() {}
-            let is_here =
-                |entry: &Result<Entry, String>| entry.as_ref().is_ok_and(|e| e.now.line.order(&known.line).is_eq());
-            if let Some(entry) = left.next_if(is_here) {
-                let entry = entry?;
-                if entry.waits() && is_same(&entry.now.line, &known.line) {
-                    self.inherited.count(&entry);
-                    return match entry.change {
-                        Change::Changed(was) => self.list.add(&was.write()),
-                        Change::Added | Change::Removed => Ok(()),
-                    };
-                }
-            }
-        }
-        self.list.add(&known.write())
-    }
-}
-
-impl Visitor for Taking<'_> {
-    fn file(&mut self, walked: &Walked<'_>) -> ControlFlow<()> {
-        if !is_kept(walked.about.kind) || is_passed_over(walked, &self.subject.ignore) {
-            return ControlFlow::Continue(());
-        }
-        match self.take(walked) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(why) => {
-                self.failed = Some(why);
-                ControlFlow::Break(())
-            }
-        }
-    }
-
-    fn directory(&mut self, walked: &Walked<'_>) -> Descend {
-        if is_passed_over(walked, &self.subject.ignore) { Descend::Past } else { Descend::Into }
-    }
-
-    /// What cannot be looked at now counts as added once it can: it goes home, where it is seen to be the same.
-    fn trouble(&mut self, _dir: usize, _path: &[u8], _why: &str) {}
-}
-
-/// Compares a baseline with a walk that goes on.
-struct Comparing<'a> {
-    subject: &'a Subject,
-    baseline: std::iter::Peekable<Baseline>,
-    list: List,
-    totals: Totals,
-    /// What could not be looked through: nothing of it counts as removed.
-    hidden: Vec<(usize, Vec<u8>)>,
-    failed: Option<String>,
-}
-
-impl Comparing<'_> {
-    fn compare(&mut self, walked: &Walked<'_>) -> Result<(), String> {
-        let now = known(walked);
-        self.gone_before(Some(&now.line));
-        let was = self.baseline.next_if(|known| known.as_ref().is_ok_and(|known| known.line.order(&now.line).is_eq()));
-        let change = match was {
-            None if self.failed.is_some() => return Ok(()),
-            None => Change::Added,
-            Some(was) => {
-                let was = was?;
-                if !was.differs(walked.about, walked.changed, || digest(walked)) {
-                    return Ok(());
-                }
-                Change::Changed(was)
-            }
-        };
-        self.add(&Entry { change, class: self.subject.classes.of(walked.path), now })
-    }
-
-    fn add(&mut self, entry: &Entry) -> Result<(), String> {
-        self.totals.count(entry);
-        self.list.add(&entry.write())
-    }
-
-    /// What the baseline names before this line, or at all, is gone.
-    fn gone_before(&mut self, line: Option<&Line>) {
-        let is_before = |known: &Result<Known, String>| match (known, line) {
-            (Ok(known), Some(line)) => known.line.order(line).is_lt(),
-            // A damaged baseline ends the comparison.
-            _ => true,
-        };
-        while self.failed.is_none()
-            && let Some(known) = self.baseline.next_if(is_before)
-        {
-            let done = known.and_then(|known| {
-                if self.is_hidden(&known.line) {
-                    return Ok(());
-                }
-                let class = self.subject.classes.of(&known.line.path);
-                self.add(&Entry { change: Change::Removed, class, now: known })
-            });
-            self.failed = done.err();
-        }
-    }
-
-    fn is_hidden(&self, line: &Line) -> bool {
-        let below = |path: &[u8]| {
-            path.is_empty() || line.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
-        };
-        self.hidden.len() >= HIDDEN_MAX || self.hidden.iter().any(|(dir, path)| *dir == line.dir && below(path))
-    }
-}
-
-impl Visitor for Comparing<'_> {
-    fn file(&mut self, walked: &Walked<'_>) -> ControlFlow<()> {
-        if !is_kept(walked.about.kind) || is_passed_over(walked, &self.subject.ignore) {
-            return ControlFlow::Continue(());
-        }
-        if let Err(why) = self.compare(walked) {
-            self.failed = Some(why);
-        }
-        if self.failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    }
-
-    fn directory(&mut self, walked: &Walked<'_>) -> Descend {
-        if is_passed_over(walked, &self.subject.ignore) { Descend::Past } else { Descend::Into }
-    }
-
-    fn trouble(&mut self, dir: usize, path: &[u8], _why: &str) {
-        if self.hidden.len() < HIDDEN_MAX {
-            self.hidden.push((dir, path.to_vec()));
-        }
-    }
-}
-
-fn known(walked: &Walked<'_>) -> Known {
-    let line = Line { dir: walked.dir, path: walked.path.to_vec(), about: walked.about, digest: None };
-    Known { line, changed: walked.changed }
-}
-
-/// SHA-256 of a file of configuration; `None` where it cannot be read, or is too large to be one.
-fn digest(walked: &Walked<'_>) -> Option<String> {
-    use std::io::Read as _;
-    let mut content = Vec::new();
-    walked.open().ok()?.take(READ_MAX + 1).read_to_end(&mut content).ok()?;
-    if content.len() as u64 > READ_MAX {
-        return None;
-    }
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &content);
-    Some(digest.as_ref().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}")))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 pub mod compare;
 pub mod gate;
+pub mod here;
 mod hints;
 pub mod keeping;
 pub mod ledger;

@@ -61,9 +61,9 @@ pub async fn data(
     let stop = stopped.text().to_owned();
     match (stopped, judged) {
         (StepOutcome::Done(_), StepOutcome::Done(said)) => StepOutcome::done(format!("{stop}; {said}")),
-        (StepOutcome::Unknown(_), StepOutcome::Done(said)) => StepOutcome::unknown(format!("{stop}; {said}")),
         // Only data that does not pass is waited for without end.
         (_, StepOutcome::Done(said)) if attempt >= STOP_TRIES => StepOutcome::done(format!("WARNING, {stop}; {said}")),
+        (StepOutcome::Unknown(_), StepOutcome::Done(said)) => StepOutcome::unknown(format!("{stop}; {said}")),
         (_, judged) => StepOutcome::failed(format!("{stop}; {}", judged.text())),
     }
 }
@@ -251,13 +251,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_sync_that_cannot_be_stopped_holds_no_data_back_that_passes() {
-        let third = async |outcome, weight| {
+        let third = async |outcome, weight, stopped| {
             let gate = Scripted { looks: Mutex::new(vec![look(outcome, weight)]), snapshot: None, half: None };
-            let stopped = StepOutcome::failed("sync.stop: exit status 1");
             data(&gate, Duration::ZERO, (PLAN, 3), (Duration::ZERO, stopped)).await
         };
-        let said = third(Outcome::Go, None).await;
-        assert!(matches!(&said, StepOutcome::Done(text) if text.contains("WARNING, sync.stop")), "{said:?}");
-        assert!(matches!(third(Outcome::Hold, Some(Weight::Broken)).await, StepOutcome::Failed(_)));
+        // One that timed out, as an ssh to the dead primary does, is no better.
+        for stopped in [StepOutcome::failed("sync.stop: exit status 1"), StepOutcome::unknown("sync.stop: timed out")] {
+            let said = third(Outcome::Go, None, stopped.clone()).await;
+            assert!(matches!(&said, StepOutcome::Done(text) if text.contains("WARNING, sync.stop")), "{said:?}");
+            assert!(matches!(third(Outcome::Hold, Some(Weight::Broken), stopped).await, StepOutcome::Failed(_)));
+        }
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{on_disk, told};
-use crate::adapters::data::ledger::{Begun, Ledger};
+use super::{closed, note, on_disk, told};
+use crate::adapters::data::ledger::{Begun, Ledger, Wanted};
 use crate::config::Config;
 use crate::daemon::data::pace;
 use crate::daemon::watch::Standing;
@@ -18,21 +18,35 @@ use crate::units::{PlanId, State, StepOutcome};
 
 /// Phones wait for the baseline.
 const BASELINE_MAX: Duration = Duration::from_secs(60);
+/// That there is none is written down within so long.
+const GAP_MAX: Duration = Duration::from_secs(5);
 /// A look while this node serves; one that takes longer hangs.
 const LOOK_MAX: Duration = Duration::from_secs(300);
 
 /// Takes the baseline behind a step that succeeded, and says so in its proof. A takeover never fails for it.
 pub async fn after(secured: StepOutcome, config: &Config, plan: PlanId) -> StepOutcome {
     let StepOutcome::Done(proof) = secured else { return secured };
-    let (ledger, service) = (Ledger::new(config), plan.to_string());
-    let begun = on_disk(BASELINE_MAX, move || ledger.begin(&service, clock::now().wall)).await;
+    let (ledger, service, wanted) = (Arc::new(Ledger::new(config)), plan.to_string(), Wanted::default());
+    let begun = on_disk(BASELINE_MAX, {
+        let (ledger, service, wanted) = (Arc::clone(&ledger), service.clone(), wanted.clone());
+        move || ledger.begin(&service, clock::now().wall, &wanted)
+    })
+    .await;
+    wanted.withdraw();
     StepOutcome::Done(match begun {
         Ok(Begun::Taken(files, 0)) => format!("{proof}; ledger begun, {files} files"),
         Ok(Begun::Taken(files, left)) => {
             format!("{proof}; ledger begun, {files} files; {left} that wait since the last time stay in it")
         }
         Ok(Begun::GoesOn) => format!("{proof}; the ledger goes on: what was changed here before is not at home yet"),
-        Err(why) => format!("{proof}; WARNING, no ledger of what changes here from now on: {why}"),
+        Err(why) => {
+            let said = format!("{proof}; WARNING, no ledger of what changes here from now on: {why}");
+            let noted = on_disk(GAP_MAX, move || ledger.note_gap(&service, &why, clock::now().wall)).await;
+            match noted {
+                Ok(()) => said,
+                Err(also) => format!("{said}; nor is that remembered: {also}"),
+            }
+        }
     })
 }
 
@@ -64,24 +78,27 @@ async fn look(ledger: &Arc<Ledger>) -> Duration {
     let looked = on_disk(LOOK_MAX, move || looking.look(clock::now().wall)).await;
     if let Err(why) = looked {
         tracing::warn!(why, "what changed here since the takeover could not be looked through");
-        let marking = Arc::clone(ledger);
-        let _ = on_disk(LOOK_MAX, move || marking.mark(Phase::Serving, Some(why))).await;
+        let _ = note(ledger, Some(why), LOOK_MAX).await;
     }
     began.elapsed()
 }
 
-/// This node does not serve any more: what waits, waits; where nothing does, the ledger ends.
+/// This node does not serve any more: what waits, waits; where nothing does, the ledger ends. Nobody says so before a look
+/// that was taken since.
 async fn put_by(ledger: &Arc<Ledger>) {
-    let Ok(Some(open)) = told::open(ledger).await else { return };
-    if open.phase == Phase::Home {
-        return;
+    match told::open(ledger).await {
+        Ok(Some(open)) if open.phase == Phase::Serving => {}
+        _ => return,
     }
-    let ledger = Arc::clone(ledger);
-    let done = on_disk(LOOK_MAX, move || {
-        // Where it could not be looked through, something may wait that nobody saw.
-        if open.files == 0 && open.trouble.is_none() { ledger.end() } else { ledger.mark(Phase::Home, open.trouble) }
-    });
-    if let Err(why) = done.await {
+    let done = match closed(ledger).await {
+        Ok(Some(told)) if told.files == 0 && told.gap.is_none() => {
+            let ledger = Arc::clone(ledger);
+            on_disk(LOOK_MAX, move || ledger.end()).await
+        }
+        Ok(_) => return,
+        Err(why) => Err(why),
+    };
+    if let Err(why) = done {
         tracing::warn!(why, "the ledger could not be put by");
     }
 }

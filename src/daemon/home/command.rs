@@ -9,7 +9,7 @@ use super::{LISTS_MAX, on_disk};
 use crate::adapters::data::ledger::Ledger;
 use crate::adapters::rsync::is_as_seen;
 use crate::config::Config;
-use crate::data::ledger::{Entry, Pass};
+use crate::data::ledger::Pass;
 use crate::host::clock;
 use crate::host::command::{self, CommandEnd};
 use crate::units::StepOutcome;
@@ -61,7 +61,7 @@ pub async fn pass(
 pub async fn rest(config: &Config, ledger: &Arc<Ledger>, deadline: Instant) -> Result<u64, String> {
     let argv = &config.failback.return_rest;
     if argv.is_empty() {
-        return Err("nothing carries home what is left: set failback.return_to, or failback.return_rest".to_owned());
+        return Err(format!("nothing carries home what is left; {}", super::way_out(config)));
     }
     let list = list(config, ledger, Pass::Rest).await?;
     let left = deadline.saturating_duration_since(Instant::now());
@@ -86,13 +86,18 @@ async fn run(config: &Config, argv: &[String], pass: Pass, list: Option<&List>, 
     command::run(argv, &env, limit).await
 }
 
-/// Whether a command is given an entry: the first time all of them, as one that heeds no list carries all of them.
-fn is_given(entry: &Entry, pass: Pass, now_s: i64) -> bool {
-    entry.waits() && (pass == Pass::First || pass.takes(entry, now_s, 0))
+/// Which pass's files a command is given: the first time all of them, as one that heeds no list carries all of them; in
+/// the delta too where nothing comes after it.
+fn given(config: &Config, pass: Pass) -> Pass {
+    match pass {
+        Pass::First => Pass::Rest,
+        Pass::Delta if config.failback.return_rest.is_empty() => Pass::Rest,
+        pass => pass,
+    }
 }
 
 async fn list(config: &Config, ledger: &Arc<Ledger>, pass: Pass) -> Result<List, String> {
-    let (ledger, dirs) = (Arc::clone(ledger), config.pbx.working_dirs.clone());
+    let (ledger, dirs, given) = (Arc::clone(ledger), config.pbx.working_dirs.clone(), given(config, pass));
     on_disk(LISTS_MAX, move || {
         let file = ledger.dir().join("list");
         let cannot = |error: std::io::Error| format!("cannot write {}: {error}", file.display());
@@ -101,7 +106,7 @@ async fn list(config: &Config, ledger: &Arc<Ledger>, pass: Pass) -> Result<List,
         let now_s = clock::now().wall.as_second();
         for entry in ledger.entries()? {
             let entry = entry?;
-            if is_given(&entry, pass, now_s) {
+            if given.takes(&entry, now_s, 0) {
                 files += 1;
                 bytes = bytes.saturating_add(entry.now.line.about.size);
                 out.write_all(&super::told::name(&dirs, &entry)).and_then(|()| out.write_all(&[0])).map_err(cannot)?;
@@ -115,22 +120,22 @@ async fn list(config: &Config, ledger: &Arc<Ledger>, pass: Pass) -> Result<List,
 
 /// Strikes off what the command was given and what is as it was then.
 async fn strike(config: &Config, ledger: &Arc<Ledger>, pass: Pass) -> Result<u64, String> {
-    let (ledger, dirs) = (Arc::clone(ledger), config.pbx.working_dirs.clone());
+    let (ledger, dirs, given) = (Arc::clone(ledger), config.pbx.working_dirs.clone(), given(config, pass));
     on_disk(LISTS_MAX, move || {
         let now_s = clock::now().wall.as_second();
         let entries = ledger.entries()?;
         let (mut carried, mut all) = (Vec::new(), 0);
         for entry in entries {
             let entry = entry?;
-            if is_given(&entry, pass, now_s) && is_as_seen(&dirs[entry.now.line.dir], &entry) {
+            if given.takes(&entry, now_s, 0) && is_as_seen(&dirs[entry.now.line.dir], &entry) {
                 all += 1;
                 carried.push(entry);
             }
             if carried.len() >= SETTLED_MAX {
-                ledger.settle(&std::mem::take(&mut carried), &[], None)?;
+                ledger.settle(&std::mem::take(&mut carried), &[], &[], None)?;
             }
         }
-        ledger.settle(&carried, &[], None)?;
+        ledger.settle(&carried, &[], &[], None)?;
         Ok(all)
     })
     .await

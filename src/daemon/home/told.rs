@@ -66,7 +66,7 @@ pub struct Whole {
 /// # Errors
 /// One line.
 pub async fn whole(config: &Config, class: Option<Class>) -> Result<Whole, String> {
-    let (ledger, dirs) = (Ledger::new(config), config.pbx.working_dirs.clone());
+    let ledger = Ledger::new(config);
     on_disk(LOOK_MAX, move || {
         let mut told = ledger.last_told()?;
         if told.as_ref().is_some_and(|told| told.phase == Phase::Serving && !told.ended) {
@@ -77,8 +77,14 @@ pub async fn whole(config: &Config, class: Option<Class>) -> Result<Whole, Strin
             }
         }
         let mut files = Vec::new();
-        for entry in ledger.last_entries()? {
-            let entry = entry?;
+        let (entries, dirs) = ledger.last_entries()?;
+        for entry in entries {
+            let entry = match entry {
+                Ok(entry) => entry,
+                // Of one that ended it is no matter any more.
+                Err(_) if told.as_ref().is_none_or(|told| told.ended) => break,
+                Err(why) => return Err(why),
+            };
             if class.is_none_or(|class| class == entry.class) {
                 files.push(File {
                     change: entry.name(),
@@ -102,25 +108,36 @@ pub async fn end(config: &Config) -> Result<String, String> {
     let ledger = Arc::new(Ledger::new(config));
     match open(&ledger).await {
         Ok(None) => return Ok("there is no ledger".to_owned()),
-        Ok(Some(told)) if told.phase == Phase::Serving && told.looked_at.is_some() => {
+        // Where no look succeeds, or it is known to be incomplete, it is a person's.
+        Ok(Some(told))
+            if told.phase == Phase::Serving
+                && told.looked_at.is_some()
+                && told.trouble.is_none()
+                && told.gap.is_none() =>
+        {
             return Err("this node serves, or has not given the service back: its ledger is needed".to_owned());
         }
         // One that cannot be read is put by as well.
         Ok(Some(_)) | Err(_) => {}
     }
-    on_disk(READ_MAX, move || ledger.end()).await?;
+    on_disk(LOOK_MAX, move || ledger.end()).await?;
     Ok("the ledger has ended; what waited in it is not carried any more (`pbx-failover ledger` shows it still)"
         .to_owned())
 }
 
 /// The name of an entry in a list: below its working directory; where there are several, from `/` on, without that.
 pub(super) fn name(dirs: &[PathBuf], entry: &Entry) -> Vec<u8> {
-    if let [_] = dirs {
-        return entry.now.line.path.clone();
-    }
-    let whole = whole_path(dirs, entry);
-    let begin = whole.iter().position(|byte| *byte != b'/').unwrap_or_default();
-    whole[begin..].to_vec()
+    let whole;
+    let name = if let [_] = dirs {
+        &entry.now.line.path[..]
+    } else {
+        whole = whole_path(dirs, entry);
+        let begin = whole.iter().position(|byte| *byte != b'/').unwrap_or_default();
+        &whole[begin..]
+    };
+    // rsync takes such a line for a remark.
+    let remark = if matches!(name.first(), Some(b'#' | b';')) { &b"./"[..] } else { b"" };
+    [remark, name].concat()
 }
 
 fn whole_path(dirs: &[PathBuf], entry: &Entry) -> Vec<u8> {

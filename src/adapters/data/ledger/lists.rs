@@ -208,6 +208,11 @@ impl Entries {
         }
         Lines::open(dir, "changes", CHANGES_HEAD).map(|lines| Self(Some(lines)))
     }
+
+    /// Reads all of it.
+    pub fn check(mut self) -> Result<(), String> {
+        self.find_map(Result::err).map_or(Ok(()), Err)
+    }
 }
 
 impl Iterator for Entries {
