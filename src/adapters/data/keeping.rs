@@ -136,7 +136,10 @@ impl Keeper {
         self.busy.store(true, Ordering::SeqCst);
         let (keeper, measured, stop) = (Arc::clone(self), measured.clone(), Arc::new(Stop::default()));
         self.memory(|memory| memory.taking = Arc::clone(&stop));
-        tokio::task::spawn_blocking(move || keeper.take_good(&measured, &stop));
+        tokio::task::spawn_blocking(move || {
+            let _busy = Busy(&keeper.busy);
+            keeper.take_good(&measured, &stop);
+        });
     }
 
     fn take_good(&self, measured: &Measure, stop: &Stop) {
@@ -170,7 +173,6 @@ impl Keeper {
                 memory.trouble = trouble;
             }
         });
-        self.busy.store(false, Ordering::SeqCst);
     }
 
     /// Does this on a thread of its own, for so long at most; a good one that is being taken gives way.
@@ -327,6 +329,15 @@ impl Keeper {
                 moved.named()
             )),
         })
+    }
+}
+
+/// Whatever becomes of the work, another can begin after it.
+struct Busy<'a>(&'a AtomicBool);
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
     }
 }
 

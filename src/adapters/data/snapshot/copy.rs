@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use rustix::fs::Stat;
@@ -36,8 +37,8 @@ impl std::fmt::Display for Failed {
 }
 
 /// Whether it was called off; what has begun to change files cannot be any more, since it would leave half of them.
-#[derive(Debug, Default)]
-pub struct Stop(AtomicU8);
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicU8>);
 
 const RUNS: u8 = 0;
 const CALLED_OFF: u8 = 1;

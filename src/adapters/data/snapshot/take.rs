@@ -312,12 +312,11 @@ impl Taking<'_> {
 
     fn database(&mut self, entry: &Entry<'_>, place: &Path) -> Result<Fate, Failed> {
         let _ = fs::remove_file(place);
-        let root = &self.vault.subject.dirs[entry.dir];
-        let root = root.canonicalize().map_err(|error| Failed::Trouble(format!("{}: {error}", root.display())))?;
-        let live = root.join(std::ffi::OsStr::from_bytes(entry.path));
-        if let Err(why) = database::copy(&live, place, &self.scratch) {
-            let _ = fs::remove_file(place);
-            return Ok(self.leave_out(entry.path, &format!("no whole copy of this database: {why}")));
+        let live = (entry.parent(), std::ffi::OsStr::from_bytes(entry.name()));
+        match database::copy(live, place, &self.scratch, self.stop) {
+            Ok(()) => {}
+            Err(Failed::CalledOff) => return Err(Failed::CalledOff),
+            Err(why) => return Ok(self.leave_out(entry.path, &format!("no whole copy of this database: {why}"))),
         }
         let mut copied = File::open(place).map_err(|error| self.vault.cannot(&error))?;
         self.finish(entry, &copied)?;
