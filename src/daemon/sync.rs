@@ -80,12 +80,16 @@ pub async fn watch(
     mut standing: channel::Receiver<Standing>,
 ) {
     let mut last = SyncLook::default();
+    // A robot that was just started may not have taken up its plan again, which starts the sync itself.
+    let mut had_no_plan = false;
     loop {
         let Ok(now) = standing.wait_for(|now| looks(now.state)).await.map(|now| *now) else { return };
         let (state, world) = (now.state, Arc::clone(&worlds.borrow()));
-        if state == State::Standby && now.plan.is_none() && world.sync.is_fenced() {
+        let has_no_plan = state == State::Standby && now.plan.is_none();
+        if has_no_plan && had_no_plan && world.sync.is_fenced() {
             start_late(&world).await;
         }
+        had_no_plan = has_no_plan;
         let look = world.sync.look().await;
         if state == State::Active && !look.runs.is_empty() && world.sync.is_configured() {
             let outcome = stop(&world).await;
