@@ -9,15 +9,18 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{AtFlags, CWD};
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::adapters::data::here;
 use crate::config::{Config, ReturnTo};
-use crate::data::ledger::{Entry, Far, Pass, Way, beside, way};
+use crate::data::ledger::{Entry, Far, Live, Pass, There, Way, beside, way};
 use crate::host::command::{self, CommandEnd};
-use crate::wire::rsync::{self, DIFFERENCE, LIST};
+use crate::wire::rsync::{self, DIFFERENCE, LIST, ListedKind};
 
 /// Half a file lies in a directory of this name at home: every look of ours passes it over.
 const PARTIAL: &str = "--partial-dir=.pbx-failover-partial";
@@ -36,6 +39,8 @@ const SCRIPT: &str = "echo $$ >\"$1\"; out=$2; shift 2; exec \"$@\" >\"$out\"";
 pub struct Rsync {
     to: ReturnTo,
     node: String,
+    /// Whether the primary's PBX is started by us only after the delta.
+    delta_live: Live,
     here: Vec<PathBuf>,
     /// Our own files: lists, answers.
     work: PathBuf,
@@ -61,7 +66,8 @@ impl Rsync {
     pub fn new(config: &Config, work: &Path) -> Option<Self> {
         let to = config.failback.return_to.clone()?;
         let here = config.pbx.working_dirs.clone();
-        Some(Self { to, node: config.node.to_string(), here, work: work.join("rsync") })
+        let delta_live = if config.failback.start_primary.is_empty() { Live::Beside } else { Live::Replaces };
+        Some(Self { to, node: config.node.to_string(), delta_live, here, work: work.join("rsync") })
     }
 
     /// Carries entries of one working directory, all in the order of a walk.
@@ -70,11 +76,12 @@ impl Rsync {
     /// One line, with what to do. What had arrived by then is seen to be there at the next try.
     pub async fn carry(&self, entries: &[Entry], pass: Pass, deadline: Instant) -> Result<Sent, String> {
         let Some(dir) = entries.first().map(|entry| entry.now.line.dir) else { return Ok(Sent::default()) };
-        self.prepare().await?;
+        self.prepare(deadline).await?;
+        let live = if pass == Pass::Delta { self.delta_live } else { Live::Beside };
         let there = self.there(entries, dir, deadline).await?;
         let mut ways: BTreeMap<Way, Vec<&Entry>> = BTreeMap::new();
         for entry in entries {
-            ways.entry(way(entry, there.get(&entry.now.line.path).copied())).or_default().push(entry);
+            ways.entry(way(entry, there.get(&entry.now.line.path).copied(), live)).or_default().push(entry);
         }
         let mut sent = Sent::default();
         let began = Instant::now();
@@ -89,88 +96,89 @@ impl Rsync {
         let mut under_own: Vec<&Entry> =
             ways.iter().filter(|(kind, _)| **kind != Way::Beside).flat_map(|(_, e)| e.iter().copied()).collect();
         under_own.sort_by(|one, other| one.order(other));
-        let another = self.another(&self.here[dir], &names(&under_own), dir, &[], deadline).await?;
-        // What seemed to be the same and is not was changed by both sides too.
-        let seems: BTreeSet<&[u8]> =
-            ways.get(&Way::Seems).into_iter().flatten().map(|entry| entry.now.line.path.as_slice()).collect();
+        let another = self.another(&self.here[dir], &names(&under_own), dir, deadline).await?;
+        // What is another there was made or changed there meanwhile, or seemed to be the same and is not: both sides
+        // changed it. What was written here while it was sent goes again.
         let mut twice: Vec<&Entry> = ways.get(&Way::Beside).cloned().unwrap_or_default();
-        for entry in under_own {
-            let path = entry.now.line.path.as_slice();
-            match (another.contains(path), seems.contains(path)) {
-                (false, _) => sent.carried.push(entry.clone()),
-                (true, true) => twice.push(entry),
-                (true, false) => sent.another.push(entry.clone()),
-            }
-        }
+        let is_another = |entry: &Entry| another.contains(&entry.now.line.path);
+        sent.carried = under_own.iter().filter(|entry| !is_another(entry)).map(|&entry| entry.clone()).collect();
+        let others: Vec<Entry> = under_own.iter().filter(|entry| is_another(entry)).map(|&e| e.clone()).collect();
+        let others = self.still(others).await;
+        twice.extend(&others);
         if !twice.is_empty() {
-            self.carry_beside(&twice, dir, pass, deadline, &mut sent).await?;
-            sent.bytes += took(&twice);
+            self.carry_beside(twice.into_iter().cloned().collect(), dir, (pass, deadline), &mut sent).await?;
         }
         sent.took = began.elapsed();
         sent.carried.sort_by(Entry::order);
-        self.forget_changed(&mut sent).await;
+        sent.carried = self.still(std::mem::take(&mut sent.carried)).await;
+        sent.another = self.still(std::mem::take(&mut sent.another)).await;
+        let carried = &sent.carried;
+        let is_carried = |entry: &Entry| carried.binary_search_by(|other| other.order(entry)).is_ok();
+        sent.beside.retain(|(entry, _)| is_carried(entry));
         Ok(sent)
     }
 
-    /// Ours under another name, beside theirs: sent from a folder of links, since rsync gives no new names.
+    /// Ours under another name, beside theirs: sent from a folder that holds them so, since rsync gives no new names.
     async fn carry_beside(
         &self,
-        entries: &[&Entry],
+        entries: Vec<Entry>,
         dir: usize,
-        pass: Pass,
-        deadline: Instant,
+        (pass, deadline): (Pass, Instant),
         sent: &mut Sent,
     ) -> Result<(), String> {
         let stage = self.work.join("beside");
-        let _ = fs::remove_dir_all(&stage);
-        let mut names = Vec::new();
-        for entry in entries {
-            let line = &entry.now.line;
-            let name = beside(&line.path, &self.node, line.about.modified.0);
-            let stand_in = stage.join(os(&name));
-            let ours = self.here[dir].join(os(&line.path));
-            let made = stand_in.parent().map_or(Ok(()), fs::create_dir_all);
-            made.and_then(|()| std::os::unix::fs::symlink(&ours, &stand_in))
-                .map_err(|error| format!("cannot make {}: {error}; see to state_dir", stand_in.display()))?;
-            names.push(name);
+        let staged = {
+            let (stage, root, node) = (stage.clone(), self.here[dir].clone(), self.node.clone());
+            blocking(deadline, move || staged(entries, &root, &stage, &node)).await?
+        };
+        if staged.is_empty() {
+            return Ok(());
         }
+        let names: Vec<_> = staged.iter().map(|(_, name)| name.clone()).collect();
         // Of its own directories the folder knows neither owner nor rights: those at home stay.
-        let options = ["--ignore-existing", "--copy-links", "--no-implied-dirs"];
+        let options = ["--ignore-existing", "--no-implied-dirs"];
         self.send(&stage, &names, dir, pass, &options, deadline).await?;
-        let another = self.another(&stage, &names, dir, &["--copy-links"], deadline).await?;
-        let _ = fs::remove_dir_all(&stage);
-        for (entry, name) in entries.iter().zip(names) {
+        sent.bytes += staged.iter().map(|(entry, _)| entry.now.line.about.size).sum::<u64>();
+        let another = self.another(&stage, &names, dir, deadline).await?;
+        let _ = blocking(deadline, move || fs::remove_dir_all(&stage).map_err(|error| error.to_string())).await;
+        for (entry, name) in staged {
             if another.contains(&name) {
-                sent.another.push((*entry).clone());
+                sent.another.push(entry);
             } else {
-                sent.carried.push((*entry).clone());
-                sent.beside.push(((*entry).clone(), name));
+                sent.carried.push(entry.clone());
+                sent.beside.push((entry, name));
             }
         }
         Ok(())
     }
 
-    /// What was written while it was sent is not carried: it goes again.
-    async fn forget_changed(&self, sent: &mut Sent) {
-        let (here, carried) = (self.here.clone(), std::mem::take(&mut sent.carried));
+    /// Those of them that are what they say still.
+    async fn still(&self, entries: Vec<Entry>) -> Vec<Entry> {
+        let here = self.here.clone();
         let kept = tokio::task::spawn_blocking(move || {
-            carried.into_iter().filter(|entry| is_as_seen(&here[entry.now.line.dir], entry)).collect::<Vec<_>>()
+            entries.into_iter().filter(|entry| is_as_seen(&here[entry.now.line.dir], entry)).collect()
         });
-        sent.carried = kept.await.unwrap_or_default();
-        let carried = &sent.carried;
-        let is_carried = |entry: &Entry| carried.binary_search_by(|other| other.order(entry)).is_ok();
-        sent.beside.retain(|(entry, _)| is_carried(entry));
+        kept.await.unwrap_or_default()
     }
 
     /// What stands at home under these names.
-    async fn there(&self, entries: &[Entry], dir: usize, deadline: Instant) -> Result<BTreeMap<Vec<u8>, Far>, String> {
-        let list = self.list(&names(&entries.iter().collect::<Vec<_>>()))?;
+    async fn there(
+        &self,
+        entries: &[Entry],
+        dir: usize,
+        deadline: Instant,
+    ) -> Result<BTreeMap<Vec<u8>, There>, String> {
+        let list = self.list(names(&entries.iter().collect::<Vec<_>>()), deadline).await?;
         let empty = self.work.join("empty");
-        let mut argv = self.begin(&["--dry-run", "--ignore-missing-args"], LIST, &list);
+        let mut argv = self.begin(&["--dry-run", "--ignore-missing-args", "--links", "--specials"], LIST, &list);
         argv.extend([self.at_home(dir), format!("{}/", empty.display())]);
         let told = self.run(argv, deadline).await?;
-        let files = told.split(|byte| *byte == b'\n').filter_map(rsync::listed);
-        Ok(files.map(|file| (file.path, Far { size: file.size, modified_s: file.modified_s })).collect())
+        let listed = told.split(|byte| *byte == b'\n').filter_map(rsync::listed);
+        let there = listed.map(|listed| match listed.kind {
+            ListedKind::File { size, modified_s } => (listed.path, There::File(Far { size, modified_s })),
+            ListedKind::Other => (listed.path, There::Other),
+        });
+        Ok(there.collect())
     }
 
     async fn send(
@@ -182,8 +190,8 @@ impl Rsync {
         options: &[&str],
         deadline: Instant,
     ) -> Result<(), String> {
-        let list = self.list(names)?;
-        // A link that stands for a directory at home stays one; dates of directories are theirs.
+        let list = self.list(names.to_vec(), deadline).await?;
+        // A link that stands for a directory at home stays one, where rsync follows it; dates of directories are theirs.
         let kept = ["--perms", "--owner", "--group", "--times", "--omit-dir-times", "--keep-dirlinks"];
         let mut argv = self.begin(&kept, DIFFERENCE, &list);
         argv.extend(options.iter().map(|&option| option.to_owned()));
@@ -201,14 +209,13 @@ impl Rsync {
         from: &Path,
         names: &[Vec<u8>],
         dir: usize,
-        more: &[&str],
         deadline: Instant,
     ) -> Result<BTreeSet<Vec<u8>>, String> {
         if names.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let list = self.list(names)?;
-        let options = [&["--dry-run", "--checksum", "--ignore-missing-args", "--keep-dirlinks"], more].concat();
+        let list = self.list(names.to_vec(), deadline).await?;
+        let options = ["--dry-run", "--checksum", "--ignore-missing-args", "--keep-dirlinks"];
         let mut argv = self.begin(&options, DIFFERENCE, &list);
         argv.extend([format!("{}/", from.display()), self.at_home(dir)]);
         let told = self.run(argv, deadline).await?;
@@ -261,25 +268,32 @@ impl Rsync {
     }
 
     /// Names with a NUL behind each. `./` keeps one that begins with `#` or `;` from being a remark.
-    fn list(&self, names: &[Vec<u8>]) -> Result<PathBuf, String> {
+    async fn list(&self, names: Vec<Vec<u8>>, deadline: Instant) -> Result<PathBuf, String> {
         let path = self.work.join("names");
-        let write = || -> std::io::Result<()> {
-            let mut file = std::io::BufWriter::new(fs::File::create(&path)?);
-            for name in names {
-                file.write_all(b"./")?;
-                file.write_all(name)?;
-                file.write_all(&[0])?;
-            }
-            file.flush()
-        };
-        write().map_err(|error| format!("cannot write {}: {error}; see to state_dir", path.display()))?;
-        Ok(path)
+        blocking(deadline, move || {
+            let write = || -> std::io::Result<()> {
+                let mut file = std::io::BufWriter::new(fs::File::create(&path)?);
+                for name in names {
+                    file.write_all(b"./")?;
+                    file.write_all(&name)?;
+                    file.write_all(&[0])?;
+                }
+                file.flush()
+            };
+            write().map_err(|error| format!("cannot write {}: {error}; see to state_dir", path.display()))?;
+            Ok(path)
+        })
+        .await
     }
 
     /// Our own folder, and no rsync of an earlier robot in it.
-    async fn prepare(&self) -> Result<(), String> {
+    async fn prepare(&self, deadline: Instant) -> Result<(), String> {
         let empty = self.work.join("empty");
-        fs::create_dir_all(&empty).map_err(|error| format!("cannot make {}: {error}", empty.display()))?;
+        blocking(deadline, move || {
+            fs::create_dir_all(&empty)
+                .map_err(|error| format!("cannot make {}: {error}; see to state_dir", empty.display()))
+        })
+        .await?;
         let pid = fs::read_to_string(self.work.join("pid")).ok().and_then(|text| text.trim().parse::<i32>().ok());
         let Some(pid) = pid else { return Ok(()) };
         let ours = self.work.as_os_str().as_bytes();
@@ -322,14 +336,61 @@ impl Rsync {
     }
 }
 
-/// Whether the file is what the entry says still.
+/// Whether the file is what the entry says still, without a link on the way to it.
 pub fn is_as_seen(dir: &Path, entry: &Entry) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
     let line = &entry.now.line;
-    fs::symlink_metadata(dir.join(os(&line.path))).is_ok_and(|about| {
-        let modified = (about.mtime(), u32::try_from(about.mtime_nsec()).unwrap_or_default());
-        about.is_file() && (about.size(), modified) == (line.about.size, line.about.modified)
-    })
+    let seen = here::seen(dir, line.dir, &line.path).ok().flatten();
+    seen.is_some_and(|now| (now.line.about.size, now.line.about.modified) == (line.about.size, line.about.modified))
+}
+
+/// Work on the disk, in a thread of its own and no longer than until then: a disk may hang.
+async fn blocking<T: Send + 'static>(
+    deadline: Instant,
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    match tokio::time::timeout(left, tokio::task::spawn_blocking(work)).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(_)) => Err("the work on the disk broke off; see the log".to_owned()),
+        Err(_) => Err("the disk did not answer in time".to_owned()),
+    }
+}
+
+/// Puts these files into a new folder under the names that they bear at home. What is gone is left out.
+fn staged(entries: Vec<Entry>, root: &Path, stage: &Path, node: &str) -> Result<Vec<(Entry, Vec<u8>)>, String> {
+    let _ = fs::remove_dir_all(stage);
+    let mut staged = Vec::new();
+    for entry in entries {
+        let line = &entry.now.line;
+        let name = beside(&line.path, node, line.about.modified.0);
+        let stand_in = stage.join(os(&name));
+        let made = || -> std::io::Result<bool> {
+            let Some(file) = here::open(root, &line.path)? else { return Ok(false) };
+            stand_in.parent().map_or(Ok(()), fs::create_dir_all)?;
+            stand_for(file, &stand_in)?;
+            Ok(true)
+        };
+        if made().map_err(|error| format!("cannot make {}: {error}; see to state_dir", stand_in.display()))? {
+            staged.push((entry, name));
+        }
+    }
+    Ok(staged)
+}
+
+/// The file that is open under another name too; where that cannot be, a copy with its owner, rights and date.
+fn stand_for(mut file: fs::File, path: &Path) -> std::io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::fs::MetadataExt as _;
+    let open = format!("/proc/self/fd/{}", file.as_raw_fd());
+    if rustix::fs::linkat(CWD, open.as_str(), CWD, path, AtFlags::SYMLINK_FOLLOW).is_ok() {
+        return Ok(());
+    }
+    let about = file.metadata()?;
+    let mut copy = fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    std::io::copy(&mut file, &mut copy)?;
+    let _ = std::os::unix::fs::fchown(&copy, Some(about.uid()), Some(about.gid()));
+    copy.set_permissions(about.permissions())?;
+    copy.set_modified(about.modified()?)
 }
 
 fn names(entries: &[&Entry]) -> Vec<Vec<u8>> {
@@ -338,4 +399,47 @@ fn names(entries: &[&Entry]) -> Vec<Vec<u8>> {
 
 fn os(path: &[u8]) -> std::ffi::OsString {
     std::ffi::OsString::from_vec(path.to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Class;
+    use crate::data::ledger::Change;
+
+    #[test]
+    fn what_goes_beside_is_sent_from_the_file_itself_and_never_from_what_a_link_shows() {
+        let (dir, outside) = (tempfile::tempdir().expect("directory"), tempfile::tempdir().expect("directory"));
+        let (root, stage) = (dir.path().join("work"), dir.path().join("stage"));
+        fs::create_dir_all(root.join("a")).expect("directory");
+        fs::write(root.join("a/f"), "mine").expect("file");
+        fs::write(root.join("g"), "mine").expect("file");
+        fs::write(outside.path().join("f"), "not mine").expect("file");
+        let entry = |path: &[u8]| {
+            let now = here::seen(&root, 0, path).expect("looked").expect("a file");
+            Entry { change: Change::Added, class: Class::Other, now }
+        };
+        let entries = vec![entry(b"a/f"), entry(b"g")];
+        fs::remove_dir_all(root.join("a")).expect("removed");
+        std::os::unix::fs::symlink(outside.path(), root.join("a")).expect("link");
+        assert!(!is_as_seen(&root, &entries[0]) && is_as_seen(&root, &entries[1]));
+        let staged = staged(entries, &root, &stage, "pbx-b").expect("staged");
+        let [(entry, name)] = &staged[..] else { panic!("one of them: {staged:?}") };
+        assert_eq!(entry.now.line.path, b"g");
+        assert_eq!(fs::read_to_string(stage.join(os(name))).expect("a file"), "mine");
+    }
+
+    #[test]
+    fn a_copy_has_the_date_and_the_rights_of_its_file() {
+        let dir = tempfile::tempdir().expect("directory");
+        fs::write(dir.path().join("f"), "mine").expect("file");
+        let file = fs::File::open(dir.path().join("f")).expect("file");
+        file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(7)).expect("dated");
+        // Of a file that has no name any more no second name can be made.
+        fs::remove_file(dir.path().join("f")).expect("removed");
+        let about = file.metadata().expect("metadata");
+        stand_for(file, &dir.path().join("g")).expect("a copy");
+        let copy = fs::metadata(dir.path().join("g")).expect("metadata");
+        assert_eq!((copy.modified().ok(), copy.permissions()), (about.modified().ok(), about.permissions()));
+    }
 }

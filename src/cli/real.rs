@@ -277,7 +277,15 @@ impl Backend for Real {
     }
 
     fn carry_ledger(&self) -> Result<String, Trouble> {
-        block_on(daemon::home::carry(&self.offline()?))?.map_err(|why| failed(&why))
+        let config = self.offline()?;
+        // Dropped, it ends its rsync too.
+        let carried = block_on(async {
+            tokio::select! {
+                carried = daemon::home::carry(&config) => carried,
+                _ = tokio::signal::ctrl_c() => Err("interrupted; what is at home is known, and `ledger --carry` goes on".to_owned()),
+            }
+        });
+        carried?.map_err(|why| failed(&why))
     }
 
     fn end_ledger(&self) -> Result<String, Trouble> {

@@ -28,6 +28,8 @@ use pieces::{Piece, Pieces};
 
 /// One look, or one piece of writing the lists anew, may take so long: a million files on a slow disk.
 const LISTS_MAX: Duration = Duration::from_secs(300);
+/// What was carried is struck off even where the time is over.
+const STRIKE_MIN: Duration = Duration::from_secs(5);
 /// The first pass: this node serves meanwhile.
 const FIRST_MAX: Duration = Duration::from_secs(24 * 3600);
 /// All that is left, in one go, as long as it gets further.
@@ -329,7 +331,10 @@ async fn settle(ledger: &Arc<Ledger>, piece: Piece, sent: &Sent, deadline: Insta
         sent.bytes.saturating_mul(1000) / millis
     });
     let (ledger, sent) = (Arc::clone(ledger), sent.clone());
-    on_disk(lists_max(deadline), move || ledger.settle(&sent.carried, &piece.listed, &sent.beside, rate)).await
+    on_disk(lists_max(deadline).max(STRIKE_MIN), move || {
+        ledger.settle(&sent.carried, &piece.listed, &sent.beside, rate)
+    })
+    .await
 }
 
 /// What keeps what waits where it is, for `status`.

@@ -191,6 +191,24 @@ impl Far {
     }
 }
 
+/// What stands at home under that name, of whatever kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum There {
+    /// A file.
+    File(Far),
+    /// A link, a directory, a pipe: nothing that a file of ours may replace.
+    Other,
+}
+
+/// What becomes of a database in use ([`Entry::is_live`]) that only this node changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Live {
+    /// The PBX at home is stopped: it replaces the one there.
+    Replaces,
+    /// A PBX may have the one there open, which would go on in a file without a name: ours goes beside it.
+    Beside,
+}
+
 /// How an entry goes home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Way {
@@ -205,12 +223,17 @@ pub enum Way {
 }
 
 /// How this entry goes home, by what stands there.
-pub fn way(entry: &Entry, far: Option<Far>) -> Way {
-    let Some(far) = far else { return Way::New };
+pub fn way(entry: &Entry, there: Option<There>, live: Live) -> Way {
+    let far = match there {
+        None => return Way::New,
+        Some(There::Other) => return Way::Beside,
+        Some(There::File(far)) => far,
+    };
     if let Change::Changed(was) = &entry.change
         && far.is(was)
         // What is dated before what both had was put back here on purpose, or its clock was: a person decides.
         && entry.now.line.about.modified.0 >= far.modified_s
+        && (live == Live::Replaces || !entry.is_live())
     {
         return Way::Replaces;
     }
@@ -253,7 +276,8 @@ mod tests {
 
     #[test]
     fn what_both_had_is_replaced_and_what_both_changed_goes_beside() {
-        let far = |size, modified_s| Some(Far { size, modified_s });
+        let far = |size, modified_s| Some(There::File(Far { size, modified_s }));
+        let way = |entry: &Entry, there| way(entry, there, Live::Beside);
         let changed = entry(b"a", Class::Cdr, Change::Changed(known(b"a", 10, 100)), 20, 200);
         let added = entry(b"a", Class::Cdr, Change::Added, 20, 200);
         assert_eq!([way(&changed, None), way(&added, None)], [Way::New, Way::New]);
@@ -266,6 +290,17 @@ mod tests {
         assert_eq!(way(&older, far(10, 100)), Way::Beside, "an older copy never replaces by itself");
         let same_second = entry(b"a", Class::Config, Change::Changed(known(b"a", 10, 100)), 10, 100);
         assert_eq!(way(&same_second, far(10, 100)), Way::Replaces);
+        assert_eq!(way(&added, Some(There::Other)), Way::Beside, "a link of that name");
+    }
+
+    #[test]
+    fn a_database_in_use_is_replaced_only_while_the_pbx_at_home_is_stopped() {
+        let there = Some(There::File(Far { size: 10, modified_s: 100 }));
+        let changed = |path: &[u8]| entry(path, Class::Cdr, Change::Changed(known(path, 10, 100)), 20, 200);
+        assert_eq!(way(&changed(b"a.db"), there, Live::Replaces), Way::Replaces);
+        assert_eq!(way(&changed(b"a.db"), there, Live::Beside), Way::Beside);
+        assert_eq!(way(&changed(b"a.csv"), there, Live::Beside), Way::Replaces);
+        assert_eq!(way(&changed(b"a.db"), None, Live::Beside), Way::New);
     }
 
     #[test]

@@ -9,31 +9,52 @@ use jiff::tz::TimeZone;
 /// The format that [`listed`] reads; the clock must be UTC.
 pub const LIST: &str = "%i %l %M %n";
 
+/// So long is `%i`.
+const ITEM_BYTES: usize = 11;
+
 /// The format that [`differs`] reads.
 pub const DIFFERENCE: &str = "%i %n";
 
-/// A file at the far end.
+/// What stands at the far end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     /// Its path.
     pub path: Vec<u8>,
-    /// Bytes.
-    pub size: u64,
-    /// Date of its content, seconds.
-    pub modified_s: i64,
+    /// What it is.
+    pub kind: ListedKind,
 }
 
-/// Reads one line of a pull that only tells; `None` for what is no file.
+/// What stands under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListedKind {
+    /// A file.
+    File {
+        /// Bytes.
+        size: u64,
+        /// Date of its content, seconds.
+        modified_s: i64,
+    },
+    /// A directory, a link, a pipe.
+    Other,
+}
+
+/// Reads one line of a pull that only tells; `None` for a line that names nothing.
 pub fn listed(line: &[u8]) -> Option<Listed> {
     let mut parts = line.splitn(4, |byte| *byte == b' ');
     let mut part = || parts.next();
-    if !part()?.starts_with(b">f") {
+    let item = part()?;
+    if item.len() != ITEM_BYTES || !matches!(item[0], b'>' | b'c' | b'.') {
         return None;
     }
     let size = std::str::from_utf8(part()?).ok()?.parse().ok()?;
     let at = DateTime::strptime("%Y/%m/%d-%H:%M:%S", part()?).ok()?;
     let modified_s = at.to_zoned(TimeZone::UTC).ok()?.timestamp().as_second();
-    Some(Listed { path: unescaped(part()?), size, modified_s })
+    let path = unescaped(part()?);
+    if item.starts_with(b">f") {
+        return Some(Listed { path, kind: ListedKind::File { size, modified_s } });
+    }
+    let path = path.strip_suffix(b"/").unwrap_or(&path).to_vec();
+    Some(Listed { path, kind: ListedKind::Other })
 }
 
 /// Reads one line of a push that only tells: the path of a file whose content there is another, or that is not there.
@@ -94,6 +115,12 @@ const TROUBLES: [(&str, &str, &str); 19] = [
     ("No space left on device", "the disk there is full", "make room at the primary"),
     ("Disk quota exceeded", "the quota there is used up", "make room at the primary"),
     ("Read-only file system", "the file system there is read-only", "see to the disk at the primary"),
+    ("send_files failed to open", "a file cannot be read here", "see to its rights, or to the disk of this node"),
+    (
+        "Too many levels of symbolic links (40)",
+        "a link there stands for a directory and leads out of the working directory, which rsync 3.5 does not follow",
+        "mount that directory there instead (`mount --bind`)",
+    ),
     ("Permission denied (13)", "the user there may not write", "let that user write into the working directory there"),
     ("Could not resolve hostname", "its name is not known", "write its address into failback.return_to.rsync"),
     ("Connection refused", "nobody answers at its ssh port", "see that sshd runs there, and failback.return_to.port"),
@@ -124,10 +151,17 @@ mod tests {
     fn a_file_at_the_far_end_is_read_with_whatever_name() {
         let line = b">f+++++++++ 12 2026/11/26-20:00:00 #od\\#012d\\#377 \\#134#012 \"q";
         let file = listed(line).expect("a file");
-        assert_eq!((file.size, file.modified_s), (12, 1_795_723_200));
+        assert_eq!(file.kind, ListedKind::File { size: 12, modified_s: 1_795_723_200 });
         assert_eq!(file.path, b"#od\nd\xff \\#012 \"q");
-        for no_file in [&b"cd+++++++++ 0 2026/11/26-20:00:00 a/"[..], b"skipping non-regular file \"x\"", b"", b">f"] {
-            assert_eq!(listed(no_file), None);
+        for (other, path) in [
+            (&b"cd+++++++++ 0 2026/11/26-20:00:00 a/"[..], b"a"),
+            (b"cL+++++++++ 11 2026/11/26-20:00:00 l", b"l"),
+            (b"cS+++++++++ 0 2026/11/26-20:00:00 p", b"p"),
+        ] {
+            assert_eq!(listed(other), Some(Listed { path: path.to_vec(), kind: ListedKind::Other }));
+        }
+        for no_line in [&b"skipping non-regular file \"x\""[..], b"", b">f"] {
+            assert_eq!(listed(no_line), None);
         }
     }
 
@@ -163,6 +197,16 @@ mod tests {
                 255,
                 "Timeout, server 10.0.0.1 not responding.\nrsync: connection unexpectedly closed",
                 "the connection was lost",
+            ),
+            (
+                23,
+                "rsync: [sender] send_files failed to open \"/w/a\": Permission denied (13)",
+                "a file cannot be read here",
+            ),
+            (
+                23,
+                "rsync: [generator] recv_generator: failed to stat \"/w/vm/a\": Too many levels of symbolic links (40)",
+                "a link there stands for a directory",
             ),
             (1, "rsync: --nonsense: unknown option", "rsync ended with 1: rsync: --nonsense"),
         ] {

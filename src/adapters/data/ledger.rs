@@ -113,8 +113,8 @@ impl Ledger {
             return Ok(Begun::GoesOn);
         }
         // Of the one before it, which may hold what waits still.
-        let lost = unreadable.or(moved).or_else(|| self.entries().and_then(Entries::check).err());
-        let left = former.as_ref().filter(|former| former.told.files > 0 && lost.is_none());
+        let unknown = unreadable.or(moved).or_else(|| self.entries().and_then(Entries::check).err());
+        let left = former.as_ref().filter(|former| former.told.files > 0 && unknown.is_none());
         let left_entries = left.map(|_| self.entries()).transpose()?;
         let mut taking = Taking {
             subject: &self.subject,
@@ -131,7 +131,7 @@ impl Ledger {
         }
         let (inherited, list) = (taking.inherited, taking.list);
         wanted.settle()?;
-        match lost {
+        match unknown {
             Some(why) => {
                 let before = former.as_ref().map_or("-", |former| &former.told.service);
                 self.write_gap(before, &format!("of an earlier service: {why}"))?;
@@ -247,6 +247,30 @@ impl Ledger {
             self.checked(&about)?;
         }
         Entries::open(&self.dir)
+    }
+
+    /// Keeps what differs as it stands in the list now, whatever a later look writes: see [`Ledger::held`].
+    ///
+    /// # Errors
+    /// One line.
+    pub fn hold(&self) -> Result<Entries, String> {
+        let held = self.dir.join("held");
+        let _ = fs::remove_file(&held);
+        match fs::hard_link(self.dir.join("changes"), &held) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.cannot("write", "/held", &error)),
+            _ => self.held(),
+        }
+    }
+
+    /// What was held last.
+    ///
+    /// # Errors
+    /// One line.
+    pub fn held(&self) -> Result<Entries, String> {
+        if let Some(about) = self.about()? {
+            self.checked(&about)?;
+        }
+        Entries::open_as(&self.dir, "held")
     }
 
     /// The same of the open ledger, or else of the last that ended, with the working directories that its lists count.

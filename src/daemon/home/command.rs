@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{LISTS_MAX, on_disk};
+use super::{STRIKE_MIN, lists_max, on_disk};
 use crate::adapters::data::ledger::Ledger;
 use crate::adapters::rsync::is_as_seen;
 use crate::config::Config;
@@ -39,7 +39,7 @@ pub async fn pass(
     }
     let list = match no_ledger {
         Some(why) => Err(why),
-        None => list(config, ledger, pass).await,
+        None => list(config, ledger, pass, deadline).await,
     };
     let end = run(config, argv, pass, list.as_ref().ok(), deadline.saturating_duration_since(Instant::now())).await;
     let line = format!("failback.return_data: {}", end.line());
@@ -49,7 +49,7 @@ pub async fn pass(
         (_, Err(why)) => StepOutcome::done(format!("{line}; WARNING: {why}")),
         (_, Ok(list)) => {
             let text = format!("{} files, {}: {line}", list.files, size(list.bytes));
-            match strike(config, ledger, pass).await {
+            match strike(config, ledger, pass, deadline).await {
                 Ok(_) => StepOutcome::Done(text),
                 Err(why) => StepOutcome::done(format!("{text}; WARNING: {why}")),
             }
@@ -63,13 +63,13 @@ pub async fn rest(config: &Config, ledger: &Arc<Ledger>, deadline: Instant) -> R
     if argv.is_empty() {
         return Err(format!("nothing carries home what is left; {}", super::way_out(config)));
     }
-    let list = list(config, ledger, Pass::Rest).await?;
+    let list = list(config, ledger, Pass::Rest, deadline).await?;
     let left = deadline.saturating_duration_since(Instant::now());
     let end = run(config, argv, Pass::Rest, Some(&list), left).await;
     if !end.succeeded() {
         return Err(format!("failback.return_rest: {}", end.line()));
     }
-    strike(config, ledger, Pass::Rest).await
+    strike(config, ledger, Pass::Rest, deadline).await
 }
 
 async fn run(config: &Config, argv: &[String], pass: Pass, list: Option<&List>, limit: Duration) -> CommandEnd {
@@ -96,15 +96,15 @@ fn given(config: &Config, pass: Pass) -> Pass {
     }
 }
 
-async fn list(config: &Config, ledger: &Arc<Ledger>, pass: Pass) -> Result<List, String> {
+async fn list(config: &Config, ledger: &Arc<Ledger>, pass: Pass, deadline: Instant) -> Result<List, String> {
     let (ledger, dirs, given) = (Arc::clone(ledger), config.pbx.working_dirs.clone(), given(config, pass));
-    on_disk(LISTS_MAX, move || {
+    on_disk(lists_max(deadline), move || {
         let file = ledger.dir().join("list");
         let cannot = |error: std::io::Error| format!("cannot write {}: {error}", file.display());
         let mut out = std::io::BufWriter::new(std::fs::File::create(&file).map_err(cannot)?);
         let (mut files, mut bytes) = (0, 0_u64);
         let now_s = clock::now().wall.as_second();
-        for entry in ledger.entries()? {
+        for entry in ledger.hold()? {
             let entry = entry?;
             if given.takes(&entry, now_s, 0) {
                 files += 1;
@@ -119,15 +119,17 @@ async fn list(config: &Config, ledger: &Arc<Ledger>, pass: Pass) -> Result<List,
 }
 
 /// Strikes off what the command was given and what is as it was then.
-async fn strike(config: &Config, ledger: &Arc<Ledger>, pass: Pass) -> Result<u64, String> {
+async fn strike(config: &Config, ledger: &Arc<Ledger>, pass: Pass, deadline: Instant) -> Result<u64, String> {
     let (ledger, dirs, given) = (Arc::clone(ledger), config.pbx.working_dirs.clone(), given(config, pass));
-    on_disk(LISTS_MAX, move || {
+    on_disk(lists_max(deadline).max(STRIKE_MIN), move || {
         let now_s = clock::now().wall.as_second();
-        let entries = ledger.entries()?;
+        // A look meanwhile may have listed what the command was not given.
+        let entries = ledger.held()?;
         let (mut carried, mut all) = (Vec::new(), 0);
         for entry in entries {
             let entry = entry?;
-            if given.takes(&entry, now_s, 0) && is_as_seen(&dirs[entry.now.line.dir], &entry) {
+            let root = dirs.get(entry.now.line.dir);
+            if given.takes(&entry, now_s, 0) && root.is_some_and(|root| is_as_seen(root, &entry)) {
                 all += 1;
                 carried.push(entry);
             }

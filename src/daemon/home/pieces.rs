@@ -117,3 +117,45 @@ impl Pieces {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Class;
+    use crate::data::ledger::{Change, Known};
+    use crate::data::manifest::{About, Kind};
+
+    fn entry(path: &[u8]) -> Entry {
+        let about = About { kind: Kind::File, size: 1, modified: (1, 0), mode: 0o644 };
+        let line = Line { dir: 0, path: path.to_vec(), about, digest: None };
+        Entry { change: Change::Added, class: Class::Other, now: Known { line, changed: (1, 0) } }
+    }
+
+    #[test]
+    fn only_what_is_seen_to_be_gone_counts_as_vanished() {
+        let dir = tempfile::tempdir().expect("directory");
+        std::fs::write(dir.path().join("here"), "22").expect("file");
+        let mut pieces = Pieces {
+            entries: Entries::open(dir.path()).expect("none").peekable(),
+            dirs: vec![dir.path().to_owned()],
+            pass: Pass::Rest,
+            now_s: 0,
+            settle_s: 0,
+            vanished: 0,
+            unread: 0,
+            unread_named: None,
+            later: (0, 0),
+        };
+        let mut here = entry(b"here");
+        assert_eq!(pieces.renew(&mut here), Ok(true));
+        assert_eq!(here.now.line.about.size, 2, "as it is now");
+        assert_eq!(pieces.renew(&mut entry(b"gone/x")), Ok(false));
+        assert_eq!((pieces.vanished, pieces.unread), (1, 0));
+        // Whatever the file system answers but that it is not there.
+        assert_eq!(pieces.renew(&mut entry(&[b'x'; 300])), Ok(false));
+        assert_eq!((pieces.vanished, pieces.unread), (1, 1));
+        assert!(pieces.unread_named.as_ref().is_some_and(|named| named.contains("too long")));
+        pieces.dirs[0] = dir.path().join("not mounted");
+        assert!(pieces.renew(&mut entry(b"here")).is_err_and(|why| why.contains("not mounted")));
+    }
+}

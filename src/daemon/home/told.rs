@@ -145,3 +145,25 @@ fn whole_path(dirs: &[PathBuf], entry: &Entry) -> Vec<u8> {
     let dir = dirs.get(line.dir).map(|dir| dir.as_os_str().as_bytes()).unwrap_or_default();
     [dir, b"/", &line.path].concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Line;
+    use crate::data::ledger::{Change, Known};
+    use crate::data::manifest::{About, Kind};
+
+    #[test]
+    fn no_name_in_a_list_is_a_remark_to_rsync() {
+        let about = About { kind: Kind::File, size: 1, modified: (1, 0), mode: 0o644 };
+        let entry = |path: &[u8]| {
+            let line = Line { dir: 0, path: path.to_vec(), about, digest: None };
+            Entry { change: Change::Added, class: Class::Other, now: Known { line, changed: (1, 0) } }
+        };
+        let dirs = [PathBuf::from("/var/lib/pbx")];
+        let named = |path: &[u8]| String::from_utf8(name(&dirs, &entry(path))).expect("text");
+        assert_eq!([&b"#1.wav"[..], b";x", b"a/#1"].map(named), ["./#1.wav", "./;x", "a/#1"]);
+        let two = [PathBuf::from("/#odd"), PathBuf::from("/b")];
+        assert_eq!(name(&two, &entry(b"x")), b"./#odd/x");
+    }
+}

@@ -203,10 +203,15 @@ pub struct Entries(Option<Lines>);
 impl Entries {
     /// Opens it; one that was never written is empty.
     pub fn open(dir: &Path) -> Result<Self, String> {
-        if !dir.join("changes").exists() {
+        Self::open_as(dir, "changes")
+    }
+
+    /// The same under another name.
+    pub fn open_as(dir: &Path, name: &str) -> Result<Self, String> {
+        if !dir.join(name).exists() {
             return Ok(Self(None));
         }
-        Lines::open(dir, "changes", CHANGES_HEAD).map(|lines| Self(Some(lines)))
+        Lines::open(dir, name, CHANGES_HEAD).map(|lines| Self(Some(lines)))
     }
 
     /// Reads all of it.

@@ -311,3 +311,16 @@ fn a_configuration_that_was_carried_is_compared_by_its_digest_from_then_on() {
     rig.ledger().look(now()).expect("looked");
     assert_eq!(rig.names(), ["changed config a.conf"]);
 }
+
+#[test]
+fn what_is_held_stays_as_it_was_whatever_a_look_writes_meanwhile() {
+    let rig = Rig::new(&[]);
+    rig.ledger().begin("one", now(), &Wanted::default()).expect("begun");
+    assert_eq!(rig.ledger().hold().expect("nothing").count(), 0);
+    rig.write("a", "1");
+    rig.ledger().look(now()).expect("looked");
+    assert_eq!(rig.ledger().hold().expect("held").count(), 1);
+    rig.write("b", "1");
+    rig.ledger().look(now()).expect("looked");
+    assert_eq!((rig.ledger().held().expect("held").count(), rig.entries().len()), (1, 2));
+}
