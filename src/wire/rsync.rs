@@ -81,7 +81,7 @@ fn unescaped(name: &[u8]) -> Vec<u8> {
 }
 
 /// Words of rsync and ssh, and what they mean. The first that is found counts.
-const TROUBLES: [(&str, &str, &str); 19] = [
+const TROUBLES: [(&str, &str, &str); 21] = [
     ("exec: rsync: not found", "rsync is not installed here", "install rsync on this node"),
     ("exec: ssh", "ssh is not installed here", "install openssh-client on this node"),
     (
