@@ -11,6 +11,7 @@ use super::restore::{Order as Restore, Stage, UnderWay};
 use super::take::{Order, Taken, measure};
 use super::*;
 use crate::data::{Classes, Pattern, shown};
+use jiff::Timestamp;
 
 struct Rig {
     dir: tempfile::TempDir,
@@ -358,9 +359,9 @@ fn spools_are_moved_aside_with_their_directories_left_and_come_back_once() {
     assert_eq!(hold().files.all, 1);
     assert_eq!(held_in(&rig.state(""))[0].files.all, 4);
     // As after a kill between the copy and the removal: the same file in both places is one.
-    let held = rig.state("held-back/P1/tree/0/spool/outgoing/sub/2.call");
-    fs::copy(&held, rig.work("spool/outgoing/sub/2.call")).expect("copied");
-    let time = fs::metadata(&held).and_then(|about| about.modified()).expect("time");
+    let one = rig.state("held-back/P1/tree/0/spool/outgoing/sub/2.call");
+    fs::copy(&one, rig.work("spool/outgoing/sub/2.call")).expect("copied");
+    let time = fs::metadata(&one).and_then(|about| about.modified()).expect("time");
     let copy = File::options().append(true).open(rig.work("spool/outgoing/sub/2.call")).expect("file");
     copy.set_modified(time).expect("time");
     assert_eq!(hold().files.all, 1);
