@@ -147,10 +147,10 @@ impl Survey {
 
     /// Remembers a file of configuration.
     pub fn keep(&mut self, place: Place, kept: Kept) {
-        if !self.is_full() {
-            self.kept.insert(place, kept);
-        } else {
+        if self.is_full() {
             self.not_kept += 1;
+        } else {
+            self.kept.insert(place, kept);
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod command;
+pub mod file;
 pub mod guarded;
 pub mod http;
 pub mod keys;

@@ -87,9 +87,9 @@ fn snapshots(work: &Path, goals: &mut Goals) {
         next.push(take(n));
         let to = state.path().join(format!("copy{n}"));
         let began = Instant::now();
-        let copied = Command::new("cp").args(["-a", "--reflink=auto"]).arg(work.join("etc")).arg(&to).status();
+        let cloned = Command::new("cp").args(["-a", "--reflink=auto"]).arg(work.join("etc")).arg(&to).status();
         let synced = Command::new("sync").arg("-f").arg(state.path()).status();
-        assert!(copied.and(synced).expect("cp runs").success());
+        assert!(cloned.and(synced).expect("cp runs").success());
         copies.push(ms(began));
     }
     let text = |all: &Samples| format!("{:.0} ms ({:.0} to {:.0}), n = {RUNS}", all.median(), all.least(), all.most());

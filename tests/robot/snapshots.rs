@@ -254,8 +254,8 @@ fn a_takeover_that_is_killed_in_the_midst_of_a_restore_loads_no_mixture_afterwar
         return;
     }
     let mut broken_off = 0;
-    // The first two are of files in the state directory.
-    for nth in [2, 4, 9] {
+    // The first three are of files in the state directory.
+    for nth in [3, 5, 10] {
         let mut ground = Ground::new(Kind::Bind);
         let mut small = scene(&ground, "sync: { settle: 0s }");
         small.robot.start();

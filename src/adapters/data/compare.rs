@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::gate::write_whole;
 use crate::data::gate::age;
 use crate::data::survey::Survey;
 use crate::data::vouch::{Known, News};
+use crate::host::file::write_whole;
 use crate::ports::Keep;
 use crate::units::NodeName;
 use crate::units::data::Inbound;
@@ -93,7 +93,7 @@ impl Comparer {
 
     fn write(&mut self) {
         let Ok(text) = serde_json::to_string(&self.known) else { return };
-        let written = write_whole(&self.file, &text);
+        let written = write_whole(&self.file, text.as_bytes());
         if let (Err(error), false) = (&written, self.unwritten) {
             let file = self.file.display();
             tracing::warn!(%file, %error, "what the primary vouched for is not remembered over a restart");

@@ -3,7 +3,7 @@
 //! Never two looks at once, and none that is waited for without end: a network file system may hang. What the gate says
 //! comes from [`crate::data::gate`] alone; what follows from it is the engine's and the plan's.
 
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,6 +24,7 @@ use crate::data::survey::{Place, Survey};
 use crate::data::told::told;
 use crate::data::{dump, good, shown, vouch};
 use crate::host::clock;
+use crate::host::file::write_whole;
 use crate::ports::{Answer, DataGate, Keep};
 use crate::units::tree::{BeatSeen, TreeTold};
 use crate::units::{DataLook, PlanId, StepOutcome};
@@ -209,7 +210,7 @@ impl About {
             return;
         }
         let Some(good) = &memory.good else { return };
-        let written = write_whole(&self.good_file, &good::write(good, &self.subject()));
+        let written = write_whole(&self.good_file, good::write(good, &self.subject()).as_bytes());
         if let (Err(error), false) = (&written, memory.unwritten) {
             let file = self.good_file.display();
             tracing::warn!(%file, %error, "what the working directory looks like is not remembered over a restart");
@@ -256,15 +257,6 @@ fn heartbeat_ages(config: &Config) -> impl Iterator<Item = Duration> {
 pub(super) fn rules_of(config: &Config) -> String {
     let (sync, dirs) = (&config.sync, config.pbx.working_dirs.len());
     vouch::rules(&format!("{dirs} {:?} {:?}", sync.ignore, sync.classes))
-}
-
-/// Under another name first: half a file is no file.
-pub(super) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
-    let dir = path.parent().ok_or_else(|| io::Error::other("it has no directory"))?;
-    let mut file = tempfile::Builder::new().prefix(".working-directory-").tempfile_in(dir)?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(path).map(drop).map_err(|error| error.error)
 }
 
 /// Looks at a database dump; no link is followed.

@@ -13,10 +13,10 @@ use super::snapshot::copy::{Failed, Stop};
 use super::snapshot::held::first;
 use super::snapshot::restore::{Order as Restore, Stage};
 use super::snapshot::take::{Order, Taken, measure};
-use super::snapshot::{Known, Lock, Vault, ago};
+use super::snapshot::{Known, Lock, Vault};
 use crate::config::Config;
 use crate::data::Pattern;
-use crate::data::gate::Snapshot;
+use crate::data::gate::{Snapshot, age};
 use crate::data::snapshot::{Kind, Measure, is_due};
 use crate::host::clock;
 use crate::units::data::{GoodSnapshot, Snapshots};
@@ -73,7 +73,7 @@ impl Keeper {
     /// Good ones that are young enough to be a cure, the newest first.
     fn usable(&self, now: Timestamp) -> Vec<Known> {
         let mut good = self.vault.good();
-        good.retain(|one| ago(one.confirmed, now) <= self.hold_age);
+        good.retain(|one| age(now, one.confirmed) <= self.hold_age);
         good.reverse();
         good
     }
@@ -125,7 +125,7 @@ impl Keeper {
         let newest = self.vault.newest_good();
         if let Some(newest) = newest.as_ref().filter(|newest| newest.foot.measure.is_same_moment(measured)) {
             self.memory(|memory| memory.trouble = None);
-            if ago(newest.confirmed, now) >= CONFIRM_EVERY {
+            if age(now, newest.confirmed) >= CONFIRM_EVERY {
                 self.vault.confirm(&newest.id);
             }
         }

@@ -25,8 +25,6 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use jiff::Timestamp;
-
 use self::copy::{Failed, Stop};
 pub use self::listing::Known;
 use super::look::Subject;
@@ -279,11 +277,6 @@ impl Visitor for Counted {
 /// Writes a directory's names to disk.
 fn sync_dir(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
-}
-
-/// How long ago; a time ahead of the clock is just now.
-pub fn ago(at: Timestamp, now: Timestamp) -> Duration {
-    now.duration_since(at).try_into().unwrap_or_default()
 }
 
 #[cfg(test)]

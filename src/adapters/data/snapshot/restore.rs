@@ -8,9 +8,8 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,6 +28,7 @@ use crate::data::snapshot::{Item, is_asked};
 use crate::data::survey::Few;
 use crate::data::{manifest, shown};
 use crate::host::clock;
+use crate::host::file::write_whole;
 
 /// The note, in the state directory.
 const NOTE: &str = "restore-under-way";
@@ -216,16 +216,7 @@ impl Vault {
 
     fn write_note(&self, note: &UnderWay) -> io::Result<()> {
         let text = serde_json::to_string(note).map_err(io::Error::other)?;
-        let mut file = tempfile::Builder::new().prefix(".restore-").tempfile_in(&self.state_dir)?;
-        file.write_all(text.as_bytes())?;
-        if rustix::process::geteuid().is_root() {
-            // Root's own note must be read by the robot as well.
-            let about = fs::metadata(&self.state_dir)?;
-            std::os::unix::fs::fchown(file.as_file(), Some(about.uid()), Some(about.gid()))?;
-        }
-        file.as_file().sync_all()?;
-        file.persist(self.note_file()).map_err(|error| error.error)?;
-        sync_dir(&self.state_dir)
+        write_whole(&self.note_file(), text.as_bytes())
     }
 
     fn forget_note(&self) {

@@ -11,6 +11,7 @@ use super::restore::{Order as Restore, Stage, UnderWay};
 use super::take::{Order, Taken, measure};
 use super::*;
 use crate::data::{Classes, Pattern, shown};
+use jiff::Timestamp;
 
 struct Rig {
     dir: tempfile::TempDir,
