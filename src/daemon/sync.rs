@@ -81,15 +81,15 @@ pub async fn watch(
 ) {
     let mut last = SyncLook::default();
     // A robot that was just started may not have taken up its plan again, which starts the sync itself.
-    let mut had_no_plan = false;
+    let mut rested = false;
     loop {
         let Ok(now) = standing.wait_for(|now| looks(now.state)).await.map(|now| *now) else { return };
         let (state, world) = (now.state, Arc::clone(&worlds.borrow()));
-        let has_no_plan = state == State::Standby && now.plan.is_none();
-        if has_no_plan && had_no_plan && world.sync.is_fenced() {
+        let idle = state == State::Standby && now.plan.is_none();
+        if idle && rested && world.sync.is_fenced() {
             start_late(&world).await;
         }
-        had_no_plan = has_no_plan;
+        rested = idle;
         let look = world.sync.look().await;
         if state == State::Active && !look.runs.is_empty() && world.sync.is_configured() {
             let outcome = stop(&world).await;
