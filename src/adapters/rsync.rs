@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, CWD};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::adapters::data::here;
 use crate::config::{Config, ReturnTo};
 use crate::data::ledger::{Entry, Far, Live, Pass, There, Way, beside, way};
 use crate::host::command::{self, CommandEnd};
+use crate::host::here;
 use crate::wire::rsync::{self, DIFFERENCE, LIST, ListedKind};
 
 /// Half a file lies in a directory of this name at home: every look of ours passes it over.
@@ -339,8 +339,8 @@ impl Rsync {
 /// Whether the file is what the entry says still, without a link on the way to it.
 pub fn is_as_seen(dir: &Path, entry: &Entry) -> bool {
     let line = &entry.now.line;
-    let seen = here::seen(dir, line.dir, &line.path).ok().flatten();
-    seen.is_some_and(|now| (now.line.about.size, now.line.about.modified) == (line.about.size, line.about.modified))
+    let seen = here::seen(dir, &line.path).ok().flatten();
+    seen.is_some_and(|now| (now.size, now.modified) == (line.about.size, line.about.modified))
 }
 
 /// Work on the disk, in a thread of its own and no longer than until then: a disk may hang.
@@ -416,7 +416,11 @@ mod tests {
         fs::write(root.join("g"), "mine").expect("file");
         fs::write(outside.path().join("f"), "not mine").expect("file");
         let entry = |path: &[u8]| {
-            let now = here::seen(&root, 0, path).expect("looked").expect("a file");
+            let here::Seen { size, modified, mode, changed } =
+                here::seen(&root, path).expect("looked").expect("a file");
+            let about = crate::data::manifest::About { kind: crate::data::manifest::Kind::File, size, modified, mode };
+            let line = crate::data::Line { dir: 0, path: path.to_vec(), about, digest: None };
+            let now = crate::data::ledger::Known { line, changed };
             Entry { change: Change::Added, class: Class::Other, now }
         };
         let entries = vec![entry(b"a/f"), entry(b"g")];

@@ -86,7 +86,7 @@ pub async fn watch(
 ) {
     let mut last = SyncLook::default();
     // A robot that was just started may not have taken up its plan again, which starts the sync itself.
-    let mut had_no_plan = false;
+    let mut rested = false;
     loop {
         let Ok(should) = standing.wait_for(|now| now.sync.is_some()).await.map(|now| now.sync) else { return };
         let world = Arc::clone(&worlds.borrow());
@@ -94,7 +94,7 @@ pub async fn watch(
         if has_no_plan && had_no_plan && world.sync.is_owed() {
             start_late(&world, &|| standing.borrow().sync == Some(SyncShould::Run)).await;
         }
-        had_no_plan = has_no_plan;
+        rested = idle;
         let look = world.sync.look().await;
         if should == Some(SyncShould::Rest) && !look.runs.is_empty() && world.sync.is_configured() {
             let outcome = stop(&world).await;

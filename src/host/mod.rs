@@ -1,4 +1,4 @@
-//! What this machine offers to adapters: secrets, commands, HTTP requests, trust roots, clocks, the sequence of our
+//! What this machine offers to adapters: secrets, commands, HTTP requests, trust roots, clocks, single files, the sequence of our
 //! beats.
 //!
 //! A line below the adapters, so that none of them has to import a sibling.
@@ -7,6 +7,7 @@ pub mod clock;
 pub mod command;
 pub mod file;
 pub mod guarded;
+pub mod here;
 pub mod http;
 pub mod keys;
 pub mod open_files;

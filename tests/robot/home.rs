@@ -377,7 +377,7 @@ fn killed_at_any_call_of_rsync_nothing_is_lost_and_the_way_home_goes_on() {
 #[test]
 fn a_command_is_told_of_what_waits_and_of_the_pass() {
     // A call is recorded while the first pass is under way; nothing comes after the delta that could carry it.
-    let script = "[ $PBX_FAILOVER_PASS = delta ] || echo RIFF >@DIR@/work/monitor/late.wav; printf '%s ' \"$PBX_FAILOVER_PASS\" >>@DIR@/ran; tr '\\0' ',' <\"$PBX_FAILOVER_LIST\" >>@DIR@/ran; echo >>@DIR@/ran";
+    let script = "[ $PBX_FAILOVER_PASS = delta ] || echo RIFF >$PBX_FAILOVER_WORKING_DIR/monitor/late.wav; printf '%s ' \"$PBX_FAILOVER_PASS\" >>@DIR@/ran; tr '\\0' ',' <\"$PBX_FAILOVER_LIST\" >>@DIR@/ran; echo >>@DIR@/ran";
     let command =
         format!("failback: {{ return_data: [sh, -c, \"{}\"], ", script.replace('\\', "\\\\").replace('"', "\\\""));
     let keep = |yaml: String| {

@@ -421,7 +421,7 @@ impl Ledger {
         let known = self.twice();
         let lines = beside.iter().map(|(entry, name)| {
             let line = &entry.now.line;
-            let dir = self.subject.dirs.get(line.dir).map(PathBuf::as_path).unwrap_or(Path::new(""));
+            let dir = self.subject.dirs.get(line.dir).map_or(Path::new(""), PathBuf::as_path);
             let place = dir.join(std::ffi::OsStr::from_bytes(&line.path));
             format!("{} -> {}", shown(place.as_os_str().as_bytes()), shown(name))
         });

@@ -4,7 +4,6 @@
 
 pub mod compare;
 pub mod gate;
-pub mod here;
 mod hints;
 pub mod keeping;
 pub mod ledger;

@@ -4,12 +4,11 @@
 
 use std::path::PathBuf;
 
-use crate::adapters::data::here;
 use crate::adapters::data::ledger::{Entries, Ledger};
 use crate::config::Config;
 use crate::data::ledger::{Entry, Pass};
 use crate::data::{Line, shown};
-use crate::host::clock;
+use crate::host::{clock, here};
 
 /// A piece has so many files at most: so many names are held.
 const PIECE_FILES_MAX: usize = 5_000;
@@ -98,11 +97,15 @@ impl Pieces {
         let root = self.dirs.get(line.dir).ok_or("the ledger names a working directory that there is not")?;
         std::fs::metadata(root).map_err(|error| format!("cannot look into {}: {error}", root.display()))?;
         let now = here::open(root, &line.path).and_then(|file| match file {
-            Some(_) => here::seen(root, line.dir, &line.path),
+            Some(_) => here::seen(root, &line.path),
             None => Ok(None),
         });
         match now {
-            Ok(Some(now)) => entry.now = now,
+            Ok(Some(now)) => {
+                let about = &mut entry.now.line.about;
+                (about.size, about.modified, about.mode) = (now.size, now.modified, now.mode);
+                entry.now.changed = now.changed;
+            }
             Ok(None) => {
                 self.vanished += 1;
                 return Ok(false);

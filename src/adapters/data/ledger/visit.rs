@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::lists::{Baseline, Entries, List};
-use crate::adapters::data::here;
 use crate::adapters::data::look::{Subject, is_passed_over};
 use crate::adapters::data::walk::{Descend, Entry as Walked, Visitor};
 use crate::data::content::READ_MAX;
 use crate::data::ledger::{Change, Entry, Known, is_kept};
 use crate::data::survey::Count;
 use crate::data::{Class, Line};
+use crate::host::here;
 use crate::units::data::ClassCount;
 use crate::units::ledger::Ledger as Told;
 
@@ -274,8 +274,8 @@ pub fn at_home(subject: &Subject, entry: &Entry) -> Known {
         && let Some(root) = subject.dirs.get(line.dir)
         && let Ok(Some(file)) = here::open(root, &line.path)
         && let Some(digest) = digest_of(file)
-        && let Ok(Some(after)) = here::seen(root, line.dir, &line.path)
-        && is_same(&after.line, line)
+        && let Ok(Some(after)) = here::seen(root, &line.path)
+        && (after.size, after.modified) == (line.about.size, line.about.modified)
     {
         (known.line.digest, known.changed) = (Some(digest), after.changed);
     }

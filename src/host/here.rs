@@ -1,7 +1,7 @@
 //! One listed file of a working directory, looked at or opened without following any link on the way to it.
 //!
 //! Whoever may write there may put a link in the place of a file or of a directory after it was listed. The working
-//! directory itself may be a link: a person wrote it. A whole tree is [`super::walk`]'s.
+//! directory itself may be a link: a person wrote it. A whole tree is walked by `adapters/data/walk`.
 
 use std::fs::File;
 use std::io;
@@ -11,15 +11,24 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 
-use crate::data::ledger::Known;
-use crate::data::manifest::{About, Kind};
+/// A file, as the file system tells of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Bytes.
+    pub size: u64,
+    /// Date of its content: seconds and nanoseconds.
+    pub modified: (i64, u32),
+    /// Permission bits.
+    pub mode: u32,
+    /// When anything about it last changed: seconds and nanoseconds.
+    pub changed: (i64, u32),
+}
 
-/// What stands there now, with this line's place and no digest; `None`: no file does, though its working directory can be
-/// opened.
+/// What stands there now; `None`: no file does, though its working directory can be opened.
 ///
 /// # Errors
 /// It could not be looked at: whether it is there is not known.
-pub fn seen(root: &Path, dir: usize, path: &[u8]) -> io::Result<Option<Known>> {
+pub fn seen(root: &Path, path: &[u8]) -> io::Result<Option<Seen>> {
     let Some((parent, name)) = parent(root, path)? else { return Ok(None) };
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     let told = match rustix::fs::statx(&parent, name, flags, StatxFlags::BASIC_STATS) {
@@ -30,14 +39,12 @@ pub fn seen(root: &Path, dir: usize, path: &[u8]) -> io::Result<Option<Known>> {
     if FileType::from_raw_mode(told.stx_mode.into()) != FileType::RegularFile {
         return Ok(None);
     }
-    let about = About {
-        kind: Kind::File,
+    Ok(Some(Seen {
         size: told.stx_size,
         modified: (told.stx_mtime.tv_sec, told.stx_mtime.tv_nsec),
         mode: u32::from(told.stx_mode) & 0o7777,
-    };
-    let line = crate::data::Line { dir, path: path.to_vec(), about, digest: None };
-    Ok(Some(Known { line, changed: (told.stx_ctime.tv_sec, told.stx_ctime.tv_nsec) }))
+        changed: (told.stx_ctime.tv_sec, told.stx_ctime.tv_nsec),
+    }))
 }
 
 /// Opens it for reading; `None` as [`seen`].
@@ -99,12 +106,12 @@ mod tests {
         fs::create_dir(root.join("a")).expect("directory");
         fs::write(root.join("a/f"), "mine").expect("file");
         fs::write(outside.path().join("f"), "not mine").expect("file");
-        assert!(seen(root, 0, b"a/f").expect("looked").is_some_and(|known| known.line.about.size == 4));
+        assert!(seen(root, b"a/f").expect("looked").is_some_and(|seen| seen.size == 4));
         assert!(open(root, b"a/f").expect("opened").is_some());
         symlink(outside.path().join("f"), root.join("link")).expect("link");
         symlink(outside.path(), root.join("b")).expect("link");
         for path in [&b"link"[..], b"b/f", b"a/missing", b"missing/f", b"a/f/x", b"a"] {
-            assert!(seen(root, 0, path).expect("looked").is_none(), "{}", String::from_utf8_lossy(path));
+            assert!(seen(root, path).expect("looked").is_none(), "{}", String::from_utf8_lossy(path));
             assert!(open(root, path).expect("looked").is_none(), "{}", String::from_utf8_lossy(path));
         }
         assert!(open(root, b"a/../../f").is_err(), "nothing leads out of it");
@@ -114,6 +121,6 @@ mod tests {
     fn a_working_directory_that_cannot_be_opened_says_nothing_of_its_files() {
         let dir = tempfile::tempdir().expect("directory");
         let missing = dir.path().join("missing");
-        assert!(seen(&missing, 0, b"f").is_err() && open(&missing, b"f").is_err());
+        assert!(seen(&missing, b"f").is_err() && open(&missing, b"f").is_err());
     }
 }
