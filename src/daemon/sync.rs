@@ -90,8 +90,8 @@ pub async fn watch(
     loop {
         let Ok(should) = standing.wait_for(|now| now.sync.is_some()).await.map(|now| now.sync) else { return };
         let world = Arc::clone(&worlds.borrow());
-        let has_no_plan = should == Some(SyncShould::Run);
-        if has_no_plan && had_no_plan && world.sync.is_owed() {
+        let idle = should == Some(SyncShould::Run);
+        if idle && rested && world.sync.is_owed() {
             start_late(&world, &|| standing.borrow().sync == Some(SyncShould::Run)).await;
         }
         rested = idle;
