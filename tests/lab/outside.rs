@@ -131,6 +131,8 @@ pub struct Settings {
     pub agent_policies: String,
     /// The keys of `pbx`, in one line.
     pub pbx: String,
+    /// The keys of `sync`, in one line.
+    pub sync: String,
     /// How long a resolver may keep the records that move, seconds.
     pub ttl_s: u32,
     /// Further sections.
@@ -143,6 +145,7 @@ impl Settings {
         Self {
             half_dead: "alert",
             site_cut: "takeover",
+            sync: "settle: 0s".to_owned(),
             hold_down: "0s",
             primary_site: vec![format!("tcp://{}:80", Host::Router.address())],
             observers: Vec::new(),
@@ -156,7 +159,7 @@ impl Settings {
 
     /// `failover.yaml` of a host.
     pub fn text(&self, host: Host) -> String {
-        let Self { half_dead, site_cut, hold_down, agent_policies, pbx, ttl_s, more, .. } = self;
+        let Self { half_dead, site_cut, hold_down, agent_policies, pbx, sync, ttl_s, more, .. } = self;
         let door = "listen: \"0.0.0.0:8471\", token: { file: \"@DIR@/token\" }, \
                     tls: { certificate: \"@DIR@/door.crt\", key: \"@DIR@/door.key\" }";
         let own = match host {
@@ -202,7 +205,7 @@ witness: {{ {witness} }}
 takeover: {{ hold_down: {hold_down}, startup_grace: 0s, hold_off: 1s }}
 epoch: {{ store: dns, record: {epoch} }}
 pbx: {{ {pbx} }}
-sync: {{ settle: 0s }}
+sync: {{ {sync} }}
 dns:
   updates:
     - server: "{master}:53"

@@ -49,8 +49,8 @@ fn a_call_holds_the_failback_while_an_emergency_call_goes_out_and_its_end_lets_i
 
     office.primary_returns();
     office.robot().wait("the primary can serve", |status| status["peer"]["contact"] == "heard");
-    let (code, said) = office.robot().asked(&["failback"]);
-    assert_eq!(code, 0, "{said}");
+    // Heard, its PBX may still be starting.
+    wait_until("the failback is taken", SOON, || office.robot().asked(&["failback"]).0 == 0);
     office.robot().wait("it says that a call holds it", |status| {
         status["state"] == "failing-back" && status["plan"]["steps"].to_string().contains("1 call is up")
     });

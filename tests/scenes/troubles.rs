@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::lab::kamailio::Manner;
+use crate::lab::outside::Settings;
 use crate::lab::sites::Host;
 use crate::lab::suite::Suite;
 use crate::lab::wait_until;
@@ -13,7 +14,12 @@ use crate::office::{Office, SOON, asterisks};
 #[test]
 fn a_pjsip_conf_cut_in_half_holds_the_takeover_says_so_everywhere_and_a_whole_one_lets_it_go_on() {
     let Some(suite) = Suite::forky() else { return };
-    let Some(mut office) = Office::open(asterisks(&suite), |settings| settings) else { return };
+    // Without that the last good snapshot takes its place, and nobody waits.
+    let loads_what_is_there = |mut settings: Settings| {
+        settings.sync += ", on_hold: go";
+        settings
+    };
+    let Some(mut office) = Office::open(asterisks(&suite), loads_what_is_there) else { return };
     let file = office.backup.pbx.pjsip_conf();
     let whole = fs::read_to_string(&file).expect("pjsip.conf");
     // The sync dies with the primary.
