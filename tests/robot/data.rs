@@ -17,11 +17,13 @@ use crate::lab::small::{Ground, Small};
 use crate::lab::wait_until;
 
 /// Two looks at the robot's own pace, on a busy machine.
-const LOOKS: Duration = Duration::from_secs(60);
+pub const LOOKS: Duration = Duration::from_secs(60);
 
-const ENDPOINT: &str = "[100]\ntype=endpoint\ncontext=phones\n";
+/// What a file of the scene has forty times.
+pub const ENDPOINT: &str = "[100]\ntype=endpoint\ncontext=phones\n";
 
-fn scene(ground: &Ground, sync: &str) -> Small {
+/// A robot whose working directory has ten files of configuration; `sync` is that section.
+pub fn scene(ground: &Ground, sync: &str) -> Small {
     let small = Small::on(ground, |yaml| yaml.replace("sync: { settle: 0s }", sync));
     for n in 0..10 {
         fs::write(work(&small, format!("{n}.conf")), ENDPOINT.repeat(40)).expect("file");
@@ -29,7 +31,8 @@ fn scene(ground: &Ground, sync: &str) -> Small {
     small
 }
 
-fn work(small: &Small, name: impl AsRef<OsStr>) -> PathBuf {
+/// A place in its working directory.
+pub fn work(small: &Small, name: impl AsRef<OsStr>) -> PathBuf {
     small.robot.path("work").join(name.as_ref())
 }
 

@@ -8,33 +8,19 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::data::{ENDPOINT, LOOKS, scene, work};
 use crate::lab::dns::Kind;
 use crate::lab::robot::{binary, step};
 use crate::lab::scene::possible;
 use crate::lab::small::{Ground, Small};
 use crate::lab::{have, wait_until};
 
-const LOOKS: Duration = Duration::from_secs(60);
 /// Kills at so many instants.
 const ROUNDS: u64 = 15;
-
-const ENDPOINT: &str = "[100]\ntype=endpoint\ncontext=phones\n";
-
-fn scene(ground: &Ground, sync: &str) -> Small {
-    let small = Small::on(ground, |yaml| yaml.replace("sync: { settle: 0s }", sync));
-    for n in 0..10 {
-        fs::write(work(&small, format!("{n}.conf")), ENDPOINT.repeat(40)).expect("file");
-    }
-    small
-}
-
-fn work(small: &Small, name: impl AsRef<OsStr>) -> PathBuf {
-    small.robot.path("work").join(name.as_ref())
-}
 
 fn wait_kept(small: &Small) -> String {
     let good = |status: &Value| status["data"]["snapshots"]["good"]["id"].is_string();

@@ -3,7 +3,7 @@
 //! A sync that goes on after a takeover would put the primary's old files over what phones and callers leave here. So
 //! three things are asked, each by its own effect: systemd whether a unit runs, Syncthing whether a folder is paused, and
 //! the kernel whether a sync tool's process still writes below the working directories, whoever started it. `sync.stop` and
-//! `sync.start`, the person's own commands, are run by the daemon. Read [`remembered`] for what outlives a restart.
+//! `sync.start`, the person's own commands, are run by the daemon. `remembered.rs` keeps what outlives a restart.
 
 mod remembered;
 mod syncthing;

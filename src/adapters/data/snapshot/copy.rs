@@ -92,6 +92,16 @@ pub fn content(from: &mut File, into: &mut File, stop: &Stop) -> Result<String, 
     if rustix::fs::ioctl_ficlone(&*into, &*from).is_ok() {
         return digest(into, stop);
     }
+    read_through(from, stop, |piece| into.write_all(piece))
+}
+
+/// The digest of a file's whole content.
+pub fn digest(file: &mut File, stop: &Stop) -> Result<String, Broke> {
+    read_through(file, stop, |_| Ok(()))
+}
+
+/// Reads a file from its beginning, gives each piece on, and the digest of all.
+fn read_through(from: &mut File, stop: &Stop, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> Result<String, Broke> {
     from.seek(SeekFrom::Start(0))?;
     let mut hasher = blake3::Hasher::new();
     let mut piece = vec![0; PIECE];
@@ -101,21 +111,7 @@ pub fn content(from: &mut File, into: &mut File, stop: &Stop) -> Result<String, 
             return Ok(hasher.finalize().to_hex().to_string());
         }
         hasher.update(&piece[..read]);
-        into.write_all(&piece[..read])?;
-    }
-}
-
-/// The digest of a file's whole content.
-pub fn digest(file: &mut File, stop: &Stop) -> Result<String, Broke> {
-    file.seek(SeekFrom::Start(0))?;
-    let mut hasher = blake3::Hasher::new();
-    let mut piece = vec![0; PIECE];
-    loop {
-        let read = read(file, &mut piece, stop)?;
-        if read == 0 {
-            return Ok(hasher.finalize().to_hex().to_string());
-        }
-        hasher.update(&piece[..read]);
+        each(&piece[..read])?;
     }
 }
 

@@ -53,7 +53,9 @@ pub struct Vault {
 
 /// Held while snapshots are made, removed or put in place.
 #[derive(Debug)]
-pub struct Lock(#[allow(dead_code)] File);
+pub struct Lock {
+    _file: File,
+}
 
 /// What the lock is held for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +142,7 @@ impl Vault {
                         Work::PersonRestores => format!("{PERSON}{}", std::process::id()),
                     };
                     file.set_len(0).and_then(|()| (&file).write_all(mark.as_bytes())).map_err(cannot)?;
-                    return Ok(Lock(file));
+                    return Ok(Lock { _file: file });
                 }
                 Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(cannot(error.into())),
