@@ -1,5 +1,5 @@
-//! What this machine offers to adapters: secrets, commands, HTTP requests, trust roots, clocks, single files, the sequence of our
-//! beats.
+//! What this machine offers to adapters: secrets, commands, HTTP requests, trust roots, clocks, single files and their
+//! locks, the sequence of our beats.
 //!
 //! A line below the adapters, so that none of them has to import a sibling.
 
@@ -10,6 +10,7 @@ pub mod guarded;
 pub mod here;
 pub mod http;
 pub mod keys;
+pub mod lock;
 pub mod open_files;
 pub mod pinned;
 pub mod reach;

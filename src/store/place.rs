@@ -5,15 +5,16 @@
 //! taken again when there is space for it twice over; until then the robot should not arm.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, statvfs};
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::io::Errno;
 
 use super::trouble::StoreError;
+use crate::host::lock;
 
 /// The main database.
 pub const STATE_FILE: &str = "state.db";
@@ -24,7 +25,6 @@ const RESERVE_FILE: &str = "reserve";
 
 /// Between its fork and its exec a child holds all that its parent held, also one whose parent was killed then.
 const DEAD_HOLDS_MAX: Duration = Duration::from_secs(3);
-const DEAD_HOLDS_PAUSE: Duration = Duration::from_millis(20);
 
 /// Space held for the journal: some thousand records, the write-ahead log's usual size (4 MB) included.
 pub const RESERVE_BYTES: u64 = 8 * 1024 * 1024;
@@ -37,7 +37,7 @@ pub fn prepare(dir: &Path) -> Result<(), StoreError> {
     }
     match DirBuilder::new().mode(0o700).create(dir) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             let mode = std::fs::metadata(dir).map_err(bad)?.permissions().mode();
             if mode & 0o077 != 0 {
                 std::fs::set_permissions(dir, Permissions::from_mode(mode & 0o700)).map_err(bad)?;
@@ -73,20 +73,21 @@ impl Lock {
         private_file(&path)?;
         let bad = |why: std::io::Error| StoreError::Directory { path: path.clone(), why: why.to_string() };
         let mut file = OpenOptions::new().read(true).write(true).open(&path).map_err(bad)?;
-        let deadline = Instant::now() + DEAD_HOLDS_MAX;
-        while let Err(errno) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            if errno != Errno::WOULDBLOCK {
-                return Err(bad(errno.into()));
-            }
-            let mut holder = String::new();
-            let _ = file.rewind().and_then(|()| (&mut file).take(20).read_to_string(&mut holder));
-            let holder = holder.trim();
-            let is_dead = !holder.is_empty() && !Path::new("/proc").join(holder).exists();
-            if !is_dead || Instant::now() >= deadline {
-                let holder = if holder.is_empty() { "another process".to_owned() } else { format!("process {holder}") };
+        let mut holder = String::new();
+        let taken = lock::take(&file, |waited| {
+            holder.clear();
+            let _ = (&file).rewind().and_then(|()| (&file).take(20).read_to_string(&mut holder));
+            let pid = holder.trim();
+            let is_dead = !pid.is_empty() && !Path::new("/proc").join(pid).exists();
+            is_dead && waited < DEAD_HOLDS_MAX
+        });
+        match taken {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let pid = holder.trim();
+                let holder = if pid.is_empty() { "another process".to_owned() } else { format!("process {pid}") };
                 return Err(StoreError::InUse { dir: dir.to_owned(), holder });
             }
-            std::thread::sleep(DEAD_HOLDS_PAUSE);
+            taken => taken.map_err(bad)?,
         }
         // The pid is for people only: on a full disk the lock holds all the same.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
@@ -172,6 +173,8 @@ fn write_zeros(mut file: File, bytes: u64) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     /// The lock held by us under the name of this process.
@@ -179,7 +182,7 @@ mod tests {
         let path = dir.join(LOCK_FILE);
         std::fs::write(&path, format!("{pid}\n")).expect("file");
         let file = File::open(&path).expect("file");
-        flock(&file, FlockOperation::NonBlockingLockExclusive).expect("nobody else holds it");
+        file.try_lock().expect("nobody else holds it");
         file
     }
 
@@ -196,7 +199,7 @@ mod tests {
             let taken = scope.spawn(|| Lock::take(dir.path()));
             // Longer than one try takes: who did not wait has been refused by then.
             let began = Instant::now();
-            while !taken.is_finished() && began.elapsed() < 5 * DEAD_HOLDS_PAUSE {
+            while !taken.is_finished() && began.elapsed() < Duration::from_millis(100) {
                 std::thread::yield_now();
             }
             drop(held);

@@ -4,15 +4,15 @@
 //! It has the owner of its directory: the guard runs as root, the agent does not.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::fs::{FlockOperation, Gid, Uid, fchown, flock};
-use rustix::io::Errno;
+use rustix::fs::{Gid, Uid, fchown};
 
 use super::place;
+use crate::host::{file, lock};
 use crate::primary::Memory;
 
 /// The file in the state directory.
@@ -20,8 +20,6 @@ pub const FILE: &str = "primary.json";
 const LOCK: &str = "primary.lock";
 /// The other process holds the lock for one write; when that hangs, a PBX's start must not hang with it.
 const LOCK_MAX: Duration = Duration::from_secs(2);
-/// Between two tries for the lock.
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// Larger is not ours.
 const BYTES_MAX: u64 = 64 * 1024;
 
@@ -70,36 +68,21 @@ impl PrimaryFile {
     pub fn update(&self, change: impl FnOnce(&mut Memory)) -> Result<Memory, String> {
         place::prepare(&self.dir).map_err(|error| error.to_string())?;
         let bad = |error: std::io::Error| format!("{} cannot be written: {error}", self.dir.join(FILE).display());
-        let lock = self.own(LOCK).map_err(bad)?;
-        let deadline = Instant::now() + LOCK_MAX;
-        while let Err(error) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            if error != Errno::WOULDBLOCK || Instant::now() >= deadline {
-                return Err(bad(error.into()));
-            }
-            std::thread::sleep(LOCK_PAUSE);
-        }
+        let held = self.lock_file().map_err(bad)?;
+        lock::take(&held, |waited| waited < LOCK_MAX).map_err(bad)?;
         let before = self.read()?;
         let mut memory = before.clone();
         change(&mut memory);
         if memory != before {
             let text = serde_json::to_string_pretty(&memory).map_err(|error| error.to_string())?;
-            let new = format!("{FILE}.new");
-            let write = || -> std::io::Result<()> {
-                let mut file = self.own(&new)?;
-                file.set_len(0)?;
-                file.write_all(text.as_bytes())?;
-                file.sync_all()?;
-                fs::rename(self.dir.join(&new), self.dir.join(FILE))?;
-                File::open(&self.dir)?.sync_all()
-            };
-            write().map_err(bad)?;
+            file::write_whole(&self.dir.join(FILE), text.as_bytes()).map_err(bad)?;
         }
         Ok(memory)
     }
 
-    /// Opens or makes a file that belongs to the directory's owner.
-    fn own(&self, name: &str) -> std::io::Result<File> {
-        let path = self.dir.join(name);
+    /// Opens or makes the file of the lock; it belongs to the directory's owner.
+    fn lock_file(&self) -> std::io::Result<File> {
+        let path = self.dir.join(LOCK);
         let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)?;
         let (dir, meta) = (fs::metadata(&self.dir)?, file.metadata()?);
         if (dir.uid(), dir.gid()) != (meta.uid(), meta.gid()) && rustix::process::geteuid().is_root() {

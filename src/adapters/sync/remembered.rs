@@ -6,12 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::Part;
+use crate::host::file::write_whole;
 
 /// More bytes are none of ours.
 const BYTES_MAX: u64 = 64 * 1024;
@@ -74,9 +75,9 @@ impl Remembered {
         all.units.extend(found.units.iter().cloned());
         all.folders.extend(found.folders.iter().cloned());
         let text = serde_json::to_string(&all).map_err(|error| error.to_string())?;
-        write(&self.stopped, &text).map_err(|error| trouble("write", &self.stopped, &error))?;
-        write(&self.fenced, "the inbound sync must not run: this node serves, or its files are not all carried home\n")
-            .map_err(|error| trouble("write", &self.fenced, &error))
+        write_whole(&self.stopped, text.as_bytes()).map_err(|error| trouble("write", &self.stopped, &error))?;
+        let why = b"the inbound sync must not run: this node serves, or its files are not all carried home\n";
+        write_whole(&self.fenced, why).map_err(|error| trouble("write", &self.fenced, &error))
     }
 
     /// What was stopped; `None` when nothing is remembered.
@@ -125,16 +126,6 @@ fn remove(path: &Path) -> Result<(), String> {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(trouble("remove", path, &error)),
         _ => Ok(()),
     }
-}
-
-/// Whole or not at all, and there after a power cut.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let dir = path.parent().ok_or_else(|| io::Error::other("it has no directory"))?;
-    let mut file = tempfile::Builder::new().prefix(".sync-").tempfile_in(dir)?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    fs::File::open(dir)?.sync_all()
 }
 
 fn trouble(what: &str, path: &Path, error: &io::Error) -> String {

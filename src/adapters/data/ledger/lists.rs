@@ -1,13 +1,12 @@
 //! The files of a ledger: lists that are written whole and read one line at a time, and the locks.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, BufWriter, ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-use rustix::fs::{FlockOperation, flock};
+use std::time::Duration;
 
 use crate::data::ledger::{Entry, Known};
+use crate::host::{file, lock};
 
 /// First line of a baseline.
 pub const BASELINE_HEAD: &str = "pbx-failover baseline 1";
@@ -31,38 +30,24 @@ pub enum Lock {
 
 /// Takes a lock; it ends with the file, and with the process.
 pub fn lock(dir: &Path, which: Lock) -> Result<File, String> {
-    let name = match which {
-        Lock::Lists => "lock",
-        Lock::Carry => "lock.carry",
+    let (name, wait, busy) = match which {
+        Lock::Lists => ("lock", LOCK_WAIT, "another look for the ledger is still under way"),
+        Lock::Carry => ("lock.carry", Duration::ZERO, "another pbx-failover is carrying home at this moment"),
     };
     let path = dir.join(name);
     let cannot = |error: io::Error| format!("cannot lock {}: {error}", path.display());
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(cannot)?;
-    let began = Instant::now();
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(_) if which == Lock::Lists && began.elapsed() < LOCK_WAIT => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Err(_) if which == Lock::Carry => {
-                return Err("another pbx-failover is carrying home at this moment".to_owned());
-            }
-            Err(_) => return Err("another look for the ledger is still under way".to_owned()),
-        }
+    match lock::take(&file, |waited| waited < wait) {
+        Ok(()) => Ok(file),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(busy.to_owned()),
+        Err(error) => Err(cannot(error)),
     }
 }
 
 /// Under another name first: half a file is no file.
 pub fn write_whole(dir: &Path, name: &str, text: &str) -> Result<(), String> {
-    let write = || -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(dir.join(name)).map_err(|error| error.error)?;
-        File::open(dir)?.sync_all()
-    };
-    write().map_err(|error| format!("cannot write {}: {error}; see to state_dir", dir.join(name).display()))
+    let path = dir.join(name);
+    file::write_whole(&path, text.as_bytes()).map_err(|error| cannot_write(&path, &error))
 }
 
 /// A whole file of bounded size.

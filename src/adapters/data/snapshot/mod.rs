@@ -18,12 +18,12 @@ pub mod verify;
 
 use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use self::copy::{Failed, Stop};
 pub use self::listing::Known;
@@ -31,10 +31,10 @@ use super::look::Subject;
 use super::walk::{Entry, Visitor, walk};
 use crate::config::Config;
 use crate::data::snapshot::{self, Kept, Kind};
+use crate::host::lock;
 
 /// Beside the daemon only a person's command works here; neither takes longer, as a rule.
 const LOCK_MAX: Duration = Duration::from_secs(10);
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// More entries of a directory are no snapshots of ours.
 const LISTED_MAX: usize = 1000;
 /// What is being made, or removed, begins so.
@@ -133,36 +133,29 @@ impl Vault {
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(cannot)?;
         let mut options = File::options();
         let file = options.create(true).truncate(false).write(true).open(folder.join(".lock")).map_err(cannot)?;
-        let until = Instant::now() + LOCK_MAX;
-        loop {
-            match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {
-                    let mark = match work {
-                        Work::Robot => String::new(),
-                        Work::PersonRestores => format!("{PERSON}{}", std::process::id()),
-                    };
-                    file.set_len(0).and_then(|()| (&file).write_all(mark.as_bytes())).map_err(cannot)?;
-                    return Ok(Lock { _file: file });
-                }
-                Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(cannot(error.into())),
-            }
-            if stop.is_called_off() {
+        match lock::take(&file, |waited| !stop.is_called_off() && waited < LOCK_MAX) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock && stop.is_called_off() => {
                 return Err(Failed::CalledOff);
             }
-            if Instant::now() >= until {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let busy = "another snapshot is being taken or put in place; try again in a moment";
                 return Err(Failed::Trouble(busy.to_owned()));
             }
-            std::thread::sleep(LOCK_PAUSE);
+            taken => taken.map_err(cannot)?,
         }
+        let mark = match work {
+            Work::Robot => String::new(),
+            Work::PersonRestores => format!("{PERSON}{}", std::process::id()),
+        };
+        file.set_len(0).and_then(|()| (&file).write_all(mark.as_bytes())).map_err(cannot)?;
+        Ok(Lock { _file: file })
     }
 
     /// The process of a person's restore that is at work now.
     pub fn person_restores(&self) -> Option<String> {
         use std::io::Read as _;
         let file = File::open(self.folder().join(".lock")).ok()?;
-        let free = rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared).is_ok();
+        let free = file.try_lock_shared().is_ok();
         let mut mark = String::new();
         file.take(LOCK_BYTES_MAX).read_to_string(&mut mark).ok()?;
         mark.strip_prefix(PERSON).filter(|_| !free).map(str::to_owned)
