@@ -111,7 +111,7 @@ impl InboundSync {
         let deadline = Instant::now() + WRITERS_END;
         loop {
             let writing = writers::look(&self.dirs).await;
-            match (writing.runs.first(), writing.unknown.first()) {
+            match (writing.runs.first(), writing.unseen.first()) {
                 (None, None) => return Ok("no sync tool writes here".to_owned()),
                 (None, Some(why)) => return Ok(format!("WARNING, {why}")),
                 (Some(first), _) if Instant::now() >= deadline => {
