@@ -35,6 +35,15 @@ pub async fn stop(world: &World) -> StepOutcome {
     both(&command, &world.sync.stop().await)
 }
 
+/// Remembers behind a step that succeeded that what lies here is this node's own from now on.
+pub async fn served(world: &World, secured: StepOutcome) -> StepOutcome {
+    let StepOutcome::Done(proof) = secured else { return secured };
+    match world.sync.note_served().await {
+        Ok(()) => StepOutcome::Done(proof),
+        Err(why) => StepOutcome::Done(format!("{proof}; WARNING, {why}")),
+    }
+}
+
 /// Lets the sync bring files here again, once it can take nothing away that is not at home yet; `may`: this node still
 /// need not serve.
 pub async fn start(world: &World, may: &(dyn Fn() -> bool + Sync)) -> StepOutcome {

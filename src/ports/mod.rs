@@ -216,6 +216,15 @@ pub trait SyncFence: Send + Sync {
     /// One line of advice.
     fn forget(&self) -> Answer<'_, Result<(), String>>;
 
+    /// Remembers that this node serves with what lies here, until it is started again.
+    ///
+    /// # Errors
+    /// One line of advice.
+    fn note_served(&self) -> Answer<'_, Result<(), String>>;
+
+    /// Whether this node served, and nothing was started since.
+    fn has_served(&self) -> Answer<'_, bool>;
+
     /// Looks what of it runs; changes nothing.
     fn look(&self) -> Answer<'_, SyncLook>;
 
@@ -282,6 +291,14 @@ impl SyncFence for NotConfigured {
 
     fn forget(&self) -> Answer<'_, Result<(), String>> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn note_served(&self) -> Answer<'_, Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn has_served(&self) -> Answer<'_, bool> {
+        Box::pin(async { false })
     }
 
     fn look(&self) -> Answer<'_, SyncLook> {

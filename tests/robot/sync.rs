@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::data::{ENDPOINT, work};
 use crate::lab::dns::Kind;
 use crate::lab::robot::step;
 use crate::lab::scene::possible;
@@ -111,4 +112,46 @@ fn an_rsync_that_is_pushed_here_while_this_node_serves_is_told_with_its_process(
     rsync.kill();
     wait_until("its end is told", LOOKS, || !told(&small, "sync-well").is_empty());
     assert_eq!(told(&small, "sync-trouble").len(), 1);
+}
+
+#[test]
+fn a_service_that_is_taken_back_loads_what_this_node_left_and_not_an_older_snapshot() {
+    if !possible() {
+        return;
+    }
+    let script = "[ -e @DIR@/first ] || { touch @DIR@/first; exit 0; }; until [ -e @DIR@/go ]; do sleep 0.05; done";
+    let failback =
+        format!("failback: {{ wait_for_primary: 1s, return_limit: 1m, return_data: [sh, -c, \"{script}\"], ");
+    let mut ground = Ground::new(Kind::Bind);
+    let sync = "sync: { settle: 0s, hold_back: [\"*.call\"], stop: [\"true\"], start: [\"true\"] }";
+    let mut small = Small::on(&ground, |yaml| {
+        let yaml = yaml.replace("sync: { settle: 0s }", sync).replace("wait_for_primary: 20s", "");
+        yaml.replace("failback: { ", &failback)
+    });
+    for n in 0..10 {
+        fs::write(work(&small, format!("{n}.conf")), ENDPOINT.repeat(40)).expect("file");
+    }
+    small.robot.start();
+    small.robot.wait_armed();
+    let good = |status: &serde_json::Value| status["data"]["snapshots"]["good"]["id"].is_string();
+    small.robot.wait_at_most("a good snapshot", LOOKS, good);
+    serving(&mut ground, &mut small);
+    // A new phone, one that was taken away, and a call that somebody ordered here.
+    let [added, emptied, spool] = ["10.conf", "3.conf", "wake-up.call"].map(|name| work(&small, name));
+    fs::write(&added, ENDPOINT).and_then(|()| fs::write(&emptied, "")).expect("changed");
+    fs::write(&spool, "Channel: x\n").expect("a call file");
+    small.robot.wait_at_most("the ledger is told", LOOKS, |status| status["ledger"]["files"] == 3);
+
+    ground.web.start();
+    small.robot.wait("the primary is up", |status| status["verdict"] == "primary-up");
+    assert_eq!(small.robot.asked(&["failback"]).0, 0);
+    small.robot.wait("the last delta runs", |status| step(status, "return_delta")["state"] == "running");
+    ground.web.kill();
+    fs::write(small.robot.path("go"), "").expect("file");
+    small.robot.wait("active again", |status| status["state"] == "active" && status["plan"]["name"] == "takeover");
+    let status = small.robot.wait_served();
+    let proof = step(&status, "secure_data")["proof"].to_string();
+    assert!(proof.contains("loaded as it is"), "{proof}");
+    assert_eq!(fs::read_to_string(&emptied).expect("there"), "");
+    assert!(added.exists() && spool.exists());
 }
