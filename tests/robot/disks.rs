@@ -112,3 +112,29 @@ fn a_file_that_its_disk_does_not_give_is_named_and_the_takeover_loads_the_rest()
     let why = "WARNING, loaded all the same: not looked at: 3.conf (Input/output error";
     assert!(proof.contains(why) && proof.contains("3.conf could not be copied"), "{proof}");
 }
+
+#[test]
+fn ten_gigabytes_are_looked_at_at_once_and_what_is_too_large_to_be_kept_is_said() {
+    if !possible() {
+        return;
+    }
+    let mut ground = Ground::new(Kind::Bind);
+    let mut small = scene(&ground, "sync: { settle: 0s }");
+    for name in ["prompts.bin", "monitor/call.wav"] {
+        fs::create_dir_all(work(&small, "monitor")).expect("directory");
+        let file = fs::File::create(work(&small, name)).expect("file");
+        file.set_len(10 << 30).expect("a sparse file");
+    }
+    small.robot.start();
+    small.robot.wait_armed();
+    let looked = |status: &Value| status["data"]["bytes"].as_u64().is_some_and(|bytes| bytes > 20 << 30);
+    let status = small.robot.wait_at_most("it is looked at", LOOKS, looked);
+    assert_eq!((&status["data"]["outcome"], &status["data"]["files"]), (&"go".into(), &12.into()), "{status:#}");
+    ground.web.kill();
+    let status = small.robot.wait_served();
+    let proof = step(&status, "secure_data")["proof"].to_string();
+    assert!(
+        proof.contains("10 files, 14 kB, left out: prompts.bin") && proof.contains("ledger begun, 12 files"),
+        "{proof}"
+    );
+}
