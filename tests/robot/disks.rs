@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::crashes::inject;
-use crate::data::{LOOKS, scene, work};
+use crate::data::{ENDPOINT, LOOKS, scene, work};
 use crate::lab::dns::Kind;
 use crate::lab::have;
 use crate::lab::robot::step;
@@ -71,7 +71,7 @@ fn a_state_dir_that_may_only_be_read_is_said_before_it_is_needed_and_the_robot_a
     small.robot.start();
     small.robot.wait_armed();
     // A file system that the kernel makes read-only keeps what is open open.
-    let read_only = inject(&mut small, "pwrite64,fsync,fdatasync", "error=EROFS");
+    let read_only = inject(&mut small, "state/state.db-wal", "pwrite64,fsync,fdatasync", "error=EROFS");
     let status = small.robot.wait_at_most("it is said", LOOKS, |status| status["armed"]["ok"] == false);
     let because = status["armed"]["because"].to_string();
     assert!(because.contains("cannot write to the state directory"), "{because}");
@@ -88,22 +88,10 @@ fn a_file_that_its_disk_does_not_give_is_named_and_the_takeover_loads_the_rest()
     }
     let mut ground = Ground::new(Kind::Bind);
     let mut small = scene(&ground, "sync: { settle: 0s }");
-    let file = work(&small, "3.conf");
-    let path = file.to_str().expect("plain").to_owned();
-    small.robot.under(&[
-        "strace",
-        "-f",
-        "-o",
-        "/dev/null",
-        "-P",
-        &path,
-        "-e",
-        "trace=read,pread64,copy_file_range,ioctl",
-        "-e",
-        "inject=read,pread64,copy_file_range,ioctl:error=EIO",
-    ]);
     small.robot.start();
     small.robot.wait_armed();
+    let _broken = inject(&mut small, "work/3.conf", "read,pread64,copy_file_range,ioctl", "error=EIO");
+    fs::write(work(&small, "3.conf"), ENDPOINT.repeat(41)).expect("changed, so that it is read again");
     let status = small.robot.wait_at_most("it is named", LOOKS, |status| reasons(status).contains("3.conf"));
     assert_eq!(status["armed"]["ok"], true, "{status:#}");
     ground.web.kill();
