@@ -321,11 +321,13 @@ fn mixed(around: &Around<'_>, add: &mut impl FnMut(Weight, String, &str)) {
     let stands = age(around.now, since);
     let what = format!("the files of configuration are as no state that {node} vouched for");
     let beats = around.beat.is_some_and(|beat| age(around.now, beat) <= vouch.fresh);
-    // Beats come and files do not: the sync leaves something out, or something in.
+    // Beats came and files did not: the sync leaves something out, or something in. What stood so while the primary lived
+    // is no more a mixture once it is dead.
+    let alive = if beats { stands } else { around.beat.map(|beat| age(beat, since)).unwrap_or_default() };
     let (weight, text, todo) = match beats {
-        true if stands >= MEANT_AFTER => (
+        _ if alive >= MEANT_AFTER => (
             Weight::Warn,
-            format!("{what}, for {} with the sync alive", rough(stands)),
+            format!("{what}, for {} with the sync alive", rough(alive)),
             "see that the sync carries and deletes all of them; name in sync.ignore what each host has for itself",
         ),
         true => (

@@ -89,7 +89,7 @@ impl WorkingDirs {
         let good_file = config.state_dir.join(GOOD_FILE);
         let looked_by = format!("{:?} {:?}", sync.ignore, sync.classes);
         let looker = Looker::new(Subject::of(config)).passing_over(heartbeats(config));
-        let fresh = heartbeat_ages(config).min().unwrap_or_default();
+        let fresh = heartbeat_ages(config).min();
         let comparer = Comparer::new(config.primary.node.clone(), fresh, rules_of(config), &config.state_dir);
         let (dump, keeper) = (sync.dump.clone(), Arc::new(Keeper::new(config)));
         let about = About { dirs, rules, dump, looked_by, good_file, beat, keeper };
@@ -179,7 +179,8 @@ impl About {
         let dump = self.dump.as_ref().map(look_at);
         let (now, beat) = (clock::now().wall, (self.beat)());
         let Compared { seen, inbound } = memory.comparer.compare(&survey, beat.as_ref(), self.rules.settle, now, keep);
-        let vouch = seen.as_ref().map(|seen| Vouch { seen, fresh: memory.comparer.fresh });
+        let fresh = memory.comparer.fresh;
+        let vouch = seen.as_ref().zip(fresh).map(|(seen, fresh)| Vouch { seen, fresh });
         let beat = beat.map(|beat| beat.written);
         let (snapshot, kept) = (self.keeper.has_good(now), self.keeper.told());
         let good = memory.good.as_ref();
@@ -297,6 +298,8 @@ mod tests {
         _dir: tempfile::TempDir,
         work: PathBuf,
         state: PathBuf,
+        /// That of its heartbeat check, where it has one.
+        fresh: Option<Duration>,
     }
 
     const CONFIG: &str = "[general]\ncontext=default\n";
@@ -309,7 +312,7 @@ mod tests {
         for n in 0..10 {
             fs::write(work.join(format!("{n}.conf")), CONFIG.repeat(40)).expect("file");
         }
-        Rig { _dir: dir, work, state }
+        Rig { _dir: dir, work, state, fresh: Some(Duration::from_secs(120)) }
     }
 
     impl Rig {
@@ -339,8 +342,7 @@ mod tests {
                 keeper: Arc::new(Keeper::of(vault, Vec::new(), Duration::from_secs(3600))),
             };
             let subject = Subject { dirs: vec![self.work.clone()], classes: Classes::default(), ignore: Vec::new() };
-            let comparer =
-                Comparer::new("pbx-a".parse().expect("a name"), Duration::from_secs(120), "r".into(), &self.state);
+            let comparer = Comparer::new("pbx-a".parse().expect("a name"), self.fresh, "r".into(), &self.state);
             let beat = Place { dir: 0, path: b"beat".to_vec() };
             WorkingDirs::of(about, subject.clone(), Looker::new(subject).passing_over(vec![beat]), comparer)
         }
@@ -436,6 +438,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn without_a_heartbeat_that_the_sync_brings_nothing_is_compared() {
+        let rig = Rig { fresh: None, ..rig() };
+        let gate = rig.beside(Some(beat_of(&rig.work)));
+        assert_eq!(gate.look(Keep::WhatIsGood).await.vouched, None);
+        fs::write(rig.work.join("3.conf"), CONFIG.repeat(41)).expect("changed");
+        gate.vouched(clock::now().wall, beat_of(&rig.work).tree.as_ref().expect("told"));
+        let look = gate.look(Keep::WhatIsGood).await;
+        assert_eq!((look.outcome, look.vouched.clone()), (Outcome::Go, None), "{look:#?}");
+    }
+
+    #[tokio::test]
     async fn a_mixture_that_is_quiet_and_well_formed_is_none_of_the_states_that_the_primary_had() {
         let rig = rig();
         let beat = beat_of(&rig.work);
@@ -453,7 +466,7 @@ mod tests {
             let look = gate.look(Keep::WhatIsGood).await;
             assert!(look.is_under_way() && look.outcome == Outcome::Hold, "{look:#?}");
             assert!(look.because().contains("as no state that pbx-a vouched for"), "{look:#?}");
-            gate.memory.lock().await.comparer.fresh = Duration::ZERO;
+            gate.memory.lock().await.comparer.fresh = Some(Duration::ZERO);
             let look = gate.look(Keep::WhatIsGood).await;
             assert!(!look.is_under_way() && look.outcome == Outcome::Hold, "no beat follows: {look:#?}");
             // What the agent tells over the wire comes before its file does.

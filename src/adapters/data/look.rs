@@ -211,6 +211,7 @@ impl Visitor for Look<'_> {
         self.measuring.add(class, seen(entry));
         self.survey.change(time(entry.about.modified), time(entry.changed), || place(entry));
         if class == Class::Config {
+            self.survey.configured = self.survey.configured.max(Some(time(entry.changed)));
             self.kept(entry);
         }
         ControlFlow::Continue(())

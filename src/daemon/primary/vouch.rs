@@ -39,7 +39,10 @@ async fn watch_over(dirs: &VouchedDirs, world: &World, seen: &Seen) {
                 seen.note_tree(looked.told);
                 looked.trouble
             }
-            None => Some("the file system of the working directory does not answer".to_owned()),
+            None => {
+                seen.note_tree(None);
+                Some("the file system of the working directory does not answer".to_owned())
+            }
         };
         if became == Some(Vouched::News) {
             seen.nudge_file();

@@ -273,6 +273,9 @@ fn what_the_primary_never_had_is_waited_for_while_it_beats_and_broken_when_nothi
     assert!(meant.outcome == GoWithWarning && meant.is_good(), "the sync lives and leaves it so: {meant:?}");
     let dead = beside(&whole(), mixed(HOUR), 130, OnHold::Hold, Snapshot::Kept);
     assert_eq!(dead.outcome, Hold, "a sync that died an hour ago has not meant it");
+    let stood = beside(&whole(), mixed(3 * HOUR), HOUR, OnHold::Hold, Snapshot::Kept);
+    assert!(stood.outcome == GoWithWarning && stood.is_good(), "it was meant while the primary lived: {stood:?}");
+    assert!(stood.because().contains("for 2 h with the sync alive"), "{stood:?}");
 }
 
 #[test]
