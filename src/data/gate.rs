@@ -260,6 +260,18 @@ pub fn with_snapshots(mut report: Report, trouble: Option<&str>) -> Report {
     report
 }
 
+/// The report, and that what lies there may be half of a snapshot: quiet, well-formed, and a mixture all the same.
+pub fn with_half(mut report: Report, half: Option<(Weight, String)>, on_hold: OnHold, snapshot: Snapshot) -> Report {
+    if let Some((weight, text)) = half {
+        let todo = "`pbx-failover snapshots restore NAME` puts one in place whole; who wants what lies there loaded as it is \
+                    removes state_dir/restore-under-way";
+        report.reasons.insert(0, Reason { weight, text, todo: todo.to_owned() });
+        report.reasons.sort_by_key(|reason| std::cmp::Reverse(reason.weight));
+        report.outcome = outcome(&[weight], on_hold, snapshot);
+    }
+    report
+}
+
 /// What follows from what is heavier than a warning.
 fn outcome(heavy: &[Weight], on_hold: OnHold, snapshot: Snapshot) -> Outcome {
     let cured = heavy.iter().any(|weight| matches!(weight, Weight::UnderWay | Weight::Broken));

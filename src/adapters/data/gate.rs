@@ -14,11 +14,11 @@ use tokio::sync::Mutex;
 
 use super::compare::{Compared, Comparer};
 use super::hints::Hints;
-use super::keeping::Keeper;
+use super::keeping::{Keeper, Over};
 use super::look::{Looker, Subject};
 use crate::config::{CheckTarget, Config, Dump};
 use crate::data::gate::{
-    Around, OnHold, Outcome, Patience, Reason, Rules, Vouch, Weight, has_shrunk, judge, with_snapshots,
+    Around, OnHold, Outcome, Patience, Reason, Rules, Vouch, Weight, has_shrunk, judge, with_half, with_snapshots,
 };
 use crate::data::survey::{Place, Survey};
 use crate::data::told::told;
@@ -26,7 +26,7 @@ use crate::data::{dump, good, shown, vouch};
 use crate::host::clock;
 use crate::host::file::write_whole;
 use crate::ports::{Answer, DataGate, Keep};
-use crate::units::tree::{BeatSeen, TreeTold};
+use crate::units::tree::{BeatSeen, Likeness, TreeTold};
 use crate::units::{DataLook, PlanId, StepOutcome};
 
 /// A million files on a cold disk take less; a file system that takes longer hangs.
@@ -148,11 +148,16 @@ impl DataGate for WorkingDirs {
     }
 
     fn complete(&self, plan: PlanId) -> Answer<'_, Option<StepOutcome>> {
-        Box::pin(self.about.keeper.complete(plan))
+        let over = if self.about.rules.on_hold == OnHold::LastGood { Over::IsBroken } else { Over::IsUndone };
+        Box::pin(self.about.keeper.complete(plan, over))
     }
 
     fn half_done(&self) -> Answer<'_, Option<String>> {
         Box::pin(self.about.keeper.half_done())
+    }
+
+    fn give_back(&self) -> Answer<'_, Result<Option<String>, String>> {
+        Box::pin(self.about.keeper.give_back())
     }
 
     fn keep_for(&self, plan: PlanId) -> Answer<'_, Option<StepOutcome>> {
@@ -182,14 +187,22 @@ impl About {
         let fresh = memory.comparer.fresh;
         let vouch = seen.as_ref().zip(fresh).map(|(seen, fresh)| Vouch { seen, fresh });
         let beat = beat.map(|beat| beat.written);
-        let (snapshot, kept) = (self.keeper.has_good(now), self.keeper.told());
+        let (kept, snapshot) = self.keeper.told(now);
+        let equal = seen.as_ref().and_then(|seen| match seen.likeness {
+            Likeness::Equal { at } => Some(at),
+            _ => None,
+        });
+        let half = self.keeper.half(equal, keep);
         let good = memory.good.as_ref();
         let lost = good.is_some_and(|good| has_shrunk(&survey, good));
         memory.lost_since = lost.then(|| memory.lost_since.unwrap_or(now));
         let patience = if keep == Keep::ForATakeover { Patience::TakingOver } else { Patience::Watching };
         let lost_since = memory.lost_since;
         let around = Around { now, good, lost_since, beat, snapshot, dump: dump.as_ref(), patience, vouch };
-        let report = with_snapshots(judge(&survey, &self.rules, &around), kept.trouble.as_deref());
+        // Half of a snapshot is told as such.
+        let trouble = kept.trouble.as_deref().filter(|_| half.is_none());
+        let report = with_snapshots(judge(&survey, &self.rules, &around), trouble);
+        let report = with_half(report, half, self.rules.on_hold, snapshot);
         let is_good = report.is_good() && survey.total().files > 0;
         let told = DataLook {
             vouched: seen,
@@ -292,7 +305,7 @@ mod tests {
     use crate::adapters::data::snapshot::Vault;
     use crate::data::gate::OnFault;
     use crate::data::{Classes, Pattern};
-    use crate::units::tree::{Likeness, TreeState};
+    use crate::units::tree::TreeState;
 
     struct Rig {
         _dir: tempfile::TempDir,

@@ -54,8 +54,13 @@ impl Subject {
     }
 
     /// Whether this is neither the PBX's nor looked at: ours, also while a sync tool brings it, or ignored.
-    pub(super) fn passes(&self, entry: &Entry<'_>) -> bool {
+    fn passes(&self, entry: &Entry<'_>) -> bool {
         passes(entry, &self.ignore)
+    }
+
+    /// The same, and what is a sync tool's.
+    pub(super) fn passes_over(&self, entry: &Entry<'_>) -> bool {
+        is_passed_over(entry, &self.ignore)
     }
 }
 
