@@ -282,6 +282,7 @@ impl Call<'_> {
                 Some(_) => None,
                 None => Some(keep_before(vault, &lock, &reason, &stop)?),
             };
+            let is_pending = pending.is_some();
             let before = pending.or(taken.clone()).unwrap_or_default();
             let only = order.only.iter().map(|path| shown(path)).collect();
             let (aside, kept) = (format!("{before}.replaced"), Some(before.clone()));
@@ -303,7 +304,7 @@ impl Call<'_> {
             }
             let restored = restored?;
             vault.prune(&lock);
-            let before = Some(before).filter(|_| !is_nothing);
+            let before = Some(before).filter(|_| is_pending || !is_nothing);
             Ok(Ok((completed, before, restored, restore.aside)))
         })();
         vault.hand_over();

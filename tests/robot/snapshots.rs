@@ -22,7 +22,8 @@ use crate::lab::{have, wait_until};
 /// Kills at so many instants.
 const ROUNDS: u64 = 15;
 
-fn wait_kept(small: &Small) -> String {
+/// Waits for a good snapshot, and gives its name.
+pub fn wait_kept(small: &Small) -> String {
     let good = |status: &Value| status["data"]["snapshots"]["good"]["id"].is_string();
     let status = small.robot.wait_at_most("a good snapshot", LOOKS, good);
     status["data"]["snapshots"]["good"]["id"].as_str().expect("its name").to_owned()

@@ -451,6 +451,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn half_a_restore_that_is_quiet_and_well_formed_holds_and_never_becomes_what_is_good() {
+        let rig = rig();
+        let gate = rig.start(None);
+        assert_eq!(gate.look(Keep::WhatIsGood).await.outcome, Outcome::Go);
+        let note = r#"{"id":"good-1","only":[],"aside":"P1.replaced","plan":"P1","stage":"committing"}"#;
+        fs::write(rig.state.join("restore-under-way"), note).expect("note");
+        for n in 0..3 {
+            fs::remove_file(rig.work.join(format!("{n}.conf"))).expect("half of it is not there yet");
+        }
+        holds(&gate, "a restore of good-1 is half done").await;
+        fs::remove_file(rig.state.join("restore-under-way")).expect("a person's word");
+        holds(&gate, "7 files of configuration where there were 10").await;
+    }
+
+    #[tokio::test]
     async fn without_a_heartbeat_that_the_sync_brings_nothing_is_compared() {
         let rig = Rig { fresh: None, ..rig() };
         let gate = rig.beside(Some(beat_of(&rig.work)));
