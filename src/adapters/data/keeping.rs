@@ -162,7 +162,7 @@ impl Keeper {
             wish.map(|dir| format!("nothing can be held back: the robot may not write into {dir} (docs/snapshots.md)"));
         let trouble = broken_off.or(trouble).or(wish).or(damaged);
         let way_out = self.way_out(&usable);
-        (Snapshots { unwritable, kept, bytes, good, trouble }, way_out)
+        (Snapshots { kept, bytes, good, unwritable, trouble }, way_out)
     }
 
     /// A look has found what it measured good, and told: a snapshot of it is taken, unless there is one.

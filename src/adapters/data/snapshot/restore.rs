@@ -92,7 +92,7 @@ impl Vault {
         let mut aside = Aside::new(self, &order.aside);
         let broke =
             |error| self.trouble("the restore broke off in its midst, and goes on when it is run again", &error);
-        self.commit(&plan, &roots, &kept, &mut aside, &mut restored).map_err(broke)?;
+        commit(&plan, &roots, &kept, &mut aside, &mut restored).map_err(broke)?;
         if order.plan.is_some() && known.head.kind == Kind::LastGood && !restored.is_nothing() {
             self.note_put(order).map_err(broke)?;
         }
@@ -106,47 +106,6 @@ impl Vault {
 
     fn trouble(&self, what: &str, error: &io::Error) -> Failed {
         Failed::Trouble(format!("{what}: {error}; {} and the working directory may say more", self.state_dir.display()))
-    }
-
-    fn commit(
-        &self,
-        plan: &restore_plan::Plan,
-        roots: &[OwnedFd],
-        kept: &Held,
-        aside: &mut Aside<'_>,
-        restored: &mut Restored,
-    ) -> io::Result<()> {
-        // What has begun to change files cannot be called off.
-        let stop = Stop::default();
-        for staged in &plan.staged {
-            let (parent, name) = at::parent(&roots[staged.dir], &staged.path, Missing::Refuse)?;
-            let now = at::stat(&parent, name)?;
-            if now.is_some_and(|now| !is_held(kept.get(&(staged.dir, staged.path.clone())), &now, &parent, name)) {
-                aside.take(staged.dir, &staged.path, &parent, name, &stop)?;
-                restored.aside.add(shown(&staged.path));
-            }
-            for end in database::BESIDE {
-                // A log of what was there would be applied to what is put there.
-                let (path, mut beside) = ([staged.path.as_slice(), end.as_bytes()].concat(), name.to_owned());
-                beside.push(end);
-                if at::stat(&parent, &beside)?.is_some() {
-                    aside.take(staged.dir, &path, &parent, &beside, &stop)?;
-                    restored.aside.add(shown(&path));
-                }
-            }
-            rustix::fs::renameat(&parent, &staged.temporary, &parent, name)?;
-            rustix::fs::fsync(&parent)?;
-            restored.put.add(shown(&staged.path));
-        }
-        for (dir, path) in &plan.appeared {
-            let (parent, name) = at::parent(&roots[*dir], path, Missing::Refuse)?;
-            if at::stat(&parent, name)?.is_some() {
-                aside.take(*dir, path, &parent, name, &stop)?;
-                rustix::fs::fsync(&parent)?;
-                restored.aside.add(shown(path));
-            }
-        }
-        Ok(())
     }
 
     /// What the snapshot that was taken before holds of the files that are replaced.
@@ -250,6 +209,47 @@ impl Vault {
         }
         Ok(restored)
     }
+}
+
+/// Renames all that was staged, and moves aside what must not stay.
+fn commit(
+    plan: &restore_plan::Plan,
+    roots: &[OwnedFd],
+    kept: &Held,
+    aside: &mut Aside<'_>,
+    restored: &mut Restored,
+) -> io::Result<()> {
+    // What has begun to change files cannot be called off.
+    let stop = Stop::default();
+    for staged in &plan.staged {
+        let (parent, name) = at::parent(&roots[staged.dir], &staged.path, Missing::Refuse)?;
+        let now = at::stat(&parent, name)?;
+        if now.is_some_and(|now| !is_held(kept.get(&(staged.dir, staged.path.clone())), &now, &parent, name)) {
+            aside.take(staged.dir, &staged.path, &parent, name, &stop)?;
+            restored.aside.add(shown(&staged.path));
+        }
+        for end in database::BESIDE {
+            // A log of what was there would be applied to what is put there.
+            let (path, mut beside) = ([staged.path.as_slice(), end.as_bytes()].concat(), name.to_owned());
+            beside.push(end);
+            if at::stat(&parent, &beside)?.is_some() {
+                aside.take(staged.dir, &path, &parent, &beside, &stop)?;
+                restored.aside.add(shown(&path));
+            }
+        }
+        rustix::fs::renameat(&parent, &staged.temporary, &parent, name)?;
+        rustix::fs::fsync(&parent)?;
+        restored.put.add(shown(&staged.path));
+    }
+    for (dir, path) in &plan.appeared {
+        let (parent, name) = at::parent(&roots[*dir], path, Missing::Refuse)?;
+        if at::stat(&parent, name)?.is_some() {
+            aside.take(*dir, path, &parent, name, &stop)?;
+            rustix::fs::fsync(&parent)?;
+            restored.aside.add(shown(path));
+        }
+    }
+    Ok(())
 }
 
 /// Whether the snapshot that was taken before holds what lies there now.

@@ -56,13 +56,11 @@ impl Vault {
 
     /// What lay there before may have been half of yet another restore.
     fn end_undo(&self, half: Option<&UnderWay>) -> Result<(), Failed> {
-        match half {
-            Some(half) => self.write_note(half).map_err(|error| Failed::Trouble(format!("{}: {error}", half.order.id))),
-            None => {
-                self.forget_note();
-                Ok(())
-            }
+        if let Some(half) = half {
+            return self.write_note(half).map_err(|error| Failed::Trouble(format!("{}: {error}", half.order.id)));
         }
+        self.forget_note();
+        Ok(())
     }
 
     /// Before the sync is started again: what a takeover has put in place, and nobody has changed since, is as it was before,

@@ -94,6 +94,12 @@ fn what_is_called_off_while_it_is_copied_to_another_file_system_stays_where_it_w
         (read(&rig, "1.call").as_str(), fs::read_dir(elsewhere.path()).expect("listed").count()),
         ("Channel: SIP/1", 0)
     );
+    // One that is copied at once is called off as well, before it is removed where it was.
+    symlink("1.call", rig.work("2.call")).expect("link");
+    let link = OsStr::new("2.call");
+    let carried = held::carry(from.as_fd(), link, into.as_fd(), link, &stop);
+    assert_eq!(carried.map_err(|error| error.kind()), Err(ErrorKind::Interrupted));
+    assert!(rig.work("2.call").is_symlink() && fs::read_dir(elsewhere.path()).expect("listed").count() == 0);
     held::carry(from.as_fd(), name, into.as_fd(), name, &Stop::default()).expect("carried");
     assert!(!rig.work("1.call").exists() && elsewhere.path().join("1.call").exists());
 }
