@@ -67,6 +67,16 @@ pub async fn start(world: &World, may: &(dyn Fn() -> bool + Sync)) -> StepOutcom
         Some(waits) => format!("WARNING, {waits}, and failback.return_to is not set; "),
         None => String::new(),
     };
+    let given = match world.gate.give_back().await {
+        Ok(given) => given.map(|given| format!("{given}; ")).unwrap_or_default(),
+        Err(why) => {
+            return StepOutcome::failed(format!(
+                "{why}; the sync is not started: one that goes both ways would carry it home; `pbx-failover snapshots restore` \
+                 puts a snapshot in place whole"
+            ));
+        }
+    };
+    let note = given + &note;
     let fence = world.sync.start(may).await;
     if !may() {
         return fence;
@@ -159,6 +169,8 @@ async fn start_late(world: &World, may: &(dyn Fn() -> bool + Sync)) -> bool {
     // Its last look is taken by whoever puts it by.
     if !matches!(home::is_open(&world.config).await, Ok(false))
         || !matches!(home::waits(&world.config).await, Ok(None)) && home::has_a_way(&world.config)
+        // Half of a snapshot is told by the looks; it would be said at each of these.
+        || world.gate.half_done().await.is_some()
     {
         return true;
     }

@@ -177,6 +177,12 @@ pub trait DataGate: Send + Sync {
         Box::pin(async { None })
     }
 
+    /// Before the sync is started again: what a takeover has put in place, and nobody has changed since, is as the primary
+    /// had it before; `None`: there was nothing. An error: half of a snapshot lies there, and the sync would carry it home.
+    fn give_back(&self) -> Answer<'_, Result<Option<String>, String>> {
+        Box::pin(async { Ok(None) })
+    }
+
     /// Why what lies there may be half of a snapshot, so that nothing of it may be loaded.
     fn half_done(&self) -> Answer<'_, Option<String>> {
         Box::pin(async { None })

@@ -12,6 +12,7 @@ use crate::lab::scene::possible;
 use crate::lab::small::{Ground, Small};
 use crate::lab::syncthing::Pair;
 use crate::lab::{Running, free_port, have, wait_until};
+use crate::snapshots::wait_kept;
 
 /// Two looks at the robot's own pace, on a busy machine.
 const LOOKS: Duration = Duration::from_secs(60);
@@ -81,6 +82,62 @@ fn syncthings_folder_is_paused_while_this_node_serves_and_resumed_after_the_fail
     wait_until("it is told", LOOKS, || told(&small, "sync-trouble").iter().any(|told| told.contains("is paused")));
     pair.pause(false);
     wait_until("its end is told", LOOKS, || !told(&small, "sync-well").is_empty());
+}
+
+#[test]
+fn what_a_takeover_put_in_place_of_newer_files_is_not_carried_home_by_a_sync_that_goes_both_ways() {
+    if !possible() || !have(&Pair::PROGRAMS) {
+        return;
+    }
+    let mut ground = Ground::new(Kind::Bind);
+    let home = tempfile::Builder::new().prefix("primary").tempdir().expect("directory");
+    let port = free_port();
+    let fence = format!(
+        "sync: {{ settle: 0s, fence: {{ syncthing: {{ url: \"http://127.0.0.1:{port}\", \
+         api_key: {{ file: \"@DIR@/st.key\" }}, folders: [pbx] }} }} }}"
+    );
+    let mut small = Small::on(&ground, |yaml| yaml.replace("sync: { settle: 0s }", &fence));
+    let work = small.robot.path("work");
+    let pair = Pair::start(home.path(), &work, port);
+    small.robot.secret("st.key", Pair::KEY);
+    let at_home = |name: &str| home.path().join(name);
+    let text = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+    let (old, new) = (ENDPOINT.repeat(40), ENDPOINT.repeat(41));
+    for n in 0..6 {
+        fs::write(at_home(&format!("{n}.conf")), &old).expect("written");
+    }
+    wait_until("all are brought", BROUGHT, || (0..6).all(|n| text(work.join(format!("{n}.conf"))) == old));
+    small.robot.start();
+    small.robot.wait_armed();
+    wait_kept(&small);
+    // The primary's last words: one file is bad, another is newer, one is new.
+    for (name, text) in [("0.conf", ""), ("1.conf", &new), ("new.conf", &new)] {
+        fs::write(at_home(name), text).expect("written");
+    }
+    let brought = || {
+        text(work.join("0.conf")).is_empty() && ["1.conf", "new.conf"].iter().all(|name| text(work.join(name)) == new)
+    };
+    wait_until("they are brought", BROUGHT, brought);
+    let status = serving(&mut ground, &mut small);
+    let proof = step(&status, "secure_data")["proof"].as_str().unwrap_or_default().to_owned();
+    assert!(proof.contains("its last good snapshot") && text(work.join("1.conf")) == old, "{proof}");
+    fs::write(work.join("2.conf"), &new).expect("changed here");
+
+    ground.web.start();
+    small.robot.wait("the primary is up", |status| status["verdict"] == "primary-up");
+    let (code, said) = small.robot.asked(&["failback"]);
+    assert_eq!(code, 0, "{said}");
+    small.robot.wait_state("standby");
+    wait_until("what was changed here is at home", BROUGHT, || text(at_home("2.conf")) == new);
+    pair.wait_scanned();
+    fs::write(at_home("last.conf"), "both have been compared").expect("written");
+    wait_until("it syncs again, both ways", BROUGHT, || work.join("last.conf").exists());
+    for side in [home.path(), &work] {
+        let names = ["0.conf", "1.conf", "new.conf"].map(|name| text(side.join(name)));
+        assert_eq!(names, [String::new(), new.clone(), new.clone()], "{}", side.display());
+    }
+    let history = small.robot.history_text();
+    assert!(history.contains("what the takeover had put in place is as it was"), "{history}");
 }
 
 /// An rsync that brings files into `to`, slowly; a real one.
