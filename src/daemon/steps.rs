@@ -11,7 +11,7 @@ use crate::ports::{FenceOrder, Load};
 use crate::store::{DeliveryState, DeliveryStatus, Store};
 use crate::units::names::{Redirect, Redirected, Verified};
 use crate::units::{
-    Advance, EpochRead, EpochRecord, EpochSeen, EventName, Mode, PlanId, PlanKind, Step, StepOutcome, StopOrder,
+    Advance, EpochRead, EpochRecord, EpochSeen, EventName, Mode, PlanId, PlanKind, Step, StepOutcome, StopOrder, Whose,
 };
 
 use super::data::secure;
@@ -169,7 +169,7 @@ async fn start_primary(world: &World) -> StepOutcome {
 
 /// Waits for the end of what the sync is bringing, stops it, then secures what it has brought.
 async fn secure_data(world: &World, plan: PlanId, attempt: u32) -> StepOutcome {
-    if world.sync.has_served().await || home::goes_on(&world.config, plan).await {
+    if world.sync.whose().await == Whose::Ours || home::goes_on(&world.config, plan).await {
         return secure::own(&*world.gate, (plan, attempt), sync::stop(world).await).await;
     }
     let settle = world.config.sync.settle;

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::config::Config;
 use crate::engine::Event;
-use crate::units::{StepOutcome, SyncLook, SyncShould};
+use crate::units::{StepOutcome, SyncLook, SyncShould, Whose};
 
 use super::home;
 use super::steps::{COMMAND_MAX, run};
@@ -38,7 +38,7 @@ pub async fn stop(world: &World) -> StepOutcome {
 /// Remembers behind a step that succeeded that what lies here is this node's own from now on.
 pub async fn served(world: &World, secured: StepOutcome) -> StepOutcome {
     let StepOutcome::Done(proof) = secured else { return secured };
-    match world.sync.note_served().await {
+    match world.sync.note(Whose::Ours).await {
         Ok(()) => StepOutcome::Done(proof),
         Err(why) => StepOutcome::Done(format!("{proof}; WARNING, {why}")),
     }
@@ -67,6 +67,10 @@ pub async fn start(world: &World, may: &(dyn Fn() -> bool + Sync)) -> StepOutcom
         Some(waits) => format!("WARNING, {waits}, and failback.return_to is not set; "),
         None => String::new(),
     };
+    // From here on a takeover judges what lies here: some of it is as the primary had it.
+    if let Err(why) = world.sync.note(Whose::Brought).await {
+        return StepOutcome::Failed(why);
+    }
     let given = match world.gate.give_back().await {
         Ok(given) => given.map(|given| format!("{given}; ")).unwrap_or_default(),
         Err(why) => {

@@ -211,7 +211,7 @@ pub fn judge(survey: &Survey, rules: &Rules, around: &Around<'_>) -> Report {
     }
     if let Some((place, why)) = survey.troubles.named.first() {
         let text = format!("not looked at: {}{}", named(place, why), more(&survey.troubles));
-        add(Weight::Warn, text, "let the robot's user read it, or name it in sync.ignore");
+        add(Weight::Warn, text, "let the robot's user read it, see to its disk, or name it in sync.ignore");
     }
     if survey.not_kept > 0 {
         let (read, more) = (survey.kept.len(), survey.not_kept);

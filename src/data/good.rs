@@ -10,10 +10,19 @@ use super::survey::{Fault, Kept, Place, Survey};
 /// The first line; another version is another file.
 const HEAD: &str = "pbx-failover working directory 1";
 
-/// As text. `about`: the working directories, and the rules by which they were looked at.
-pub fn write(survey: &Survey, about: &[&[u8]]) -> String {
+/// By which rules a survey was made that is read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LookedBy {
+    /// Those that were asked for.
+    TheseRules,
+    /// Others: it may hold files that these pass over or class otherwise, and lack some.
+    OtherRules,
+}
+
+/// As text. `rules`: those by which the working directories were looked at.
+pub fn write(survey: &Survey, dirs: &[&[u8]], rules: &str) -> String {
     let mut text = format!("{HEAD}\n");
-    for one in about {
+    for one in dirs.iter().chain([&rules.as_bytes()]) {
         let _ = writeln!(text, "about {}", shown(one));
     }
     for (place, kept) in &survey.kept {
@@ -31,22 +40,24 @@ pub fn write(survey: &Survey, about: &[&[u8]]) -> String {
     text
 }
 
-/// Reads it; `None` where it is damaged, of another version or about something else.
-pub fn read(text: &str, about: &[&[u8]]) -> Option<Survey> {
+/// Reads it; `None` where it is damaged, of another version or about other directories.
+pub fn read(text: &str, dirs: &[&[u8]], rules: &str) -> Option<(Survey, LookedBy)> {
     let mut lines = text.strip_suffix('\n')?.split('\n');
     if lines.next()? != HEAD {
         return None;
     }
-    for one in about {
-        if unshown(lines.next()?.strip_prefix("about ")?)? != *one {
+    let mut about = || unshown(lines.next()?.strip_prefix("about ")?);
+    for dir in dirs {
+        if about()? != *dir {
             return None;
         }
     }
+    let looked_by = if about()? == rules.as_bytes() { LookedBy::TheseRules } else { LookedBy::OtherRules };
     let mut survey = Survey::default();
     for line in lines.by_ref() {
         if let Some(count) = line.strip_prefix("end ") {
             let whole = count.parse() == Ok(survey.kept.len()) && lines.next().is_none();
-            return whole.then_some(survey);
+            return whole.then_some((survey, looked_by));
         }
         let (place, kept) = entry(line)?;
         survey.keep(place, kept);
@@ -94,17 +105,19 @@ mod tests {
     #[test]
     fn what_was_written_is_read_again_whatever_the_names() {
         let dirs: [&[u8]; 2] = [b"/var/lib/a b", b"/var/lib/\xff\n"];
-        let text = write(&survey(), &dirs);
-        assert_eq!(read(&text, &dirs), Some(survey()), "{text}");
-        assert_eq!(read(&text, &dirs[..1]), None, "about other directories");
+        let text = write(&survey(), &dirs, "rules");
+        assert_eq!(read(&text, &dirs, "rules"), Some((survey(), LookedBy::TheseRules)), "{text}");
+        assert_eq!(read(&text, &dirs, "others"), Some((survey(), LookedBy::OtherRules)));
+        assert_eq!(read(&text, &dirs[..1], "rules"), None, "about other directories");
+        assert_eq!(read(&text, &[dirs[0], dirs[1], b"/c"], "rules"), None, "about other directories");
     }
 
     #[test]
     fn a_file_that_was_cut_anywhere_is_no_file() {
-        let text = write(&survey(), &[b"/a"]);
+        let text = write(&survey(), &[b"/a"], "");
         for end in (0..text.len()).filter(|end| text.is_char_boundary(*end)) {
-            assert_eq!(read(&text[..end], &[b"/a"]), None, "cut at {end}");
+            assert_eq!(read(&text[..end], &[b"/a"], ""), None, "cut at {end}");
         }
-        assert_eq!(read(&format!("{text}x\n"), &[b"/a"]), None);
+        assert_eq!(read(&format!("{text}x\n"), &[b"/a"], ""), None);
     }
 }

@@ -14,7 +14,7 @@ use crate::units::names::{Redirect, Redirected};
 use crate::units::tree::TreeTold;
 use crate::units::{
     Advance, Beat, DataLook, Delivery, DeliveryOutcome, EpochRead, EpochRecord, EpochSeen, Guarded, Mode, PassiveLook,
-    PbxStatus, PeerReading, PlanId, ProbeResult, StepOutcome, StopOrder, SyncLook,
+    PbxStatus, PeerReading, PlanId, ProbeResult, StepOutcome, StopOrder, SyncLook, Whose,
 };
 
 /// A boxed future, so that ports are usable as trait objects.
@@ -222,14 +222,14 @@ pub trait SyncFence: Send + Sync {
     /// One line of advice.
     fn forget(&self) -> Answer<'_, Result<(), String>>;
 
-    /// Remembers that this node serves with what lies here, until it is started again.
+    /// Remembers whose files lie here; a start makes them what is brought.
     ///
     /// # Errors
     /// One line of advice.
-    fn note_served(&self) -> Answer<'_, Result<(), String>>;
+    fn note(&self, whose: Whose) -> Answer<'_, Result<(), String>>;
 
-    /// Whether this node served, and nothing was started since.
-    fn has_served(&self) -> Answer<'_, bool>;
+    /// Whose files lie here.
+    fn whose(&self) -> Answer<'_, Whose>;
 
     /// Looks what of it runs; changes nothing.
     fn look(&self) -> Answer<'_, SyncLook>;
@@ -299,12 +299,12 @@ impl SyncFence for NotConfigured {
         Box::pin(async { Ok(()) })
     }
 
-    fn note_served(&self) -> Answer<'_, Result<(), String>> {
+    fn note(&self, _whose: Whose) -> Answer<'_, Result<(), String>> {
         Box::pin(async { Ok(()) })
     }
 
-    fn has_served(&self) -> Answer<'_, bool> {
-        Box::pin(async { false })
+    fn whose(&self) -> Answer<'_, Whose> {
+        Box::pin(async { Whose::Brought })
     }
 
     fn look(&self) -> Answer<'_, SyncLook> {

@@ -34,6 +34,6 @@ pub use passive::{Look, Meant, PassiveLook, Sign};
 pub use pbx::{ForeignBinding, PbxStatus, Serving, TrunkKind, TrunkState, TrunkStatus};
 pub use plan::{Mode, PlanId, PlanKind, Proof, Step, StepOutcome, StepState};
 pub use probe::{CheckKind, CheckName, ProbeAnswer, ProbeResult, Sighting};
-pub use sync::{SyncLook, SyncShould};
+pub use sync::{SyncLook, SyncShould, Whose};
 pub use time::Now;
 pub use verdict::{State, Verdict};

@@ -10,6 +10,15 @@ pub enum SyncShould {
     Run,
 }
 
+/// Whose files lie here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// What this node served with: nothing was brought since.
+    Ours,
+    /// What is brought.
+    Brought,
+}
+
 /// What a look at it saw.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SyncLook {

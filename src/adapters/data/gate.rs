@@ -20,9 +20,10 @@ use crate::config::{CheckTarget, Config, Dump};
 use crate::data::gate::{
     Around, OnHold, Outcome, Patience, Reason, Rules, Vouch, Weight, has_shrunk, judge, with_half, with_snapshots,
 };
+use crate::data::good::LookedBy;
 use crate::data::survey::{Place, Survey};
 use crate::data::told::told;
-use crate::data::{dump, good, shown, vouch};
+use crate::data::{Class, dump, good, shown, vouch};
 use crate::host::clock;
 use crate::host::file::write_whole;
 use crate::ports::{Answer, DataGate, Keep};
@@ -55,8 +56,8 @@ struct About {
     dirs: Vec<PathBuf>,
     rules: Rules,
     dump: Option<Dump>,
-    /// What is looked at and how it is classed: what was good under other rules is no measure.
-    looked_by: String,
+    /// What is looked at and how it is classed.
+    subject: Subject,
     good_file: PathBuf,
     beat: NewestBeat,
     keeper: Arc<Keeper>,
@@ -87,17 +88,16 @@ impl WorkingDirs {
             faults: sync.rules.clone(),
         };
         let good_file = config.state_dir.join(GOOD_FILE);
-        let looked_by = format!("{:?} {:?}", sync.ignore, sync.classes);
         let looker = Looker::new(Subject::of(config)).passing_over(heartbeats(config));
         let fresh = heartbeat_ages(config).min();
         let comparer = Comparer::new(config.primary.node.clone(), fresh, rules_of(config), &config.state_dir);
         let (dump, keeper) = (sync.dump.clone(), Arc::new(Keeper::new(config)));
-        let about = About { dirs, rules, dump, looked_by, good_file, beat, keeper };
-        Self::of(about, subject, looker, comparer)
+        let about = About { dirs, rules, dump, subject, good_file, beat, keeper };
+        Self::of(about, looker, comparer)
     }
 
-    fn of(about: About, subject: Subject, looker: Looker, comparer: Comparer) -> Self {
-        let hints = Hints::new(subject.dirs, subject.ignore);
+    fn of(about: About, looker: Looker, comparer: Comparer) -> Self {
+        let hints = Hints::new(about.dirs.clone(), about.subject.ignore.clone());
         let memory = Memory { looker, comparer, good: None, lost_since: None, is_read: false, unwritten: false };
         Self { about: Arc::new(about), memory: Arc::new(Mutex::new(memory)), hints }
     }
@@ -224,7 +224,8 @@ impl About {
             return;
         }
         let Some(good) = &memory.good else { return };
-        let written = write_whole(&self.good_file, good::write(good, &self.subject()).as_bytes());
+        let text = good::write(good, &self.dir_names(), &self.looked_by());
+        let written = write_whole(&self.good_file, text.as_bytes());
         if let (Err(error), false) = (&written, memory.unwritten) {
             let file = self.good_file.display();
             tracing::warn!(%file, %error, "what the working directory looks like is not remembered over a restart");
@@ -232,17 +233,31 @@ impl About {
         memory.unwritten = written.is_err();
     }
 
-    /// What the last good survey is about.
-    fn subject(&self) -> Vec<&[u8]> {
-        let dirs = self.dirs.iter().map(|dir| dir.as_os_str().as_bytes());
-        dirs.chain([self.looked_by.as_bytes()]).collect()
+    fn dir_names(&self) -> Vec<&[u8]> {
+        self.dirs.iter().map(|dir| dir.as_os_str().as_bytes()).collect()
+    }
+
+    /// By which rules the last good survey was made.
+    fn looked_by(&self) -> String {
+        format!("{:?} {:?}", self.subject.ignore, self.subject.classes)
     }
 
     fn read_good(&self) -> Option<Survey> {
         let file = std::fs::File::open(&self.good_file).ok()?;
         let mut text = String::new();
         file.take(GOOD_BYTES_MAX).read_to_string(&mut text).ok()?;
-        good::read(&text, &self.subject())
+        let (mut good, looked_by) = good::read(&text, &self.dir_names(), &self.looked_by())?;
+        if looked_by == LookedBy::OtherRules {
+            // What is still looked at was so before; a setting about other files does not make it good as it is now.
+            let Subject { classes, ignore, .. } = &self.subject;
+            let is_ignored = |path: &[u8]| {
+                let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+                let mut up = ends.chain([path.len()]).map(|end| &path[..end]);
+                up.any(|part| ignore.iter().any(|pattern| pattern.matches(part)))
+            };
+            good.kept.retain(|place, _| classes.of(&place.path) == Class::Config && !is_ignored(&place.path));
+        }
+        Some(good)
     }
 }
 
@@ -313,6 +328,7 @@ mod tests {
         state: PathBuf,
         /// That of its heartbeat check, where it has one.
         fresh: Option<Duration>,
+        ignore: Vec<Pattern>,
     }
 
     const CONFIG: &str = "[general]\ncontext=default\n";
@@ -325,7 +341,7 @@ mod tests {
         for n in 0..10 {
             fs::write(work.join(format!("{n}.conf")), CONFIG.repeat(40)).expect("file");
         }
-        Rig { _dir: dir, work, state, fresh: Some(Duration::from_secs(120)) }
+        Rig { _dir: dir, work, state, fresh: Some(Duration::from_secs(120)), ignore: Vec::new() }
     }
 
     impl Rig {
@@ -344,9 +360,9 @@ mod tests {
             };
             let dump = Some(Dump { file: self.work.join("pbx.sql"), max_age: Duration::from_secs(3600) });
             let subject = Subject { dirs: vec![self.work.clone()], classes: Classes::default(), ignore: Vec::new() };
-            let vault = Vault::of(&self.state, subject, 0, u64::MAX);
+            let vault = Vault::of(&self.state, subject.clone(), 0, u64::MAX);
             let about = About {
-                looked_by: String::new(),
+                subject: Subject { ignore: self.ignore.clone(), ..subject.clone() },
                 dirs: vec![self.work.clone()],
                 rules,
                 dump: dump.filter(|dump| dump.file.exists()),
@@ -354,10 +370,10 @@ mod tests {
                 beat: Box::new(move || beat.clone()),
                 keeper: Arc::new(Keeper::of(vault, Vec::new(), Duration::from_secs(3600))),
             };
-            let subject = Subject { dirs: vec![self.work.clone()], classes: Classes::default(), ignore: Vec::new() };
+            let subject = about.subject.clone();
             let comparer = Comparer::new("pbx-a".parse().expect("a name"), self.fresh, "r".into(), &self.state);
             let beat = Place { dir: 0, path: b"beat".to_vec() };
-            WorkingDirs::of(about, subject.clone(), Looker::new(subject).passing_over(vec![beat]), comparer)
+            WorkingDirs::of(about, Looker::new(subject).passing_over(vec![beat]), comparer)
         }
     }
 
@@ -375,6 +391,23 @@ mod tests {
         holds(&rig.start(None), "3.conf is empty").await;
         fs::write(rig.work.join("3.conf"), &CONFIG.repeat(40)[..200]).expect("cut");
         holds(&rig.start(None), "3.conf has shrunk from 1040 to 200 bytes").await;
+    }
+
+    #[tokio::test]
+    async fn a_setting_about_other_files_makes_no_broken_one_good() {
+        let mut rig = rig();
+        fs::create_dir(rig.work.join("log")).expect("directory");
+        for n in 0..10 {
+            fs::write(rig.work.join(format!("log/{n}.conf")), CONFIG).expect("file");
+        }
+        assert_eq!(rig.start(None).look(Keep::WhatIsGood).await.outcome, Outcome::Go);
+        fs::write(rig.work.join("3.conf"), "").expect("emptied");
+        rig.ignore = vec![Pattern::new("log").expect("a pattern")];
+        let gate = rig.start(None);
+        holds(&gate, "3.conf is empty").await;
+        fs::write(rig.work.join("3.conf"), CONFIG.repeat(40)).expect("mended");
+        let look = gate.look(Keep::WhatIsGood).await;
+        assert_eq!((look.outcome, look.because().as_str()), (Outcome::Go, ""), "those that are ignored are not gone");
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::config::Config;
 use crate::ports::{Answer, SyncFence};
 use crate::units::finding::Finding;
-use crate::units::{StepOutcome, SyncLook};
+use crate::units::{StepOutcome, SyncLook, Whose};
 use remembered::{Remembered, Stopped};
 use syncthing::Syncthing;
 use unit::SyncUnit;
@@ -185,17 +185,17 @@ impl SyncFence for InboundSync {
         Box::pin(self.on_disk(Remembered::forget))
     }
 
-    fn note_served(&self) -> Answer<'_, Result<(), String>> {
-        Box::pin(async {
+    fn note(&self, whose: Whose) -> Answer<'_, Result<(), String>> {
+        Box::pin(async move {
             // What nothing stops may bring files all the while.
-            if self.configured { self.on_disk(Remembered::note_served).await } else { Ok(()) }
+            if self.configured { self.on_disk(move |files| files.note(whose)).await } else { Ok(()) }
         })
     }
 
-    fn has_served(&self) -> Answer<'_, bool> {
+    fn whose(&self) -> Answer<'_, Whose> {
         Box::pin(async {
-            let stopped = self.on_disk(Remembered::read).await;
-            stopped.is_ok_and(|stopped| stopped.is_some_and(|stopped| stopped.has_served()))
+            let stopped = self.on_disk(Remembered::read).await.ok().flatten();
+            stopped.map_or(Whose::Brought, |stopped| stopped.whose())
         })
     }
 

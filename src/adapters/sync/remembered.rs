@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Part;
 use crate::host::file::write_whole;
+use crate::units::Whose;
 
 /// More bytes are none of ours.
 const BYTES_MAX: u64 = 64 * 1024;
@@ -28,9 +29,9 @@ pub struct Stopped {
 }
 
 impl Stopped {
-    /// Whether this node served, and nothing was started since.
-    pub fn has_served(&self) -> bool {
-        self.served
+    /// Whose files lie here.
+    pub fn whose(&self) -> Whose {
+        if self.served { Whose::Ours } else { Whose::Brought }
     }
 
     /// Notes one part.
@@ -111,13 +112,13 @@ impl Remembered {
         }
     }
 
-    /// Notes that this node serves with what lies here.
+    /// Notes whose files lie here.
     ///
     /// # Errors
     /// One line: what failed, and what to do.
-    pub fn note_served(&self) -> Result<(), String> {
+    pub fn note(&self, whose: Whose) -> Result<(), String> {
         let all = self.read().ok().flatten().unwrap_or_default();
-        self.write(&Stopped { served: true, ..all })
+        if all.whose() == whose { Ok(()) } else { self.write(&Stopped { served: whose == Whose::Ours, ..all }) }
     }
 
     fn write(&self, all: &Stopped) -> Result<(), String> {
@@ -131,9 +132,7 @@ impl Remembered {
     /// One line: what failed, and what to do.
     pub fn lift(&self) -> Result<Option<Stopped>, String> {
         let stopped = self.read()?;
-        if let Some(all) = stopped.as_ref().filter(|all| all.served) {
-            self.write(&Stopped { served: false, ..all.clone() })?;
-        }
+        self.note(Whose::Brought)?;
         remove(&self.fenced).map(|()| stopped)
     }
 
@@ -185,14 +184,14 @@ mod tests {
     fn that_this_node_served_is_remembered_until_something_is_started() {
         let dir = tempfile::tempdir().expect("directory");
         let files = Remembered::in_dir(dir.path());
-        let has_served = || files.read().expect("read").is_some_and(|all| all.has_served());
+        let whose = || files.read().expect("read").map(|all| all.whose());
         files.add(&units(&["a.service"])).expect("written");
-        assert!(!has_served(), "a takeover has only begun");
-        files.note_served().expect("written");
+        assert_eq!(whose(), Some(Whose::Brought), "a takeover has only begun");
+        files.note(Whose::Ours).expect("written");
         files.add(&units(&["b.timer"])).expect("written");
-        assert!(has_served(), "it was taken back, and stopped once more");
+        assert_eq!(whose(), Some(Whose::Ours), "it was taken back, and stopped once more");
         files.lift().expect("lifted");
-        assert!(!has_served(), "a start that failed may have begun");
+        assert_eq!(whose(), Some(Whose::Brought), "a start that failed may have begun");
         assert_eq!(files.read(), Ok(Some(units(&["a.service", "b.timer"]))), "what runs not yet is not forgotten");
     }
 
