@@ -58,7 +58,7 @@ pub async fn start(world: &World, may: &(dyn Fn() -> bool + Sync)) -> StepOutcom
         Ok(given) => given.map(|given| format!("{given}; ")).unwrap_or_default(),
         Err(why) => {
             return StepOutcome::failed(format!(
-                "{why}; the sync is not started: one that goes both ways would carry it home; `pbx-failover snapshots restore` \
+                "{why}; the sync is not started: one that goes both ways would carry it home; `pbx-failover snapshots restore NAME` \
                  puts a snapshot in place whole"
             ));
         }
