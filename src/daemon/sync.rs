@@ -97,12 +97,18 @@ pub async fn watch(
     let mut last = SyncLook::default();
     // A robot that was just started may not have taken up its plan again, which starts the sync itself.
     let mut rested = false;
+    // Said once: it is tried again at each look.
+    let mut late = None;
     loop {
         let Ok(should) = standing.wait_for(|now| now.sync.is_some()).await.map(|now| now.sync) else { return };
         let world = Arc::clone(&worlds.borrow());
         let idle = should == Some(SyncShould::Run);
         if idle && rested && world.sync.is_owed() {
-            start_late(&world, &|| standing.borrow().sync == Some(SyncShould::Run)).await;
+            let came = start_late(&world, &|| standing.borrow().sync == Some(SyncShould::Run)).await;
+            if let Some(outcome) = came.filter(|came| late.as_ref() != Some(came)) {
+                tracing::warn!(outcome = outcome.text(), "the sync had not been started again after this node served");
+                late = Some(outcome);
+            }
         }
         rested = idle;
         let look = world.sync.look().await;
@@ -128,15 +134,14 @@ pub async fn watch(
 }
 
 /// No plan starts it any more: its step was given up while something waited to be carried home, or the robot died.
-async fn start_late(world: &World, may: &(dyn Fn() -> bool + Sync)) {
+async fn start_late(world: &World, may: &(dyn Fn() -> bool + Sync)) -> Option<StepOutcome> {
     // Its last look is taken by whoever puts it by.
     if !matches!(home::is_open(&world.config).await, Ok(false))
         || !matches!(home::waits(&world.config).await, Ok(None)) && home::has_a_way(&world.config)
         // Half of a snapshot is told by the looks; it would be said at each of these.
         || world.gate.half_done().await.is_some()
     {
-        return;
+        return None;
     }
-    let outcome = start(world, may).await;
-    tracing::warn!(outcome = outcome.text(), "the sync had not been started again after this node served");
+    Some(start(world, may).await)
 }
