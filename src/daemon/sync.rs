@@ -27,7 +27,7 @@ const EVERY: Duration = Duration::from_secs(15);
 const AGAIN: Duration = Duration::from_secs(4);
 
 /// A start that no plan sees to and that failed is tried again after so long.
-const LATE_AGAIN: Duration = Duration::from_secs(300);
+const LATE_AGAIN: Duration = Duration::from_secs(60);
 
 /// Stops what brings files here, by the person's command and by its parts.
 pub async fn stop(world: &World) -> StepOutcome {
@@ -75,7 +75,7 @@ pub async fn start(world: &World, may: &(dyn Fn() -> bool + Sync)) -> StepOutcom
         Ok(given) => given.map(|given| format!("{given}; ")).unwrap_or_default(),
         Err(why) => {
             return StepOutcome::failed(format!(
-                "{why}; the sync is not started: one that goes both ways would carry it home; `pbx-failover snapshots restore` \
+                "{why}; the sync is not started: one that goes both ways would carry it home; `pbx-failover snapshots restore NAME` \
                  puts a snapshot in place whole"
             ));
         }
@@ -119,6 +119,8 @@ pub async fn watch(
     // A robot that was just started may not have taken up its plan again, which starts the sync itself.
     let mut rested = false;
     let mut late_from = Instant::now();
+    // Said once, not at each try.
+    let mut late = None;
     loop {
         let Ok(should) = standing.wait_for(|now| now.sync.is_some()).await.map(|now| now.sync) else { return };
         let world = Arc::clone(&worlds.borrow());
@@ -126,10 +128,17 @@ pub async fn watch(
         if idle && rested && world.sync.is_owed() && Instant::now() >= late_from {
             let other = standing.clone();
             let may = || other.borrow().sync == Some(SyncShould::Run);
-            tokio::select! {
-                started = start_late(&world, &may) => if !started { late_from = Instant::now() + LATE_AGAIN },
+            let came = tokio::select! {
+                came = start_late(&world, &may) => came,
                 // A takeover does not wait for it; what it had begun is stopped there.
-                _ = standing.wait_for(|now| now.sync != Some(SyncShould::Run)) => {}
+                _ = standing.wait_for(|now| now.sync != Some(SyncShould::Run)) => None,
+            };
+            if came.as_ref().is_some_and(|came| !matches!(came, StepOutcome::Done(_))) {
+                late_from = Instant::now() + LATE_AGAIN;
+            }
+            if let Some(outcome) = came.filter(|came| late.as_ref() != Some(came)) {
+                tracing::warn!(outcome = outcome.text(), "the sync had not been started again after this node served");
+                late = Some(outcome);
             }
         }
         rested = idle;
@@ -168,17 +177,14 @@ pub async fn with_what_waits(config: &Config, look: SyncLook) -> SyncLook {
 }
 
 /// No plan starts it any more: its step was given up while something waited to be carried home, or the robot died.
-/// Whether it did not fail.
-async fn start_late(world: &World, may: &(dyn Fn() -> bool + Sync)) -> bool {
+async fn start_late(world: &World, may: &(dyn Fn() -> bool + Sync)) -> Option<StepOutcome> {
     // Its last look is taken by whoever puts it by.
     if !matches!(home::is_open(&world.config).await, Ok(false))
         || !matches!(home::waits(&world.config).await, Ok(None)) && home::has_a_way(&world.config)
         // Half of a snapshot is told by the looks; it would be said at each of these.
         || world.gate.half_done().await.is_some()
     {
-        return true;
+        return None;
     }
-    let outcome = start(world, may).await;
-    tracing::warn!(outcome = outcome.text(), "the sync had not been started again after this node served");
-    matches!(outcome, StepOutcome::Done(_))
+    Some(start(world, may).await)
 }

@@ -149,7 +149,7 @@ impl Keeper {
             Ok(Some(UnderWay { order, stage: Stage::Committing, .. })) => Some(match order.plan {
                 None => format!("a restore of {} was broken off in its midst: run it again", order.id),
                 Some(_) => format!(
-                    "a takeover's restore of {} was broken off in its midst: put one in place (`snapshots restore`)",
+                    "a takeover's restore of {} was broken off in its midst: put one in place (`snapshots restore NAME`)",
                     order.id
                 ),
             }),

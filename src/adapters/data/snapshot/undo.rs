@@ -33,6 +33,10 @@ impl Vault {
     pub fn undo(&self, lock: &Lock, stop: &Stop) -> Result<Option<String>, Failed> {
         let Some(note) = self.under_way().map_err(Failed::Trouble)? else { return Ok(None) };
         let (order, half) = (note.order, note.before);
+        if order.unless_changed.is_some() {
+            // It goes back already: its other way would lead to neither of the two.
+            return Ok(None);
+        }
         let kept = order.kept.clone().filter(|kept| *kept != order.id);
         let has_aside = self.state_dir().join(FOLDER).join(&order.aside).is_dir();
         if kept.is_none() && !has_aside {

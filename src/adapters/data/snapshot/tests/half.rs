@@ -262,4 +262,17 @@ fn half_of_a_takeovers_restore_is_undone_before_the_sync_starts_and_of_a_persons
     note(&rig, order(&id, Some(&kept), Some(P1)), 600, Stage::Committing);
     rig.vault.give_back(&lock(&rig), &Stop::default()).expect("undone").expect("there was something");
     assert_eq!((read(&rig, "etc/a.conf").as_str(), rig.vault.half_done()), ("newer", None));
+    // Nor is it undone what was broken off while it was given back: whoever comes next goes on with it.
+    for next in ["the sync", "another takeover"] {
+        rig.write("etc/a.conf", "good");
+        let back = Restore { unless_changed: Some(id.clone()), ..order(&kept, Some(&id), Some(P1)) };
+        note(&rig, back, 600, Stage::Committing);
+        assert_eq!(rig.vault.undo(&lock(&rig), &Stop::default()), Ok(None));
+        let said = match next {
+            "the sync" => rig.vault.give_back(&lock(&rig), &Stop::default()),
+            _ => rig.vault.complete(&lock(&rig), Some("P2"), &Stop::default()),
+        };
+        assert!(said.is_ok_and(|said| said.is_some()) && rig.vault.half_done().is_none(), "{next}");
+        assert_eq!(read(&rig, "etc/a.conf"), "newer", "{next}");
+    }
 }
