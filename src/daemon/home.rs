@@ -53,6 +53,8 @@ struct Sum {
     named: Vec<String>,
     another: u64,
     another_named: Option<String>,
+    /// Why home refused them.
+    refused: Option<String>,
     vanished: u64,
     /// What cannot be read here, and the first of it with the reason.
     unread: u64,
@@ -69,6 +71,9 @@ impl Sum {
         let room = NAMED_MAX.saturating_sub(self.named.len());
         self.named.extend(sent.beside.iter().take(room).map(|(_, name)| shown(name)));
         self.another += sent.another.len() as u64;
+        if self.refused.is_none() {
+            self.refused.clone_from(&sent.refused);
+        }
         if let Some(entry) = sent.another.first() {
             self.another_named.get_or_insert_with(|| shown(&entry.now.line.path));
         }
@@ -81,7 +86,7 @@ impl Sum {
             parts.push(format!("{} kept twice there: {}{more}", self.beside, self.named.join(", ")));
         }
         if let Some(name) = &self.another_named {
-            parts.push(format!("{} are not the same there, as {name}", self.another));
+            parts.push(format!("{} are not seen to be the same there, as {name}", self.another));
         }
         if self.vanished > 0 {
             parts.push(format!("{} vanished here meanwhile", self.vanished));
@@ -150,7 +155,10 @@ async fn pass(config: &Config, pass: Pass, deadline: Instant) -> StepOutcome {
         Ok(()) if sum.another == 0 => {
             StepOutcome::done(format!("{text}; read back by digest{}", gap.unwrap_or_default()))
         }
-        Ok(()) => StepOutcome::failed(text),
+        Ok(()) => StepOutcome::failed(match sum.refused {
+            Some(why) => format!("{why} ({text})"),
+            None => text,
+        }),
         Err(why) => StepOutcome::failed(format!("{why} ({text})")),
     }
 }
@@ -269,10 +277,11 @@ async fn rest_once(config: &Config, ledger: &Arc<Ledger>, sum: &mut Sum, deadlin
     if told.files > 0 {
         match Rsync::new(config, ledger.dir()) {
             Some(rsync) => {
-                (sum.another, sum.another_named) = (0, None);
+                (sum.another, sum.another_named, sum.refused) = (0, None, None);
                 pieces(config, ledger, &rsync, Pass::Rest, deadline, sum).await?;
                 if sum.another > 0 {
-                    return Err("the primary has another content than was sent".to_owned());
+                    let another = || "the primary has another content than was sent".to_owned();
+                    return Err(sum.refused.clone().unwrap_or_else(another));
                 }
             }
             None => sum.files += command::rest(config, ledger, deadline).await?,
@@ -318,6 +327,9 @@ async fn pieces(
         let sent = rsync.carry(&piece.entries, pass, deadline).await?;
         settle(ledger, piece, &sent, deadline).await?;
         sum.add(&sent);
+        if let Some(why) = sent.broke_off {
+            return Err(why);
+        }
     }
     sum.vanished = pieces.vanished;
     (sum.unread, sum.unread_named) = (pieces.unread, pieces.unread_named);
