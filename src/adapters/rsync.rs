@@ -20,7 +20,7 @@ use crate::config::{Config, ReturnTo};
 use crate::data::family::{self, LogThere};
 use crate::data::ledger::{Entry, Far, Live, Pass, There, Way, way};
 use crate::host::command::{self, CommandEnd};
-use crate::host::here;
+use crate::host::{file, here};
 use crate::wire::rsync::{self, Compared, DIFFERENCE, LIST, ListedKind, Reach};
 
 pub use beside::Families;
@@ -339,7 +339,7 @@ impl Rsync {
         let path = self.work.join("names");
         blocking(deadline, move || {
             let write = || -> std::io::Result<()> {
-                let mut file = std::io::BufWriter::new(fs::File::create(&path)?);
+                let mut file = std::io::BufWriter::new(file::create(&path)?);
                 for name in names {
                     file.write_all(b"./")?;
                     file.write_all(&name)?;
@@ -357,7 +357,7 @@ impl Rsync {
     async fn prepare(&self, deadline: Instant) -> Result<(), String> {
         let empty = self.work.join("empty");
         blocking(deadline, move || {
-            fs::create_dir_all(&empty)
+            file::create_dirs(&empty)
                 .map_err(|error| format!("cannot make {}: {error}; see to state_dir", empty.display()))
         })
         .await?;
@@ -382,6 +382,13 @@ impl Rsync {
     async fn run(&self, rsync: Vec<String>, deadline: Instant) -> Result<Said, String> {
         let out = self.work.join("said");
         let text = |path: &Path| path.display().to_string();
+        // The shell goes on with them, so that they stay those of the robot's user where root carries.
+        let made = [self.work.join("pid"), out.clone()];
+        blocking(deadline, move || {
+            let cannot = |path: &Path, error| format!("cannot write {}: {error}; see to state_dir", path.display());
+            made.iter().try_for_each(|path| file::create(path).map(drop).map_err(|error| cannot(path, error)))
+        })
+        .await?;
         let mut argv: Vec<_> = ["sh", "-c", SCRIPT, "sh"].map(str::to_owned).to_vec();
         argv.extend([text(&self.work.join("pid")), text(&out)]);
         argv.extend(rsync);
@@ -403,8 +410,10 @@ impl Rsync {
             CommandEnd::TimedOut => return Err(format!("{}: not done in time", self.to.host)),
             CommandEnd::NotStarted(why) => return Err(format!("rsync could not be started: {why}")),
         };
-        let text =
-            fs::read(&out).map_err(|error| format!("cannot read {}: {error}; see to state_dir", out.display()))?;
+        let text = blocking(deadline.max(Instant::now() + STILL_MIN), move || {
+            fs::read(&out).map_err(|error| format!("cannot read {}: {error}; see to state_dir", out.display()))
+        })
+        .await?;
         Ok(Said { text, end })
     }
 }

@@ -14,7 +14,7 @@ use super::os;
 use crate::data::family;
 use crate::data::ledger::{Change, Entry, NAME_BYTES_MAX, beside};
 use crate::data::manifest::{About, Kind};
-use crate::host::here;
+use crate::host::{file, here};
 
 /// A database, with what lies here under its name and under the names of its parts.
 #[derive(Debug, Clone)]
@@ -173,7 +173,7 @@ fn stands(group: &Group, root: &Path, stage: &Path) -> Result<bool, String> {
         let stand_in = stage.join(os(name));
         let made = || -> std::io::Result<bool> {
             let Some(file) = here::open(root, &entry.now.line.path)? else { return Ok(false) };
-            stand_in.parent().map_or(Ok(()), fs::create_dir_all)?;
+            stand_in.parent().map_or(Ok(()), file::create_dirs)?;
             stand_for(file, &stand_in)?;
             Ok(true)
         };

@@ -45,8 +45,13 @@ pub struct Pieces {
 impl Pieces {
     /// Those of this pass.
     pub fn new(config: &Config, ledger: &Ledger, pass: Pass) -> Result<Self, String> {
-        Ok(Self {
-            entries: ledger.entries()?.peekable(),
+        Ok(Self::over(config, ledger.entries()?, pass))
+    }
+
+    /// Those of this pass among these entries.
+    pub fn over(config: &Config, entries: Entries, pass: Pass) -> Self {
+        Self {
+            entries: entries.peekable(),
             dirs: config.pbx.working_dirs.clone(),
             pass,
             now_s: clock::now().wall.as_second(),
@@ -55,7 +60,7 @@ impl Pieces {
             unread: 0,
             unread_named: None,
             later: (0, 0),
-        })
+        }
     }
 
     /// The next piece; `None`: that was all.
