@@ -323,7 +323,10 @@ fn a_failback_waits_for_another_way_home_and_says_so() {
             }
             drop(lock);
         };
-        tokio::join!(home::first(&office.config), ends).0
+        let said = tokio::time::timeout(Duration::from_secs(30), ends);
+        let (outcome, said) = tokio::join!(home::first(&office.config), said);
+        said.expect("it says so within half a minute");
+        outcome
     });
     assert!(matches!(outcome, StepOutcome::Done(_)), "{outcome:?}");
     assert_eq!((office.told().files, office.told().trouble), (0, None));
