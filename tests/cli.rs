@@ -476,11 +476,13 @@ fn a_failback_ends_in_standby_or_with_service_taken_back() {
     assert_eq!(call(&good, &mut person, "failback --yes --reason r"), Exit::Done);
     assert_eq!(person.out, "pbx-b stands by; the service is held by pbx-a\n");
 
-    let ended = Some("the primary did not come up in 90 s");
-    let again = status("active", "2026-11-20T10:07:00Z", &plan("takeover", NEW, ended, &json!([])));
+    let mut taken_back = plan("takeover", NEW, Some("done"), &json!([]));
+    taken_back["because"] = "the primary did not come up in 90 s".into();
+    let again = status("active", "2026-11-20T10:07:00Z", &taken_back);
     let bad = world(vec![active, running, again]);
     assert_eq!(call(&bad, &mut person, "failback --yes --reason r"), Exit::Failed);
-    assert!(person.said.contains("error: the primary did not come up in 90 s"), "{}", person.said);
+    let said = "error: pbx-b took the service back and serves: the primary did not come up in 90 s";
+    assert!(person.said.contains(said), "{}", person.said);
 }
 
 #[test]

@@ -290,6 +290,9 @@ impl Rsync {
 
     /// Asks for each directory at home, and sends nothing: its name, or why it cannot be read.
     pub async fn reach(&self, deadline: Instant) -> Vec<Result<String, String>> {
+        if let Err(error) = fs::create_dir_all(&self.work) {
+            return vec![Err(format!("cannot make {}: {error}", self.work.display()))];
+        }
         let mut told = Vec::new();
         for dir in 0..self.to.dirs.len() {
             let mut argv = ["rsync", "--list-only", "--dirs", "--protect-args"].map(str::to_owned).to_vec();

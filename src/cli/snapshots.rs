@@ -15,10 +15,10 @@ use super::render::{Lines, one_line};
 use super::{Call, Stop};
 use crate::adapters::data::snapshot::copy::{Failed, Stop as CallOff};
 use crate::adapters::data::snapshot::held::{FOLDER, Moved, first};
-use crate::adapters::data::snapshot::restore::{Order, Restored};
+use crate::adapters::data::snapshot::restore::{Order, Restored, Stage};
 use crate::adapters::data::snapshot::take::{self, measure};
 use crate::adapters::data::snapshot::verify::Verified;
-use crate::adapters::data::snapshot::{Known, Vault, Work};
+use crate::adapters::data::snapshot::{Known, Lock, Vault, Work};
 use crate::config::{self, Config, Loading, Role};
 use crate::data::shown;
 use crate::data::snapshot::{Kind, asked};
@@ -116,6 +116,16 @@ fn failed(failed: &Failed) -> Trouble {
     Trouble::new(Exit::Failed, what).hint(hint)
 }
 
+/// Keeps what is there in a snapshot, and gives its name.
+fn keep_before(vault: &Vault, lock: &Lock, reason: &str, stop: &CallOff) -> Result<String, Failed> {
+    let measured = measure(vault.subject(), stop)?;
+    let before = take::Order { kind: Kind::BeforeRestore, reason: Some(reason.to_owned()) };
+    let taken = vault.take(lock, &before, &measured, stop).map_err(|why| {
+        Failed::Trouble(format!("what is there now could not be kept, so that nothing was changed: {why}"))
+    })?;
+    Ok(taken.id)
+}
+
 impl Call<'_> {
     /// Does what was asked.
     pub(super) fn snapshots(&mut self, what: Snapshots) -> Result<Exit, Stop> {
@@ -155,7 +165,7 @@ impl Call<'_> {
             held_back: held
                 .map(|held| HeldBack { name: held.name, files: held.files.all, first: held.files.named })
                 .collect(),
-            broken_off: vault.under_way().map(|note| note.order.id),
+            broken_off: vault.under_way().ok().flatten().map(|note| note.order.id),
         };
         let page = self.console.page();
         self.answer(&listed, || {
@@ -260,30 +270,52 @@ impl Call<'_> {
             if let Err(refused) = self.refuse_while_active(config) {
                 return Ok(Err(refused));
             }
+            // Only what was there before the first of several tries is nobody else's copy.
+            let pending = vault.under_way().ok().flatten().filter(|note| note.stage == Stage::Committing);
+            let pending =
+                pending.and_then(|note| note.order.kept).filter(|kept| known.iter().any(|one| one.id == *kept));
             let completed = match vault.complete(&lock, None, &stop) {
                 Err(why) if order.only.is_empty() => Some(format!("what was broken off is not completed: {why}")),
                 completed => completed?,
             };
-            let measured = measure(vault.subject(), &stop)?;
-            let before = take::Order { kind: Kind::BeforeRestore, reason: Some(reason.clone()) };
-            let before = vault.take(&lock, &before, &measured, &stop).map_err(|why| {
-                Failed::Trouble(format!("what is there now could not be kept, so that nothing was changed: {why}"))
-            })?;
+            let taken = match pending {
+                Some(_) => None,
+                None => Some(keep_before(vault, &lock, &reason, &stop)?),
+            };
+            let is_pending = pending.is_some();
+            let before = pending.or(taken.clone()).unwrap_or_default();
             let only = order.only.iter().map(|path| shown(path)).collect();
-            let aside = format!("{}.replaced", before.id);
-            let restore = Order { id: order.id.clone(), only, aside, kept: Some(before.id.clone()), plan: None };
-            let restored = vault.restore(&lock, &restore, &stop)?;
+            let (aside, kept) = (format!("{before}.replaced"), Some(before.clone()));
+            let restore = Order { id: order.id.clone(), only, aside, kept, plan: None, unless_changed: None };
+            let mut refused = None;
+            let restored = vault.restore_if(&lock, &restore, &stop, &mut || {
+                self.refuse_while_active(config).map_err(|why| {
+                    refused = Some(why);
+                    Failed::CalledOff
+                })
+            });
+            // A copy of what was not changed would only push another out.
+            let is_nothing = restored.as_ref().map_or_else(|_| vault.broken_off().is_none(), Restored::is_nothing);
+            if let Some(taken) = taken.filter(|_| is_nothing) {
+                vault.discard(&lock, &taken);
+            }
+            if let Some(refused) = refused {
+                return Ok(Err(refused));
+            }
+            let restored = restored?;
             vault.prune(&lock);
-            Ok(Ok((completed, before.id, restored, restore.aside)))
+            let before = Some(before).filter(|_| is_pending || !is_nothing);
+            Ok(Ok((completed, before, restored, restore.aside)))
         })();
         vault.hand_over();
         let (completed, before, restored, aside) = done.map_err(|why| failed(&why))??;
         if let Some(said) = &completed {
             self.console.say(&format!("note: {said}"));
         }
-        let told = format!("{}; before it: {before}", restored.told(&order.id, &aside));
+        let was = before.as_ref().map(|before| format!("; before it: {before}")).unwrap_or_default();
+        let told = format!("{}{was}", restored.told(&order.id, &aside));
         self.note(vault, &told, &reason);
-        self.told(&order.id, Some(before), &restored, &Moved::default(), &told)
+        self.told(&order.id, before, &restored, &Moved::default(), &told)
     }
 
     fn put_back(&mut self, vault: &Vault, name: &str, order: &Asked) -> Result<Exit, Stop> {

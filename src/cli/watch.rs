@@ -164,10 +164,11 @@ fn judge(command: &Command, now: &Pair, begun: bool) -> Option<(Outcome, String)
         (State::Halted, _) => Some((Outcome::Failed, halted_at(now))),
         (State::Active, Goal::Serve | Goal::Either) => Some(serving()),
         (State::Active, Goal::StandBy) => {
-            // Service was taken back: by the time-out, or because the failback was refused at its first step.
-            let taken_back =
-                now.plan.as_ref().is_some_and(|plan| plan.name == PlanKind::Takeover || plan.ended.is_some());
-            taken_back.then(|| (Outcome::Failed, ended().unwrap_or_else(|| format!("{} serves again", now.node))))
+            // Service was taken back by the time-out, or the failback was refused at its first step.
+            let plan = now.plan.as_ref()?;
+            let taken_back = (plan.name == PlanKind::Takeover)
+                .then(|| format!("{} took the service back and serves: {}", now.node, plan.because));
+            taken_back.or_else(ended).map(|because| (Outcome::Failed, because))
         }
         (State::Standby, Goal::StandBy | Goal::Either) => Some(standing_by()),
         (State::Standby, Goal::Serve) | (State::Suspect, _) => Some(dropped()),

@@ -20,9 +20,9 @@ use crate::config::Config;
 use crate::data::ledger::{Entry, Pass};
 use crate::data::shown;
 use crate::host::clock;
-use crate::units::StepOutcome;
 use crate::units::data::size;
 use crate::units::ledger::{Ledger as Told, Phase};
+use crate::units::{PlanId, StepOutcome};
 
 use pieces::{Piece, Pieces};
 
@@ -265,6 +265,13 @@ pub async fn waits(config: &Config) -> Result<Option<String>, String> {
 /// One line, when it cannot be read.
 pub async fn is_open(config: &Config) -> Result<bool, String> {
     Ok(told::of(config).await?.is_some_and(|told| told.phase == Phase::Serving))
+}
+
+/// Whether this node served before this plan, and what it left is in an open ledger: nothing was brought here since.
+pub async fn goes_on(config: &Config, plan: PlanId) -> bool {
+    let is_before = |told: &Told| told.looked_at.is_some() || told.service != plan.to_string();
+    let told = told::of(config).await.ok().flatten();
+    told.is_some_and(|told| told.phase == Phase::Serving && is_before(&told))
 }
 
 /// This node does not serve any more: looks for the last time what changed here.

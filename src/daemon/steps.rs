@@ -101,7 +101,10 @@ async fn act(
             let epoch = if let Order::Turn(turn) = order { turn } else { None };
             world.fence.fence(&FenceOrder { plan, epoch }, mode).await
         }
-        Step::SecureData => home::baseline::after(secure_data(world, plan, attempt).await, &world.config, plan).await,
+        Step::SecureData => {
+            let secured = secure_data(world, plan, attempt).await;
+            sync::served(world, home::baseline::after(secured, &world.config, plan).await).await
+        }
         Step::Reload => {
             let load = if order == Order::ServedBefore { Load::Again } else { Load::First };
             world.pbx.reload(mode, load).await
@@ -166,6 +169,9 @@ async fn start_primary(world: &World) -> StepOutcome {
 
 /// Waits for the end of what the sync is bringing, stops it, then secures what it has brought.
 async fn secure_data(world: &World, plan: PlanId, attempt: u32) -> StepOutcome {
+    if world.sync.has_served().await || home::goes_on(&world.config, plan).await {
+        return secure::own(&*world.gate, (plan, attempt), sync::stop(world).await).await;
+    }
     let settle = world.config.sync.settle;
     // Stopped in the midst of its work it would leave half of it.
     let waited = secure::wait_for_quiet(&*world.gate, settle, attempt).await;

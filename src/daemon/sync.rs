@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch as channel};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
+use crate::config::Config;
 use crate::engine::Event;
 use crate::units::{StepOutcome, SyncLook, SyncShould};
 
@@ -25,10 +26,22 @@ const EVERY: Duration = Duration::from_secs(15);
 /// After one that saw something new: the look that has to agree with it comes sooner.
 const AGAIN: Duration = Duration::from_secs(4);
 
+/// A start that no plan sees to and that failed is tried again after so long.
+const LATE_AGAIN: Duration = Duration::from_secs(300);
+
 /// Stops what brings files here, by the person's command and by its parts.
 pub async fn stop(world: &World) -> StepOutcome {
     let command = run(world, "sync.stop", &world.config.sync.stop, COMMAND_MAX).await;
     both(&command, &world.sync.stop().await)
+}
+
+/// Remembers behind a step that succeeded that what lies here is this node's own from now on.
+pub async fn served(world: &World, secured: StepOutcome) -> StepOutcome {
+    let StepOutcome::Done(proof) = secured else { return secured };
+    match world.sync.note_served().await {
+        Ok(()) => StepOutcome::Done(proof),
+        Err(why) => StepOutcome::Done(format!("{proof}; WARNING, {why}")),
+    }
 }
 
 /// Lets the sync bring files here again, once it can take nothing away that is not at home yet; `may`: this node still
@@ -54,11 +67,25 @@ pub async fn start(world: &World, may: &(dyn Fn() -> bool + Sync)) -> StepOutcom
         Some(waits) => format!("WARNING, {waits}, and failback.return_to is not set; "),
         None => String::new(),
     };
+    let given = match world.gate.give_back().await {
+        Ok(given) => given.map(|given| format!("{given}; ")).unwrap_or_default(),
+        Err(why) => {
+            return StepOutcome::failed(format!(
+                "{why}; the sync is not started: one that goes both ways would carry it home; `pbx-failover snapshots restore` \
+                 puts a snapshot in place whole"
+            ));
+        }
+    };
+    let note = given + &note;
     let fence = world.sync.start(may).await;
     if !may() {
         return fence;
     }
     let outcome = both(&run(world, "sync.start", &world.config.sync.start, COMMAND_MAX).await, &fence);
+    if !may() {
+        // A takeover may have stopped it while the command still started it.
+        return stop(world).await;
+    }
     let StepOutcome::Done(text) = outcome else { return outcome };
     match world.sync.forget().await {
         Ok(()) => StepOutcome::Done(note + &text),
@@ -87,15 +114,22 @@ pub async fn watch(
     let mut last = SyncLook::default();
     // A robot that was just started may not have taken up its plan again, which starts the sync itself.
     let mut rested = false;
+    let mut late_from = Instant::now();
     loop {
         let Ok(should) = standing.wait_for(|now| now.sync.is_some()).await.map(|now| now.sync) else { return };
         let world = Arc::clone(&worlds.borrow());
         let idle = should == Some(SyncShould::Run);
-        if idle && rested && world.sync.is_owed() {
-            start_late(&world, &|| standing.borrow().sync == Some(SyncShould::Run)).await;
+        if idle && rested && world.sync.is_owed() && Instant::now() >= late_from {
+            let other = standing.clone();
+            let may = || other.borrow().sync == Some(SyncShould::Run);
+            tokio::select! {
+                started = start_late(&world, &may) => if !started { late_from = Instant::now() + LATE_AGAIN },
+                // A takeover does not wait for it; what it had begun is stopped there.
+                _ = standing.wait_for(|now| now.sync != Some(SyncShould::Run)) => {}
+            }
         }
         rested = idle;
-        let look = world.sync.look().await;
+        let look = with_what_waits(&world.config, world.sync.look().await).await;
         if should == Some(SyncShould::Rest) && !look.runs.is_empty() && world.sync.is_configured() {
             let outcome = stop(&world).await;
             tracing::warn!(ran = look.runs.join("; "), stop = outcome.text(), "the sync ran while this node serves");
@@ -117,14 +151,30 @@ pub async fn watch(
     }
 }
 
+/// What a look saw, and what must be carried home before that which rests may be started.
+pub async fn with_what_waits(config: &Config, look: SyncLook) -> SyncLook {
+    if look.rests.is_empty() || !home::has_a_way(config) {
+        return look;
+    }
+    let waits = match home::waits(config).await {
+        Ok(waits) => waits.map(|waits| format!("{waits}; {}", home::way_out(config))),
+        Err(why) => Some(why),
+    };
+    SyncLook { waits, ..look }
+}
+
 /// No plan starts it any more: its step was given up while something waited to be carried home, or the robot died.
-async fn start_late(world: &World, may: &(dyn Fn() -> bool + Sync)) {
+/// Whether it did not fail.
+async fn start_late(world: &World, may: &(dyn Fn() -> bool + Sync)) -> bool {
     // Its last look is taken by whoever puts it by.
     if !matches!(home::is_open(&world.config).await, Ok(false))
         || !matches!(home::waits(&world.config).await, Ok(None)) && home::has_a_way(&world.config)
+        // Half of a snapshot is told by the looks; it would be said at each of these.
+        || world.gate.half_done().await.is_some()
     {
-        return;
+        return true;
     }
     let outcome = start(world, may).await;
     tracing::warn!(outcome = outcome.text(), "the sync had not been started again after this node served");
+    matches!(outcome, StepOutcome::Done(_))
 }

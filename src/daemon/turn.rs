@@ -274,11 +274,15 @@ impl Turn {
                 None => None,
             };
             if let Some((answer, reply)) = answer {
-                let _ = answer.send(match &trouble {
-                    Some(trouble) if durability == Durability::Required => {
+                let begins = asks.iter().any(|ask| matches!(ask, Ask::Step { .. }));
+                let _ = answer.send(match (&trouble, reply) {
+                    (Some(trouble), _) if durability == Durability::Required && begins => {
                         Reply::Refused(format!("not begun: {trouble}"))
                     }
-                    _ => reply,
+                    (Some(trouble), Reply::Accepted(text)) => Reply::Accepted(format!(
+                        "{text}; WARNING, it is not written down, so that a restart forgets it: {trouble}"
+                    )),
+                    (_, reply) => reply,
                 });
             }
             if !deliveries.is_empty() && trouble.is_none() {

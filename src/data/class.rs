@@ -49,7 +49,11 @@ impl fmt::Display for Class {
 /// Where the PBXs that we know keep what: Asterisk and FreePBX (spool, monitor, cdr-csv), FreeSWITCH (storage,
 /// recordings, cdr-csv), Vodia (recordings, cdr).
 const KNOWN: [(Class, &[&str]); 4] = [
-    (Class::Voicemail, &["**/voicemail/**", "voicemail/**", "**/mailbox/**"]),
+    (
+        Class::Voicemail,
+        // FreeSWITCH lists the messages in a database of its own: an older one would hide newer messages.
+        &["**/voicemail/**", "voicemail/**", "**/mailbox/**", "**/voicemail*.{db,sqlite,sqlite3}"],
+    ),
     (Class::Recording, &["**/monitor/**", "**/recordings/**", "**/recording/**", "**/meetme/**"]),
     (
         Class::Cdr,
@@ -103,6 +107,8 @@ mod tests {
             ("spool/voicemail/default/100/INBOX/msg0000.wav", Class::Voicemail),
             ("voicemail/default/100/INBOX/msg0000.txt", Class::Voicemail),
             ("storage/voicemail/default/pbx/1000/msg_a.wav", Class::Voicemail),
+            ("db/voicemail_default.db", Class::Voicemail),
+            ("voicemail.sqlite3", Class::Voicemail),
             ("spool/monitor/2026/11/26/out-112.wav", Class::Recording),
             ("monitor/out-112.wav", Class::Recording),
             ("recordings/2026/a.wav", Class::Recording),

@@ -260,6 +260,18 @@ pub fn with_snapshots(mut report: Report, trouble: Option<&str>) -> Report {
     report
 }
 
+/// The report, and that what lies there may be half of a snapshot: quiet, well-formed, and a mixture all the same.
+pub fn with_half(mut report: Report, half: Option<(Weight, String)>, on_hold: OnHold, snapshot: Snapshot) -> Report {
+    if let Some((weight, text)) = half {
+        let todo = "`pbx-failover snapshots restore NAME` puts one in place whole; who wants what lies there loaded as it is \
+                    removes state_dir/restore-under-way";
+        report.reasons.insert(0, Reason { weight, text, todo: todo.to_owned() });
+        report.reasons.sort_by_key(|reason| std::cmp::Reverse(reason.weight));
+        report.outcome = outcome(&[weight], on_hold, snapshot);
+    }
+    report
+}
+
 /// What follows from what is heavier than a warning.
 fn outcome(heavy: &[Weight], on_hold: OnHold, snapshot: Snapshot) -> Outcome {
     let cured = heavy.iter().any(|weight| matches!(weight, Weight::UnderWay | Weight::Broken));
@@ -321,11 +333,13 @@ fn mixed(around: &Around<'_>, add: &mut impl FnMut(Weight, String, &str)) {
     let stands = age(around.now, since);
     let what = format!("the files of configuration are as no state that {node} vouched for");
     let beats = around.beat.is_some_and(|beat| age(around.now, beat) <= vouch.fresh);
-    // Beats come and files do not: the sync leaves something out, or something in.
+    // Beats came and files did not: the sync leaves something out, or something in. What stood so while the primary lived
+    // is no more a mixture once it is dead.
+    let alive = if beats { stands } else { around.beat.map(|beat| age(beat, since)).unwrap_or_default() };
     let (weight, text, todo) = match beats {
-        true if stands >= MEANT_AFTER => (
+        _ if alive >= MEANT_AFTER => (
             Weight::Warn,
-            format!("{what}, for {} with the sync alive", rough(stands)),
+            format!("{what}, for {} with the sync alive", rough(alive)),
             "see that the sync carries and deletes all of them; name in sync.ignore what each host has for itself",
         ),
         true => (

@@ -114,6 +114,8 @@ pub struct Survey {
     pub newest: Option<(Timestamp, Place)>,
     /// The last time that anything was written here, and where.
     pub touched: Option<(Timestamp, Place)>,
+    /// The last time that a file of configuration was written here.
+    pub configured: Option<Timestamp>,
     /// Files that a sync tool is writing, with when they last changed.
     pub temporary: Few<(Place, Tool, Timestamp)>,
     /// When the newest of these last changed.

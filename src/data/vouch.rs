@@ -93,8 +93,8 @@ impl Voucher {
         Self { rules, last: None, states: Vec::new() }
     }
 
-    /// A look that ended `now`. `tree`: what it saw, where it could read everything; `touched`: when anything was last
-    /// written there; `settle`: so long nothing may have been, else its writer is between two files.
+    /// A look that ended `now`. `tree`: what it saw, where it could read everything; `touched`: when a file of configuration
+    /// was last written there; `settle`: so long nothing may have been, else its writer is between two files.
     pub fn seen(
         &mut self,
         tree: Option<&Tree>,
@@ -121,9 +121,11 @@ impl Voucher {
         Vouched::News
     }
 
-    /// What is told of it; `None`: nothing was vouched for yet.
+    /// What is told of it; `None`: nothing was vouched for yet, or not everything could be read: what the files became
+    /// meanwhile is not known, and an older state would make the backup's newer files look like a mixture.
     pub fn told(&self) -> Option<TreeTold> {
-        (!self.states.is_empty()).then(|| TreeTold { rules: self.rules.clone(), states: self.states.clone() })
+        (self.last.is_some() && !self.states.is_empty())
+            .then(|| TreeTold { rules: self.rules.clone(), states: self.states.clone() })
     }
 }
 
@@ -142,7 +144,7 @@ pub struct Known {
     /// When ours were last equal to one of them; `None`: never, so that a difference says nothing.
     equal: Option<Timestamp>,
     /// Since when they are unequal to all of them.
-    #[serde(skip)]
+    #[serde(default)]
     unequal: Option<Timestamp>,
 }
 
@@ -210,16 +212,17 @@ impl Known {
         let had = self.states.iter().find(|state| state.digest == tree.digest && state.files == tree.files);
         if let Some(state) = had {
             let at = state.at;
-            let first = self.equal.replace(now).is_none();
-            self.unequal = None;
+            let was_unequal = self.unequal.take().is_some();
+            let first = self.equal.replace(now).is_none() || was_unequal;
             return (Some(Likeness::Equal { at }), if first { News::Some } else { News::None });
         }
         if self.equal.is_none() {
             return (Some(Likeness::NeverEqual), News::None);
         }
         // Not since their last change: a file that is written here alone would keep them under way for ever.
+        let news = if self.unequal.is_none() { News::Some } else { News::None };
         let since = *self.unequal.get_or_insert(now);
-        (Some(Likeness::Unequal { since }), News::None)
+        (Some(Likeness::Unequal { since }), news)
     }
 }
 

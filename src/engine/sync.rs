@@ -27,13 +27,17 @@ pub(super) struct SyncWatch {
 impl Engine {
     /// What it should do now; `None`: a plan changes it, or it is nobody's matter.
     pub fn sync_should(&self) -> Option<SyncShould> {
-        let gives_back = || {
-            let hand_over = self.run.as_ref().and_then(|run| run.step(Step::HandOver));
-            hand_over.is_some_and(|step| !matches!(step.state, StepState::Done | StepState::Skipped))
+        let has_ended = |step| {
+            let step = self.run.as_ref()?.step(step)?;
+            Some(matches!(step.state, StepState::Done | StepState::Skipped))
         };
+        let gives_back = || has_ended(Step::HandOver) == Some(false);
+        let is_secured = || has_ended(Step::SecureData) == Some(true);
         match self.memory.state {
             State::Active => Some(SyncShould::Rest),
             State::FailingBack | State::Halted if gives_back() => Some(SyncShould::Rest),
+            // Until the PBX serves hours may pass, and something may start the sync meanwhile.
+            State::TakingOver | State::Halted if is_secured() => Some(SyncShould::Rest),
             State::Standby | State::Suspect if self.run.is_none() => Some(SyncShould::Run),
             _ => None,
         }
@@ -63,9 +67,12 @@ impl Engine {
 
     pub(super) fn sync_was_looked_at(&mut self, look: SyncLook) {
         let Some(should) = self.sync.should else { return };
-        let (wrong, todo) = match should {
-            SyncShould::Rest => (&look.runs, "it is stopped again where sync.fence names it; see what starts it"),
-            SyncShould::Run => (&look.rests, "start it: the data on this node grows old"),
+        let (wrong, todo) = match (should, &look.waits) {
+            (SyncShould::Rest, _) => {
+                (&look.runs, "it is stopped again where sync.fence names it; see what starts it".to_owned())
+            }
+            (SyncShould::Run, Some(waits)) => (&look.rests, format!("do not start it, it may delete here: {waits}")),
+            (SyncShould::Run, None) => (&look.rests, "start it: the data on this node grows old".to_owned()),
         };
         let wrong = (!wrong.is_empty()).then(|| wrong.join("; "));
         let is_known = wrong.is_some() || look.unknown.is_empty();
@@ -84,7 +91,7 @@ impl Engine {
             (Some(wrong), None) => {
                 self.memory.sync_trouble = Some(SyncTrouble { should, since: self.now.wall });
                 let what = format!("{}: {wrong}", not_so(should));
-                self.note("sync", what.clone(), todo.to_owned(), None);
+                self.note("sync", what.clone(), todo.clone(), None);
                 self.tell(EventName::SyncTrouble, format!("{what}; {todo}"), Channels::All);
             }
             (None, Some(_)) => self.sync_is_well(&format!("{LOOKS} looks in a row saw: {}", so(should))),
@@ -95,7 +102,10 @@ impl Engine {
     pub(super) fn sync_snapshot(&self) -> Option<SyncStatus> {
         let (look, should) = (self.sync.look.clone()?, self.sync.should?);
         let since = self.memory.sync_trouble.map(|trouble| trouble.since);
-        let SyncLook { runs, rests, unknown } = look;
+        let SyncLook { runs, rests, mut unknown, unseen, waits: _ } = look;
+        if should == SyncShould::Rest {
+            unknown.extend(unseen);
+        }
         let nothing = runs.is_empty() && rests.is_empty() && unknown.is_empty();
         (!nothing || since.is_some()).then(|| SyncStatus {
             should_run: should == SyncShould::Run,

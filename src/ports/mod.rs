@@ -177,6 +177,12 @@ pub trait DataGate: Send + Sync {
         Box::pin(async { None })
     }
 
+    /// Before the sync is started again: what a takeover has put in place, and nobody has changed since, is as the primary
+    /// had it before; `None`: there was nothing. An error: half of a snapshot lies there, and the sync would carry it home.
+    fn give_back(&self) -> Answer<'_, Result<Option<String>, String>> {
+        Box::pin(async { Ok(None) })
+    }
+
     /// Why what lies there may be half of a snapshot, so that nothing of it may be loaded.
     fn half_done(&self) -> Answer<'_, Option<String>> {
         Box::pin(async { None })
@@ -215,6 +221,15 @@ pub trait SyncFence: Send + Sync {
     /// # Errors
     /// One line of advice.
     fn forget(&self) -> Answer<'_, Result<(), String>>;
+
+    /// Remembers that this node serves with what lies here, until it is started again.
+    ///
+    /// # Errors
+    /// One line of advice.
+    fn note_served(&self) -> Answer<'_, Result<(), String>>;
+
+    /// Whether this node served, and nothing was started since.
+    fn has_served(&self) -> Answer<'_, bool>;
 
     /// Looks what of it runs; changes nothing.
     fn look(&self) -> Answer<'_, SyncLook>;
@@ -282,6 +297,14 @@ impl SyncFence for NotConfigured {
 
     fn forget(&self) -> Answer<'_, Result<(), String>> {
         Box::pin(async { Ok(()) })
+    }
+
+    fn note_served(&self) -> Answer<'_, Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn has_served(&self) -> Answer<'_, bool> {
+        Box::pin(async { false })
     }
 
     fn look(&self) -> Answer<'_, SyncLook> {

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{oneshot, watch};
@@ -17,6 +17,10 @@ use super::{Health, Limits, StoreTrouble, write};
 
 /// While something is wrong, look so often whether it still is: a person who freed space wants to see it soon.
 const RECHECK: Duration = Duration::from_secs(5);
+
+/// A store that is well is written to at least so often: a disk that was made read-only, or broke, is known before a
+/// takeover needs it.
+const PROVE_EVERY: Duration = Duration::from_secs(30);
 
 /// One call, or the wish to end.
 pub enum Job {
@@ -70,24 +74,21 @@ pub struct Database {
     /// How much is kept.
     pub limits: Limits,
     lock: Lock,
+    /// When a write was tried last.
+    written: Instant,
 }
 
 impl Database {
     pub fn new(conn: Connection, reserve: Reserve, limits: Limits, lock: Lock) -> (Self, watch::Receiver<Health>) {
         let (health, seen) = watch::channel(Health { trouble: None, reserve: reserve.held() });
-        (Self { conn, reserve, health, limits, lock }, seen)
+        (Self { conn, reserve, health, limits, lock, written: Instant::now() }, seen)
     }
 
     /// Works until every handle is gone, or until told to close.
     pub fn run(mut self, jobs: &Receiver<Job>) {
         loop {
-            let healthy = self.health.borrow().is_good();
-            let job = if healthy {
-                jobs.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                jobs.recv_timeout(RECHECK)
-            };
-            match job {
+            let every = if self.health.borrow().is_good() { PROVE_EVERY } else { RECHECK };
+            match jobs.recv_timeout(every.saturating_sub(self.written.elapsed())) {
                 Ok(Job::Work(work)) => work(&mut self),
                 Ok(Job::Close(answer)) => {
                     let closed = self.conn.close().map_err(|(_, error)| StoreTrouble::of(&error));
@@ -123,6 +124,7 @@ impl Database {
     }
 
     fn tell(&mut self, trouble: Option<StoreTrouble>) {
+        self.written = Instant::now();
         let now = Health { trouble, reserve: self.reserve.held() };
         self.health.send_if_modified(|health| {
             let changed = *health != now;

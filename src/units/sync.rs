@@ -17,6 +17,10 @@ pub struct SyncLook {
     pub runs: Vec<String>,
     /// What is configured to bring files, and does not.
     pub rests: Vec<String>,
-    /// What could not be asked, each with the reason.
+    /// What is configured to bring files and could not be asked, each with the reason.
     pub unknown: Vec<String>,
+    /// What was not seen of the processes that may bring files, each with the reason.
+    pub unseen: Vec<String>,
+    /// What waits here to be carried home, and how it gets there: until then the sync rests.
+    pub waits: Option<String>,
 }

@@ -19,12 +19,17 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// Attaches strace to the robot: it kills it at the `n`-th `syscall` on the store's log of changes.
 fn executioner(small: &mut Small, syscall: &str, n: usize) -> Running {
-    let (state, log) = (small.robot.path("state/state.db-wal"), small.robot.path("strace.log"));
+    inject(small, "state/state.db-wal", syscall, &format!("signal=KILL:when={n}"))
+}
+
+/// Attaches strace to the robot: `what` happens to these system calls on this file in its directory.
+pub fn inject(small: &mut Small, file: &str, syscalls: &str, what: &str) -> Running {
+    let (file, log) = (small.robot.path(file), small.robot.path("strace.log"));
     let pid = small.robot.process().pid().to_string();
-    let inject = format!("inject={syscall}:signal=KILL:when={n}");
-    let trace = format!("trace={syscall}");
+    let inject = format!("inject={syscalls}:{what}");
+    let trace = format!("trace={syscalls}");
     let _ = std::fs::remove_file(&log);
-    let path = state.to_str().expect("a plain path");
+    let path = file.to_str().expect("a plain path");
     let strace =
         Running::start(&["strace", "-f", "-p", &pid, "-o", "/dev/null", "-P", path, "-e", &trace, "-e", &inject], &log);
     wait_until("strace is attached", SOON, || {

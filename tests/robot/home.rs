@@ -202,6 +202,12 @@ fn large_recordings_keep_no_phone_waiting() {
 #[test]
 fn each_trouble_on_the_way_home_is_one_line_and_a_failback_goes_on_once_it_is_mended() {
     let Some(mut office) = Office::serving(|yaml| yaml) else { return };
+    let way_home = |office: &Office| {
+        let checked = String::from_utf8_lossy(&office.small.robot.cli(&["check"]).stdout).into_owned();
+        checked.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let is_open = format!("ok way home root@127.0.0.1:{} can be read", office.there("").display());
+    assert!(way_home(&office).contains(&is_open), "{}", way_home(&office));
     write(&office.here("voicemail/a.wav"), bytes(300_000, 1));
     // What was written a moment ago is no reason to wait in this scene: sync.settle is 0.
     office.small.robot.wait_at_most("the ledger is told", SOON, |status| status["ledger"]["files"] == 1);
@@ -224,6 +230,7 @@ fn each_trouble_on_the_way_home_is_one_line_and_a_failback_goes_on_once_it_is_me
     };
     fs::write(&known, "").expect("written");
     halts_with(&office, "its host key is not known; write it into known_hosts");
+    assert!(way_home(&office).contains("its host key is not known"), "{}", way_home(&office));
     fs::write(&known, was_known).expect("written");
     fs::write(&authorized, "").expect("written");
     halts_with(&office, "ssh: permission denied; see that ssh_key stands in authorized_keys there");

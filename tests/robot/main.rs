@@ -8,6 +8,7 @@ mod builtin;
 mod crashes;
 mod cuts;
 mod data;
+mod disks;
 mod dns_faults;
 mod docs;
 mod epoch;

@@ -22,7 +22,8 @@ use crate::lab::{have, wait_until};
 /// Kills at so many instants.
 const ROUNDS: u64 = 15;
 
-fn wait_kept(small: &Small) -> String {
+/// Waits for a good snapshot, and gives its name.
+pub fn wait_kept(small: &Small) -> String {
     let good = |status: &Value| status["data"]["snapshots"]["good"]["id"].is_string();
     let status = small.robot.wait_at_most("a good snapshot", LOOKS, good);
     status["data"]["snapshots"]["good"]["id"].as_str().expect("its name").to_owned()
@@ -271,4 +272,46 @@ fn a_takeover_that_is_killed_in_the_midst_of_a_restore_loads_no_mixture_afterwar
         assert_eq!(tree(&small.robot.path("work")), before, "{nth}");
     }
     assert!(broken_off >= 2, "{broken_off}");
+}
+
+#[test]
+fn a_restore_that_is_run_again_keeps_what_was_there_before_the_first_and_one_that_changes_nothing_keeps_nothing() {
+    if !possible() || !have(&["strace"]) {
+        return;
+    }
+    let ground = Ground::new(Kind::Bind);
+    let mut small = scene(&ground, "sync: { settle: 0s, keep_snapshots: 1 }");
+    small.robot.start();
+    small.robot.wait_armed();
+    let good = wait_kept(&small);
+    small.robot.stop();
+    let before = tree(&small.robot.path("work"));
+    for n in 0..10 {
+        fs::write(work(&small, format!("{n}.conf")), format!("mine {n}")).expect("written");
+    }
+    // The first of these are of files in the state directory.
+    let strace = ["-f", "-o", "/dev/null", "-e", "trace=renameat", "-e", "inject=renameat:signal=KILL:when=6"];
+    let mut killed = Command::new("strace");
+    killed.args(strace).arg(binary()).arg("--config").arg(small.robot.config());
+    let arguments = ["snapshots", "restore", &good, "--yes", "--reason", "a test", "--json"];
+    let killed = killed.args(arguments).stdin(Stdio::null()).output().expect("it runs");
+    assert!(!killed.status.success(), "{killed:?}");
+    let note = fs::read_to_string(small.robot.path("state/restore-under-way")).expect("a note");
+    assert!(note.contains("committing") && tree(&small.robot.path("work")) != before, "{note}");
+    let listed = || -> Vec<String> {
+        let listed = json(&small, &["snapshots", "--json"]);
+        let ids = listed["snapshots"].as_array().expect("a list").iter();
+        ids.map(|one| one["id"].as_str().expect("its name").to_owned()).collect()
+    };
+    for round in 0..2 {
+        let done: Value = json(&small, &arguments);
+        assert_eq!(done["before"].is_null(), round == 1, "{done:#}");
+        assert_eq!(tree(&small.robot.path("work")), before);
+        let ids = listed();
+        assert!(ids.len() == 2 && ids[0] == good && ids[1].starts_with("before-restore-"), "{ids:?}");
+        for n in 0..10 {
+            let copy = small.robot.path(&format!("state/snapshots/{}/tree/0/{n}.conf", ids[1]));
+            assert_eq!(fs::read_to_string(copy).expect("kept"), format!("mine {n}"), "round {round}");
+        }
+    }
 }

@@ -5,12 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::data::{ENDPOINT, work};
 use crate::lab::dns::Kind;
 use crate::lab::robot::step;
 use crate::lab::scene::possible;
 use crate::lab::small::{Ground, Small};
 use crate::lab::syncthing::Pair;
 use crate::lab::{Running, free_port, have, wait_until};
+use crate::snapshots::wait_kept;
 
 /// Two looks at the robot's own pace, on a busy machine.
 const LOOKS: Duration = Duration::from_secs(60);
@@ -82,6 +84,62 @@ fn syncthings_folder_is_paused_while_this_node_serves_and_resumed_after_the_fail
     wait_until("its end is told", LOOKS, || !told(&small, "sync-well").is_empty());
 }
 
+#[test]
+fn what_a_takeover_put_in_place_of_newer_files_is_not_carried_home_by_a_sync_that_goes_both_ways() {
+    if !possible() || !have(&Pair::PROGRAMS) {
+        return;
+    }
+    let mut ground = Ground::new(Kind::Bind);
+    let home = tempfile::Builder::new().prefix("primary").tempdir().expect("directory");
+    let port = free_port();
+    let fence = format!(
+        "sync: {{ settle: 0s, fence: {{ syncthing: {{ url: \"http://127.0.0.1:{port}\", \
+         api_key: {{ file: \"@DIR@/st.key\" }}, folders: [pbx] }} }} }}"
+    );
+    let mut small = Small::on(&ground, |yaml| yaml.replace("sync: { settle: 0s }", &fence));
+    let work = small.robot.path("work");
+    let pair = Pair::start(home.path(), &work, port);
+    small.robot.secret("st.key", Pair::KEY);
+    let at_home = |name: &str| home.path().join(name);
+    let text = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+    let (old, new) = (ENDPOINT.repeat(40), ENDPOINT.repeat(41));
+    for n in 0..6 {
+        fs::write(at_home(&format!("{n}.conf")), &old).expect("written");
+    }
+    wait_until("all are brought", BROUGHT, || (0..6).all(|n| text(work.join(format!("{n}.conf"))) == old));
+    small.robot.start();
+    small.robot.wait_armed();
+    wait_kept(&small);
+    // The primary's last words: one file is bad, another is newer, one is new.
+    for (name, text) in [("0.conf", ""), ("1.conf", &new), ("new.conf", &new)] {
+        fs::write(at_home(name), text).expect("written");
+    }
+    let brought = || {
+        text(work.join("0.conf")).is_empty() && ["1.conf", "new.conf"].iter().all(|name| text(work.join(name)) == new)
+    };
+    wait_until("they are brought", BROUGHT, brought);
+    let status = serving(&mut ground, &mut small);
+    let proof = step(&status, "secure_data")["proof"].as_str().unwrap_or_default().to_owned();
+    assert!(proof.contains("its last good snapshot") && text(work.join("1.conf")) == old, "{proof}");
+    fs::write(work.join("2.conf"), &new).expect("changed here");
+
+    ground.web.start();
+    small.robot.wait("the primary is up", |status| status["verdict"] == "primary-up");
+    let (code, said) = small.robot.asked(&["failback"]);
+    assert_eq!(code, 0, "{said}");
+    small.robot.wait_state("standby");
+    wait_until("what was changed here is at home", BROUGHT, || text(at_home("2.conf")) == new);
+    pair.wait_scanned();
+    fs::write(at_home("last.conf"), "both have been compared").expect("written");
+    wait_until("it syncs again, both ways", BROUGHT, || work.join("last.conf").exists());
+    for side in [home.path(), &work] {
+        let names = ["0.conf", "1.conf", "new.conf"].map(|name| text(side.join(name)));
+        assert_eq!(names, [String::new(), new.clone(), new.clone()], "{}", side.display());
+    }
+    let history = small.robot.history_text();
+    assert!(history.contains("what the takeover had put in place is as it was"), "{history}");
+}
+
 /// An rsync that brings files into `to`, slowly; a real one.
 fn pushing(from: &Path, to: &Path, log: &Path) -> Running {
     let big: PathBuf = from.join("recording.wav");
@@ -111,4 +169,46 @@ fn an_rsync_that_is_pushed_here_while_this_node_serves_is_told_with_its_process(
     rsync.kill();
     wait_until("its end is told", LOOKS, || !told(&small, "sync-well").is_empty());
     assert_eq!(told(&small, "sync-trouble").len(), 1);
+}
+
+#[test]
+fn a_service_that_is_taken_back_loads_what_this_node_left_and_not_an_older_snapshot() {
+    if !possible() {
+        return;
+    }
+    let script = "[ -e @DIR@/first ] || { touch @DIR@/first; exit 0; }; until [ -e @DIR@/go ]; do sleep 0.05; done";
+    let failback =
+        format!("failback: {{ wait_for_primary: 1s, return_limit: 1m, return_data: [sh, -c, \"{script}\"], ");
+    let mut ground = Ground::new(Kind::Bind);
+    let sync = "sync: { settle: 0s, hold_back: [\"*.call\"], stop: [\"true\"], start: [\"true\"] }";
+    let mut small = Small::on(&ground, |yaml| {
+        let yaml = yaml.replace("sync: { settle: 0s }", sync).replace("wait_for_primary: 20s", "");
+        yaml.replace("failback: { ", &failback)
+    });
+    for n in 0..10 {
+        fs::write(work(&small, format!("{n}.conf")), ENDPOINT.repeat(40)).expect("file");
+    }
+    small.robot.start();
+    small.robot.wait_armed();
+    let good = |status: &serde_json::Value| status["data"]["snapshots"]["good"]["id"].is_string();
+    small.robot.wait_at_most("a good snapshot", LOOKS, good);
+    serving(&mut ground, &mut small);
+    // A new phone, one that was taken away, and a call that somebody ordered here.
+    let [added, emptied, spool] = ["10.conf", "3.conf", "wake-up.call"].map(|name| work(&small, name));
+    fs::write(&added, ENDPOINT).and_then(|()| fs::write(&emptied, "")).expect("changed");
+    fs::write(&spool, "Channel: x\n").expect("a call file");
+    small.robot.wait_at_most("the ledger is told", LOOKS, |status| status["ledger"]["files"] == 3);
+
+    ground.web.start();
+    small.robot.wait("the primary is up", |status| status["verdict"] == "primary-up");
+    assert_eq!(small.robot.asked(&["failback"]).0, 0);
+    small.robot.wait("the last delta runs", |status| step(status, "return_delta")["state"] == "running");
+    ground.web.kill();
+    fs::write(small.robot.path("go"), "").expect("file");
+    small.robot.wait("active again", |status| status["state"] == "active" && status["plan"]["name"] == "takeover");
+    let status = small.robot.wait_served();
+    let proof = step(&status, "secure_data")["proof"].to_string();
+    assert!(proof.contains("loaded as it is"), "{proof}");
+    assert_eq!(fs::read_to_string(&emptied).expect("there"), "");
+    assert!(added.exists() && spool.exists());
 }

@@ -29,8 +29,9 @@ const SILENT_AFTER: Duration = Duration::from_secs(20);
 /// Compares each look with what the primary vouches for.
 pub struct Comparer {
     node: NodeName,
-    /// How old a heartbeat may be that is still followed by another.
-    pub fresh: Duration,
+    /// How old a heartbeat may be that is still followed by another; `None`: the sync brings none, so that nobody knows
+    /// whether what differs still comes, and nothing is compared.
+    pub fresh: Option<Duration>,
     rules: String,
     file: PathBuf,
     known: Option<Known>,
@@ -48,7 +49,7 @@ pub struct Compared {
 
 impl Comparer {
     /// One for this primary; `rules`: the digest of what is looked at and how.
-    pub fn new(node: NodeName, fresh: Duration, rules: String, state_dir: &std::path::Path) -> Self {
+    pub fn new(node: NodeName, fresh: Option<Duration>, rules: String, state_dir: &std::path::Path) -> Self {
         Self { node, fresh, rules, file: state_dir.join(FILE), known: None, unwritten: false }
     }
 
@@ -74,7 +75,7 @@ impl Comparer {
         now: Timestamp,
         keep: Keep,
     ) -> Compared {
-        let fresh = self.fresh;
+        let Some(fresh) = self.fresh else { return Compared { seen: None, inbound: Inbound::MayCome } };
         let known = self.known();
         let heard = beat.map_or(News::None, |beat| known.hear(beat.written, beat.tree.as_ref()));
         let (likeness, first) = known.compare(survey.tree.as_ref(), now);

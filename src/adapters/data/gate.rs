@@ -14,11 +14,11 @@ use tokio::sync::Mutex;
 
 use super::compare::{Compared, Comparer};
 use super::hints::Hints;
-use super::keeping::Keeper;
+use super::keeping::{Keeper, Over};
 use super::look::{Looker, Subject};
 use crate::config::{CheckTarget, Config, Dump};
 use crate::data::gate::{
-    Around, OnHold, Outcome, Patience, Reason, Rules, Vouch, Weight, has_shrunk, judge, with_snapshots,
+    Around, OnHold, Outcome, Patience, Reason, Rules, Vouch, Weight, has_shrunk, judge, with_half, with_snapshots,
 };
 use crate::data::survey::{Place, Survey};
 use crate::data::told::told;
@@ -26,7 +26,7 @@ use crate::data::{dump, good, shown, vouch};
 use crate::host::clock;
 use crate::host::file::write_whole;
 use crate::ports::{Answer, DataGate, Keep};
-use crate::units::tree::{BeatSeen, TreeTold};
+use crate::units::tree::{BeatSeen, Likeness, TreeTold};
 use crate::units::{DataLook, PlanId, StepOutcome};
 
 /// A million files on a cold disk take less; a file system that takes longer hangs.
@@ -89,7 +89,7 @@ impl WorkingDirs {
         let good_file = config.state_dir.join(GOOD_FILE);
         let looked_by = format!("{:?} {:?}", sync.ignore, sync.classes);
         let looker = Looker::new(Subject::of(config)).passing_over(heartbeats(config));
-        let fresh = heartbeat_ages(config).min().unwrap_or_default();
+        let fresh = heartbeat_ages(config).min();
         let comparer = Comparer::new(config.primary.node.clone(), fresh, rules_of(config), &config.state_dir);
         let (dump, keeper) = (sync.dump.clone(), Arc::new(Keeper::new(config)));
         let about = About { dirs, rules, dump, looked_by, good_file, beat, keeper };
@@ -148,11 +148,16 @@ impl DataGate for WorkingDirs {
     }
 
     fn complete(&self, plan: PlanId) -> Answer<'_, Option<StepOutcome>> {
-        Box::pin(self.about.keeper.complete(plan))
+        let over = if self.about.rules.on_hold == OnHold::LastGood { Over::IsBroken } else { Over::IsUndone };
+        Box::pin(self.about.keeper.complete(plan, over))
     }
 
     fn half_done(&self) -> Answer<'_, Option<String>> {
         Box::pin(self.about.keeper.half_done())
+    }
+
+    fn give_back(&self) -> Answer<'_, Result<Option<String>, String>> {
+        Box::pin(self.about.keeper.give_back())
     }
 
     fn keep_for(&self, plan: PlanId) -> Answer<'_, Option<StepOutcome>> {
@@ -179,16 +184,25 @@ impl About {
         let dump = self.dump.as_ref().map(look_at);
         let (now, beat) = (clock::now().wall, (self.beat)());
         let Compared { seen, inbound } = memory.comparer.compare(&survey, beat.as_ref(), self.rules.settle, now, keep);
-        let vouch = seen.as_ref().map(|seen| Vouch { seen, fresh: memory.comparer.fresh });
+        let fresh = memory.comparer.fresh;
+        let vouch = seen.as_ref().zip(fresh).map(|(seen, fresh)| Vouch { seen, fresh });
         let beat = beat.map(|beat| beat.written);
-        let (snapshot, kept) = (self.keeper.has_good(now), self.keeper.told());
+        let (kept, snapshot) = self.keeper.told(now);
+        let equal = seen.as_ref().and_then(|seen| match seen.likeness {
+            Likeness::Equal { at } => Some(at),
+            _ => None,
+        });
+        let half = self.keeper.half(equal, keep);
         let good = memory.good.as_ref();
         let lost = good.is_some_and(|good| has_shrunk(&survey, good));
         memory.lost_since = lost.then(|| memory.lost_since.unwrap_or(now));
         let patience = if keep == Keep::ForATakeover { Patience::TakingOver } else { Patience::Watching };
         let lost_since = memory.lost_since;
         let around = Around { now, good, lost_since, beat, snapshot, dump: dump.as_ref(), patience, vouch };
-        let report = with_snapshots(judge(&survey, &self.rules, &around), kept.trouble.as_deref());
+        // Half of a snapshot is told as such.
+        let trouble = kept.trouble.as_deref().filter(|_| half.is_none());
+        let report = with_snapshots(judge(&survey, &self.rules, &around), trouble);
+        let report = with_half(report, half, self.rules.on_hold, snapshot);
         let is_good = report.is_good() && survey.total().files > 0;
         let told = DataLook {
             vouched: seen,
@@ -291,12 +305,14 @@ mod tests {
     use crate::adapters::data::snapshot::Vault;
     use crate::data::gate::OnFault;
     use crate::data::{Classes, Pattern};
-    use crate::units::tree::{Likeness, TreeState};
+    use crate::units::tree::TreeState;
 
     struct Rig {
         _dir: tempfile::TempDir,
         work: PathBuf,
         state: PathBuf,
+        /// That of its heartbeat check, where it has one.
+        fresh: Option<Duration>,
     }
 
     const CONFIG: &str = "[general]\ncontext=default\n";
@@ -309,7 +325,7 @@ mod tests {
         for n in 0..10 {
             fs::write(work.join(format!("{n}.conf")), CONFIG.repeat(40)).expect("file");
         }
-        Rig { _dir: dir, work, state }
+        Rig { _dir: dir, work, state, fresh: Some(Duration::from_secs(120)) }
     }
 
     impl Rig {
@@ -339,8 +355,7 @@ mod tests {
                 keeper: Arc::new(Keeper::of(vault, Vec::new(), Duration::from_secs(3600))),
             };
             let subject = Subject { dirs: vec![self.work.clone()], classes: Classes::default(), ignore: Vec::new() };
-            let comparer =
-                Comparer::new("pbx-a".parse().expect("a name"), Duration::from_secs(120), "r".into(), &self.state);
+            let comparer = Comparer::new("pbx-a".parse().expect("a name"), self.fresh, "r".into(), &self.state);
             let beat = Place { dir: 0, path: b"beat".to_vec() };
             WorkingDirs::of(about, subject.clone(), Looker::new(subject).passing_over(vec![beat]), comparer)
         }
@@ -436,6 +451,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn half_a_restore_that_is_quiet_and_well_formed_holds_and_never_becomes_what_is_good() {
+        let rig = rig();
+        let gate = rig.start(None);
+        assert_eq!(gate.look(Keep::WhatIsGood).await.outcome, Outcome::Go);
+        let note = r#"{"id":"good-1","only":[],"aside":"P1.replaced","plan":"P1","stage":"committing"}"#;
+        fs::write(rig.state.join("restore-under-way"), note).expect("note");
+        for n in 0..3 {
+            fs::remove_file(rig.work.join(format!("{n}.conf"))).expect("half of it is not there yet");
+        }
+        holds(&gate, "a restore of good-1 is half done").await;
+        fs::remove_file(rig.state.join("restore-under-way")).expect("a person's word");
+        holds(&gate, "7 files of configuration where there were 10").await;
+    }
+
+    #[tokio::test]
+    async fn without_a_heartbeat_that_the_sync_brings_nothing_is_compared() {
+        let rig = Rig { fresh: None, ..rig() };
+        let gate = rig.beside(Some(beat_of(&rig.work)));
+        assert_eq!(gate.look(Keep::WhatIsGood).await.vouched, None);
+        fs::write(rig.work.join("3.conf"), CONFIG.repeat(41)).expect("changed");
+        gate.vouched(clock::now().wall, beat_of(&rig.work).tree.as_ref().expect("told"));
+        let look = gate.look(Keep::WhatIsGood).await;
+        assert_eq!((look.outcome, look.vouched.clone()), (Outcome::Go, None), "{look:#?}");
+    }
+
+    #[tokio::test]
     async fn a_mixture_that_is_quiet_and_well_formed_is_none_of_the_states_that_the_primary_had() {
         let rig = rig();
         let beat = beat_of(&rig.work);
@@ -453,7 +494,7 @@ mod tests {
             let look = gate.look(Keep::WhatIsGood).await;
             assert!(look.is_under_way() && look.outcome == Outcome::Hold, "{look:#?}");
             assert!(look.because().contains("as no state that pbx-a vouched for"), "{look:#?}");
-            gate.memory.lock().await.comparer.fresh = Duration::ZERO;
+            gate.memory.lock().await.comparer.fresh = Some(Duration::ZERO);
             let look = gate.look(Keep::WhatIsGood).await;
             assert!(!look.is_under_way() && look.outcome == Outcome::Hold, "no beat follows: {look:#?}");
             // What the agent tells over the wire comes before its file does.

@@ -11,14 +11,15 @@ use jiff::Timestamp;
 
 use super::snapshot::copy::{Failed, Stop};
 use super::snapshot::held::first;
-use super::snapshot::restore::{Order as Restore, Stage};
+use super::snapshot::restore::{Order as Restore, Stage, UnderWay};
 use super::snapshot::take::{Order, Taken, measure};
 use super::snapshot::{Known, Lock, Vault};
 use crate::config::Config;
 use crate::data::Pattern;
-use crate::data::gate::{Snapshot, age};
+use crate::data::gate::{Snapshot, Weight, age};
 use crate::data::snapshot::{Kind, Measure, is_due};
 use crate::host::clock;
+use crate::ports::Keep;
 use crate::units::data::{GoodSnapshot, Snapshots};
 use crate::units::{PlanId, StepOutcome};
 
@@ -30,6 +31,15 @@ const CHANGES_MAX: Duration = Duration::from_secs(600);
 const AGAIN: Duration = Duration::from_secs(300);
 /// So often is it noted that the newest one is still what is there.
 const CONFIRM_EVERY: Duration = Duration::from_secs(600);
+
+/// What becomes of half a restore that is over: another takeover's, or a person's of a while ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// It counts as broken, so that the last good one takes its place, where there is one.
+    IsBroken,
+    /// What was there before is put back.
+    IsUndone,
+}
 
 /// Keeps the snapshots of one configuration.
 pub struct Keeper {
@@ -47,12 +57,16 @@ struct Memory {
     /// What keeps good snapshots from being taken.
     trouble: Option<String>,
     tried: Option<Instant>,
+    /// The newest good one when it was told last.
+    newest: Option<Known>,
     bytes: u64,
     is_measured: bool,
     /// The good one that is being taken.
     taking: Arc<Stop>,
     /// The takeover whose restore broke off and was undone, with why: the next try would break off again.
     undone: Option<(PlanId, String)>,
+    /// The takeover that could put no good one in the place of half a restore that is over.
+    stuck: Option<PlanId>,
 }
 
 impl Keeper {
@@ -80,49 +94,85 @@ impl Keeper {
 
     /// Whether there is a good one to go back to.
     pub fn has_good(&self, now: Timestamp) -> Snapshot {
+        self.way_out(&self.usable(now))
+    }
+
+    fn way_out(&self, usable: &[Known]) -> Snapshot {
         // What cannot be put in place is no way out.
-        let is_useless = self.usable(now).is_empty() || self.vault.unwritable().is_some();
+        let is_useless = usable.is_empty() || self.vault.unwritable().is_some();
         if is_useless { Snapshot::None } else { Snapshot::Kept }
     }
 
-    /// What is kept, for people.
-    pub fn told(&self) -> Snapshots {
+    /// Whether what lies there may be half of a snapshot, with the weight that has. `equal`: when the primary had its
+    /// configuration as it lies here; what it had after the restore began is no half.
+    pub fn half(&self, equal: Option<Timestamp>, keep: Keep) -> Option<(Weight, String)> {
+        let half = self.vault.broken_off()?;
+        if self.vault.is_at_work() {
+            return Some((Weight::UnderWay, "a snapshot is being put in place".to_owned()));
+        }
+        let note = self.vault.under_way().ok().flatten();
+        if let Some(began) = note.as_ref().and_then(|note| note.at)
+            && equal.is_some_and(|at| at > began)
+        {
+            let at_once = Stop::default();
+            at_once.call_off();
+            // One that began meanwhile has another note.
+            if keep != Keep::Nothing
+                && let Ok(lock) = self.vault.lock(&at_once)
+                && self.vault.under_way().ok().flatten() == note
+            {
+                self.vault.forget_half(&lock);
+            }
+            return None;
+        }
+        Some((Weight::Broken, half))
+    }
+
+    /// What is kept, for people, and what that is worth in a takeover.
+    pub fn told(&self, now: Timestamp) -> (Snapshots, Snapshot) {
         let (known, odd) = self.vault.list();
-        let good = self.vault.newest_good();
+        let kept = u32::try_from(known.len()).unwrap_or(u32::MAX);
+        let mut usable = self.vault.good_of(known);
+        let good =
+            usable.last().map(|good| GoodSnapshot { id: good.id.clone(), at: good.head.at, confirmed: good.confirmed });
+        self.memory(|memory| memory.newest = usable.last().cloned());
+        usable.retain(|one| age(now, one.confirmed) <= self.hold_age);
         let is_measured = self.memory(|memory| std::mem::replace(&mut memory.is_measured, true));
-        if !is_measured && !known.is_empty() {
+        if !is_measured && kept > 0 {
             let bytes = self.vault.bytes();
             self.memory(|memory| memory.bytes = bytes);
         }
         let (bytes, trouble) = self.memory(|memory| (memory.bytes, memory.trouble.clone()));
         let damaged = odd.first().map(|(id, why)| format!("snapshot {id} is not used: {why}"));
-        let broken_off = self
-            .vault
-            .under_way()
-            .filter(|note| note.order.plan.is_none() && note.stage == Stage::Committing)
-            .filter(|_| self.vault.person_restores().is_none())
-            .map(|note| format!("a restore of {} was broken off in its midst: run it again", note.order.id));
+        let broken_off = match self.vault.under_way() {
+            _ if self.vault.is_at_work() => None,
+            Ok(Some(UnderWay { order, stage: Stage::Committing, .. })) => Some(match order.plan {
+                None => format!("a restore of {} was broken off in its midst: run it again", order.id),
+                Some(_) => format!(
+                    "a takeover's restore of {} was broken off in its midst: put one in place (`snapshots restore`)",
+                    order.id
+                ),
+            }),
+            Ok(_) => None,
+            Err(odd) => Some(odd),
+        };
         let unwritable = self.vault.unwritable();
         let wish = unwritable.as_ref().filter(|_| !self.hold_back.is_empty());
         let wish =
             wish.map(|dir| format!("nothing can be held back: the robot may not write into {dir} (docs/snapshots.md)"));
-        Snapshots {
-            unwritable,
-            kept: u32::try_from(known.len()).unwrap_or(u32::MAX),
-            bytes,
-            good: good.map(|good| GoodSnapshot { id: good.id, at: good.head.at, confirmed: good.confirmed }),
-            trouble: broken_off.or(trouble).or(wish).or(damaged),
-        }
+        let trouble = broken_off.or(trouble).or(wish).or(damaged);
+        let way_out = self.way_out(&usable);
+        (Snapshots { kept, bytes, good, unwritable, trouble }, way_out)
     }
 
-    /// A look has found what it measured good: a snapshot of it is taken, unless there is one.
+    /// A look has found what it measured good, and told: a snapshot of it is taken, unless there is one.
     pub fn looked(self: &Arc<Self>, measured: &Measure, is_good: bool) {
         self.memory(|memory| memory.measure = Some(measured.clone()));
         if !is_good || self.vault.keep() == 0 || self.busy.load(Ordering::SeqCst) {
             return;
         }
         let now = clock::now().wall;
-        let newest = self.vault.newest_good();
+        let newest = self.memory(|memory| memory.newest.clone());
         if let Some(newest) = newest.as_ref().filter(|newest| newest.foot.measure.is_same_moment(measured)) {
             self.memory(|memory| memory.trouble = None);
             if age(now, newest.confirmed) >= CONFIRM_EVERY {
@@ -145,6 +195,10 @@ impl Keeper {
     fn take_good(&self, measured: &Measure, stop: &Stop) {
         let order = Order { kind: Kind::LastGood, reason: None };
         let taken = self.vault.lock(stop).and_then(|lock| {
+            // Somebody may have begun to put one in place since the look.
+            if self.vault.broken_off().is_some() {
+                return Err(Failed::CalledOff);
+            }
             let taken = self.vault.take(&lock, &order, measured, stop);
             self.vault.prune(&lock);
             taken
@@ -159,8 +213,11 @@ impl Keeper {
                 );
                 None
             }
-            // Whatever moves comes to rest; the next look tries again.
-            Err(Failed::Moved(_) | Failed::CalledOff) => None,
+            // Whatever moves comes to rest; the next look tries again. It proves nothing of what was wrong before.
+            Err(Failed::Moved(_) | Failed::CalledOff | Failed::Busy) => {
+                self.memory(|memory| memory.bytes = bytes);
+                return;
+            }
             Err(Failed::Trouble(why)) => Some(why.clone()),
         };
         self.memory(|memory| {
@@ -211,14 +268,21 @@ impl Keeper {
         }
     }
 
-    /// Completes a restore that was broken off, for this takeover or for a person; `None`: there was none.
-    pub async fn complete(self: &Arc<Self>, plan: PlanId) -> Option<StepOutcome> {
+    /// Completes a restore that was broken off, for this takeover or for a person; `None`: there was none. `over`: what
+    /// becomes of the half of one that is over.
+    pub async fn complete(self: &Arc<Self>, plan: PlanId, over: Over) -> Option<StepOutcome> {
         let work = move |keeper: &Self, stop: &Stop| {
-            if keeper.vault.under_way().is_none() && keeper.vault.person_restores().is_none() {
+            let is_staging = match keeper.vault.under_way() {
+                Ok(None) => return Ok(None),
+                Ok(Some(note)) => note.stage == Stage::Staging,
+                Err(_) => false,
+            };
+            // What has changed nothing yet asks before it does.
+            if is_staging && keeper.vault.person_restores().is_some() {
                 return Ok(None);
             }
             let lock = keeper.vault.lock(stop)?;
-            keeper.complete_or_undo(&lock, plan, stop)
+            keeper.complete_or_undo(&lock, (plan, over), stop)
         };
         match self.within(work).await {
             Ok(done) => done.map(StepOutcome::done),
@@ -227,12 +291,32 @@ impl Keeper {
     }
 
     /// What cannot be completed is undone, so that it is whole either way.
-    fn complete_or_undo(&self, lock: &Lock, plan: PlanId, stop: &Stop) -> Result<Option<String>, Failed> {
-        let failed = match self.vault.complete(lock, Some(&plan.to_string()), stop) {
-            Err(failed) if failed != Failed::CalledOff => failed,
-            completed => return completed,
+    fn complete_or_undo(
+        &self,
+        lock: &Lock,
+        (plan, over): (PlanId, Over),
+        stop: &Stop,
+    ) -> Result<Option<String>, Failed> {
+        let ours = plan.to_string();
+        let note = self.vault.under_way();
+        let is_over = note.as_ref().map_or(true, |note| {
+            note.as_ref().is_some_and(|note| note.stage == Stage::Committing && note.is_over(Some(&ours)))
+        });
+        let is_stuck = self.memory(|memory| memory.stuck == Some(plan));
+        if is_over && !is_stuck && over == Over::IsBroken && self.has_good(clock::now().wall) == Snapshot::Kept {
+            // The look says that it is broken, and the last good one takes its place.
+            return note.map_or_else(|odd| Ok(Some(odd)), |_| self.vault.complete(lock, Some(&ours), stop));
+        }
+        let failed = if is_over {
+            let text = "half of it may lie there, and nothing else is whole".to_owned();
+            Failed::Trouble(self.vault.broken_off().map_or(text, |half| format!("{half}, and over")))
+        } else {
+            match self.vault.complete(lock, Some(&ours), stop) {
+                Err(failed) if failed != Failed::CalledOff => failed,
+                completed => return completed,
+            }
         };
-        let is_ours = self.vault.under_way().is_some_and(|note| note.order.plan.is_some());
+        let is_ours = note.is_ok_and(|note| note.is_some_and(|note| note.order.plan == Some(ours)));
         match self.vault.undo(lock, stop) {
             Ok(Some(said)) => {
                 if is_ours {
@@ -243,6 +327,21 @@ impl Keeper {
             Ok(None) => Err(failed),
             Err(undone) => Err(Failed::Trouble(format!("{failed}; nor can it be undone: {undone}"))),
         }
+    }
+
+    /// Before the sync is started: what a takeover has put in place is as it was before; `None`: there was nothing.
+    ///
+    /// # Errors
+    /// One line: the sync must not be started.
+    pub async fn give_back(self: &Arc<Self>) -> Result<Option<String>, String> {
+        let work = |keeper: &Self, stop: &Stop| {
+            if matches!((keeper.vault.under_way(), keeper.vault.put_in_place()), (Ok(None), Ok(None))) {
+                return Ok(None);
+            }
+            let lock = keeper.vault.lock(stop)?;
+            keeper.vault.give_back(&lock, stop)
+        };
+        self.within(work).await
     }
 
     /// Keeps what is there, once for each takeover, before anything of it is changed.
@@ -281,7 +380,10 @@ impl Keeper {
     pub async fn restore_last_good(self: &Arc<Self>, plan: PlanId) -> StepOutcome {
         match self.within(move |keeper, stop| keeper.restore(plan, stop)).await {
             Ok(proof) => StepOutcome::Done(proof),
-            Err(why) => self.not_done(why).await,
+            Err(why) => {
+                self.memory(|memory| memory.stuck = Some(plan));
+                self.not_done(why).await
+            }
         }
     }
 
@@ -295,11 +397,12 @@ impl Keeper {
             let kept = self.kept_for(plan);
             let plan = plan.to_string();
             let aside = format!("{plan}.replaced");
-            let order = Restore { id: good.id.clone(), only: Vec::new(), aside, kept, plan: Some(plan) };
+            let order =
+                Restore { id: good.id.clone(), only: Vec::new(), aside, kept, plan: Some(plan), unless_changed: None };
             match self.vault.restore(&lock, &order, stop) {
                 Ok(restored) => return Ok(restored.told(&good.id, &order.aside)),
                 Err(Failed::CalledOff) => return Err(Failed::CalledOff),
-                Err(failed) if self.vault.half_done().is_some() => return Err(failed),
+                Err(failed) if stop.is_beyond() => return Err(failed),
                 Err(failed) => why = failed,
             }
         }
@@ -380,6 +483,7 @@ mod tests {
 
         fn look(&self, is_good: bool) {
             let measured = measure(self.keeper.vault.subject(), &Stop::default()).expect("measured");
+            self.told();
             self.keeper.looked(&measured, is_good);
         }
 
@@ -399,8 +503,12 @@ mod tests {
             self.keeper.vault.take(&lock, &order, &measured, &stop).expect("taken").id
         }
 
+        fn told(&self) -> Snapshots {
+            self.keeper.told(clock::now().wall).0
+        }
+
         fn kept(&self) -> u32 {
-            self.keeper.told().kept
+            self.told().kept
         }
     }
 
@@ -439,7 +547,7 @@ mod tests {
         fs::write(rig.dir.path().join("state/snapshots"), "a file in its place").expect("file");
         rig.look(true);
         rig.rest().await;
-        let trouble = rig.keeper.told().trouble.expect("it is said");
+        let trouble = rig.told().trouble.expect("it is said");
         assert!(trouble.contains("snapshots: ") && !trouble.contains('\n'), "{trouble}");
         let failed = rig.keeper.keep_for(PLAN).await.expect("an answer");
         assert!(failed.text().contains("no snapshot of it: "), "{failed:?}");
@@ -463,7 +571,7 @@ mod tests {
         assert!(matches!(&held, StepOutcome::Done(said) if said.contains("1 files held back")), "{held:?}");
         let again = rig.keeper.keep_for(PLAN).await.expect("an answer");
         assert!(again.text().contains("is there already"), "{again:?}");
-        assert_eq!(rig.keeper.complete(PLAN).await, None);
+        assert_eq!(rig.keeper.complete(PLAN, Over::IsBroken).await, None);
     }
 
     #[tokio::test]
@@ -480,12 +588,115 @@ mod tests {
         assert!(matches!(&broke, StepOutcome::Unknown(said) if said.contains("is half done")), "{broke:?}");
         let kept = rig.keeper.keep_for(PLAN).await;
         assert!(matches!(kept, Some(StepOutcome::Done(_))), "{kept:?}");
-        let undone = rig.keeper.complete(PLAN).await.expect("an answer");
+        let undone = rig.keeper.complete(PLAN, Over::IsBroken).await.expect("an answer");
         assert!(matches!(&undone, StepOutcome::Done(said) if said.contains("is undone")), "{undone:?}");
         assert_eq!(fs::read_to_string(rig.work("a.conf")).expect("file"), "");
         assert!(rig.work("new.conf").exists() && rig.keeper.half_done().await.is_none());
         let again = rig.keeper.restore_last_good(PLAN).await;
         assert!(matches!(&again, StepOutcome::Failed(said) if said.contains("was undone")), "{again:?}");
+    }
+
+    /// A takeover's restore of what is good broke off: `a.conf` was put in place, `b.conf` was not.
+    async fn half_of(rig: &Rig, plan: PlanId) {
+        fs::write(rig.work("b.conf"), "good").expect("file");
+        rig.take();
+        fs::write(rig.work("a.conf"), "newer").expect("file");
+        fs::write(rig.work("b.conf"), "newer").expect("file");
+        rig.keeper.keep_for(plan).await.expect("an answer");
+        fs::write(rig.work("new.conf"), "cannot be moved aside").expect("appeared");
+        fs::write(rig.dir.path().join("state/held-back"), "a file in its place").expect("file");
+        let broke = rig.keeper.restore_last_good(plan).await;
+        assert!(matches!(broke, StepOutcome::Unknown(_)), "{broke:?}");
+        fs::write(rig.work("b.conf"), "newer").expect("file");
+        fs::remove_file(rig.dir.path().join("state/held-back")).expect("removed");
+    }
+
+    const LATER: PlanId = PlanId(ulid::Ulid(8));
+
+    fn text(rig: &Rig, name: &str) -> String {
+        fs::read_to_string(rig.work(name)).expect("file")
+    }
+
+    #[tokio::test]
+    async fn half_of_a_takeovers_restore_is_said_while_watching_and_never_becomes_what_is_good() {
+        let rig = rig(3, DAY);
+        half_of(&rig, PLAN).await;
+        let kept = rig.kept();
+        let half = rig.keeper.half(None, Keep::WhatIsGood).expect("it is seen");
+        assert!(half.0 == Weight::Broken && half.1.contains("is half done"), "{half:?}");
+        assert!(rig.told().trouble.is_some_and(|why| why.contains("a takeover's restore of good-")));
+        fs::write(rig.work("other.conf"), "changed").expect("file");
+        let measured = measure(rig.keeper.vault.subject(), &Stop::default()).expect("measured");
+        rig.keeper.take_good(&measured, &Stop::default());
+        assert_eq!(rig.kept(), kept, "whoever finds it good");
+        // While somebody is at it, it is under way.
+        let lock = rig.keeper.vault.lock(&Stop::default()).expect("lock");
+        assert_eq!(rig.keeper.half(None, Keep::WhatIsGood).map(|half| half.0), Some(Weight::UnderWay));
+        drop(lock);
+        // The primary's own state, as it was before and since.
+        let now = clock::now().wall;
+        let ago = now - jiff::SignedDuration::from_hours(1);
+        assert!(rig.keeper.half(Some(ago), Keep::WhatIsGood).is_some());
+        let soon = now + jiff::SignedDuration::from_secs(1);
+        assert_eq!(rig.keeper.half(Some(soon), Keep::Nothing), None);
+        assert!(rig.keeper.half_done().await.is_some(), "a look for `check` changes nothing");
+        assert_eq!(rig.keeper.half(Some(soon), Keep::WhatIsGood), None);
+        assert_eq!(rig.keeper.half_done().await, None);
+    }
+
+    #[tokio::test]
+    async fn half_of_an_earlier_takeovers_restore_gives_way_to_the_last_good_one_or_is_undone() {
+        let rig = rig(3, DAY);
+        half_of(&rig, PLAN).await;
+        let left = rig.keeper.complete(LATER, Over::IsBroken).await.expect("an answer");
+        assert!(left.text().contains("is not completed: it is over"), "{left:?}");
+        assert!(rig.keeper.half_done().await.is_some(), "nothing of it is loaded");
+        let restored = rig.keeper.restore_last_good(LATER).await;
+        assert!(matches!(restored, StepOutcome::Done(_)), "{restored:?}");
+        assert_eq!((text(&rig, "a.conf").as_str(), text(&rig, "b.conf").as_str()), ("good", "good"));
+        assert_eq!(rig.keeper.half_done().await, None);
+
+        let rig = self::rig(3, DAY);
+        half_of(&rig, PLAN).await;
+        let undone = rig.keeper.complete(LATER, Over::IsUndone).await.expect("an answer");
+        assert!(matches!(&undone, StepOutcome::Done(said) if said.contains("is undone")), "{undone:?}");
+        assert_eq!((text(&rig, "a.conf").as_str(), text(&rig, "b.conf").as_str()), ("newer", "newer"));
+        assert_eq!(rig.keeper.half_done().await, None);
+    }
+
+    #[tokio::test]
+    async fn half_of_an_earlier_takeovers_restore_is_undone_where_no_good_one_can_take_its_place() {
+        let rig = rig(3, DAY);
+        half_of(&rig, PLAN).await;
+        let good = rig.keeper.vault.newest_good().expect("kept").id;
+        fs::write(rig.dir.path().join("state/snapshots").join(good).join("tree/0/b.conf"), "x").expect("damaged");
+        rig.keeper.complete(LATER, Over::IsBroken).await.expect("an answer");
+        let failed = rig.keeper.restore_last_good(LATER).await;
+        assert!(matches!(&failed, StepOutcome::Unknown(said) if said.contains("is damaged")), "{failed:?}");
+        let undone = rig.keeper.complete(LATER, Over::IsBroken).await.expect("an answer");
+        assert!(matches!(&undone, StepOutcome::Done(said) if said.contains("is undone")), "{undone:?}");
+        assert_eq!((text(&rig, "a.conf").as_str(), rig.keeper.half_done().await), ("newer", None));
+    }
+
+    #[tokio::test]
+    async fn what_keeps_snapshots_from_being_taken_stands_until_one_is_taken() {
+        let rig = rig(3, DAY);
+        rig.keeper.memory(|memory| memory.trouble = Some("the disk is full".into()));
+        let measured = measure(rig.keeper.vault.subject(), &Stop::default()).expect("measured");
+        let trouble = || rig.told().trouble;
+        let off = Stop::default();
+        off.call_off();
+        rig.keeper.take_good(&measured, &off);
+        assert!(trouble().is_some(), "called off");
+        fs::write(rig.work("b.conf"), "moves").expect("file");
+        rig.keeper.take_good(&measured, &Stop::default());
+        assert!(trouble().is_some(), "of no moment");
+        rig.look(true);
+        rig.rest().await;
+        assert_eq!((trouble(), rig.kept()), (None, 1));
+        let lock = rig.keeper.vault.lock(&Stop::default()).expect("lock");
+        assert!(matches!(rig.keeper.vault.lock(&off), Err(Failed::CalledOff | Failed::Busy)));
+        drop(lock);
     }
 
     #[tokio::test]

@@ -54,8 +54,13 @@ impl Subject {
     }
 
     /// Whether this is neither the PBX's nor looked at: ours, also while a sync tool brings it, or ignored.
-    pub(super) fn passes(&self, entry: &Entry<'_>) -> bool {
+    fn passes(&self, entry: &Entry<'_>) -> bool {
         passes(entry, &self.ignore)
+    }
+
+    /// The same, and what is a sync tool's.
+    pub(super) fn passes_over(&self, entry: &Entry<'_>) -> bool {
+        is_passed_over(entry, &self.ignore)
     }
 }
 
@@ -211,6 +216,7 @@ impl Visitor for Look<'_> {
         self.measuring.add(class, seen(entry));
         self.survey.change(time(entry.about.modified), time(entry.changed), || place(entry));
         if class == Class::Config {
+            self.survey.configured = self.survey.configured.max(Some(time(entry.changed)));
             self.kept(entry);
         }
         ControlFlow::Continue(())

@@ -56,8 +56,8 @@ impl VouchedDirs {
             let mut inner = inner.lock_owned().await;
             tokio::task::spawn_blocking(move || {
                 let survey = inner.looker.look();
-                let touched = survey.touched.as_ref().map(|(at, _)| *at);
-                let became = inner.voucher.seen(survey.tree.as_ref(), touched, settle, clock::now().wall);
+                // A busy primary records calls all day: what is no configuration says nothing of what is vouched for.
+                let became = inner.voucher.seen(survey.tree.as_ref(), survey.configured, settle, clock::now().wall);
                 Looked { became, told: inner.voucher.told(), trouble: trouble(&survey) }
             })
             .await
@@ -74,4 +74,56 @@ impl VouchedDirs {
 fn trouble(survey: &Survey) -> Option<String> {
     let (place, why) = survey.troubles.named.first().filter(|_| survey.tree.is_none())?;
     Some(format!("{place}: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::data::Classes;
+
+    fn dirs(dir: &std::path::Path, settle: Duration) -> VouchedDirs {
+        let subject = Subject { dirs: vec![dir.to_owned()], classes: Classes::default(), ignore: Vec::new() };
+        let hints = Hints::new(subject.dirs.clone(), Vec::new());
+        let inner = Inner { looker: Looker::new(subject), voucher: Voucher::new("r".into()) };
+        VouchedDirs { inner: Arc::new(Mutex::new(inner)), settle, hints }
+    }
+
+    #[tokio::test]
+    async fn a_primary_that_records_calls_all_day_vouches_for_its_configuration() {
+        let dir = tempfile::tempdir().expect("directory");
+        fs::create_dir(dir.path().join("recordings")).expect("directory");
+        let written = fs::File::create(dir.path().join("a.conf")).expect("file");
+        let hour = Duration::from_secs(3600);
+        let busy = dirs(dir.path(), hour);
+        busy.look().await.expect("looked");
+        assert_eq!(busy.look().await.expect("looked").became, Vouched::NotYet, "written a moment ago");
+        drop(written);
+        // The clock cannot be waited for: here the configuration lies further back than what is recorded.
+        let settle = Duration::from_millis(300);
+        let busy = dirs(dir.path(), settle);
+        let until = std::time::Instant::now() + Duration::from_secs(20);
+        let news = loop {
+            fs::write(dir.path().join("recordings/a.wav"), "RIFF").expect("a call");
+            let looked = busy.look().await.expect("looked");
+            if looked.became == Vouched::News || std::time::Instant::now() > until {
+                break looked;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert!(news.became == Vouched::News && news.told.is_some());
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_cannot_read_everything_any_more_tells_of_no_state() {
+        let dir = tempfile::tempdir().expect("directory");
+        fs::write(dir.path().join("a.conf"), "a").expect("file");
+        let dirs = dirs(dir.path(), Duration::ZERO);
+        dirs.look().await.expect("looked");
+        assert!(dirs.look().await.expect("looked").told.is_some());
+        fs::remove_dir_all(dir.path()).expect("gone");
+        let looked = dirs.look().await.expect("looked");
+        assert!(looked.told.is_none() && looked.trouble.is_some());
+    }
 }

@@ -111,7 +111,7 @@ impl InboundSync {
         let deadline = Instant::now() + WRITERS_END;
         loop {
             let writing = writers::look(&self.dirs).await;
-            match (writing.runs.first(), writing.unknown.first()) {
+            match (writing.runs.first(), writing.unseen.first()) {
                 (None, None) => return Ok("no sync tool writes here".to_owned()),
                 (None, Some(why)) => return Ok(format!("WARNING, {why}")),
                 (Some(first), _) if Instant::now() >= deadline => {
@@ -130,7 +130,7 @@ impl InboundSync {
             return StepOutcome::Failed("the sync is not started: this node may have to serve".to_owned());
         }
         // The units' own condition looks at the fence, so that it goes first.
-        let stopped = match self.on_disk(|files| files.read().and_then(|read| files.lift().map(|()| read))).await {
+        let stopped = match self.on_disk(Remembered::lift).await {
             Ok(stopped) => stopped,
             Err(why) => return StepOutcome::Failed(why),
         };
@@ -183,6 +183,20 @@ impl SyncFence for InboundSync {
 
     fn forget(&self) -> Answer<'_, Result<(), String>> {
         Box::pin(self.on_disk(Remembered::forget))
+    }
+
+    fn note_served(&self) -> Answer<'_, Result<(), String>> {
+        Box::pin(async {
+            // What nothing stops may bring files all the while.
+            if self.configured { self.on_disk(Remembered::note_served).await } else { Ok(()) }
+        })
+    }
+
+    fn has_served(&self) -> Answer<'_, bool> {
+        Box::pin(async {
+            let stopped = self.on_disk(Remembered::read).await;
+            stopped.is_ok_and(|stopped| stopped.is_some_and(|stopped| stopped.has_served()))
+        })
     }
 
     fn look(&self) -> Answer<'_, SyncLook> {

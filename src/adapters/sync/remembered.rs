@@ -22,9 +22,17 @@ const BYTES_MAX: u64 = 64 * 1024;
 pub struct Stopped {
     units: BTreeSet<String>,
     folders: BTreeSet<String>,
+    /// What lies here is what this node served with: nothing was started since.
+    #[serde(default)]
+    served: bool,
 }
 
 impl Stopped {
+    /// Whether this node served, and nothing was started since.
+    pub fn has_served(&self) -> bool {
+        self.served
+    }
+
     /// Notes one part.
     pub fn add(&mut self, part: &Part<'_>) {
         match part {
@@ -74,8 +82,7 @@ impl Remembered {
         let mut all = self.read().ok().flatten().unwrap_or_default();
         all.units.extend(found.units.iter().cloned());
         all.folders.extend(found.folders.iter().cloned());
-        let text = serde_json::to_string(&all).map_err(|error| error.to_string())?;
-        write_whole(&self.stopped, text.as_bytes()).map_err(|error| trouble("write", &self.stopped, &error))?;
+        self.write(&all)?;
         let why = b"the inbound sync must not run: this node serves, or its files are not all carried home\n";
         write_whole(&self.fenced, why).map_err(|error| trouble("write", &self.fenced, &error))
     }
@@ -104,12 +111,30 @@ impl Remembered {
         }
     }
 
-    /// Lets the units start again.
+    /// Notes that this node serves with what lies here.
     ///
     /// # Errors
     /// One line: what failed, and what to do.
-    pub fn lift(&self) -> Result<(), String> {
-        remove(&self.fenced)
+    pub fn note_served(&self) -> Result<(), String> {
+        let all = self.read().ok().flatten().unwrap_or_default();
+        self.write(&Stopped { served: true, ..all })
+    }
+
+    fn write(&self, all: &Stopped) -> Result<(), String> {
+        let text = serde_json::to_string(all).map_err(|error| error.to_string())?;
+        write_whole(&self.stopped, text.as_bytes()).map_err(|error| trouble("write", &self.stopped, &error))
+    }
+
+    /// Lets the units start again, which may bring other files from then on; what was stopped, if that is remembered.
+    ///
+    /// # Errors
+    /// One line: what failed, and what to do.
+    pub fn lift(&self) -> Result<Option<Stopped>, String> {
+        let stopped = self.read()?;
+        if let Some(all) = stopped.as_ref().filter(|all| all.served) {
+            self.write(&Stopped { served: false, ..all.clone() })?;
+        }
+        remove(&self.fenced).map(|()| stopped)
     }
 
     /// Forgets what was stopped: it runs.
@@ -137,7 +162,7 @@ mod tests {
     use super::*;
 
     fn units(names: &[&str]) -> Stopped {
-        Stopped { units: names.iter().map(ToString::to_string).collect(), folders: BTreeSet::new() }
+        Stopped { units: names.iter().map(ToString::to_string).collect(), ..Stopped::default() }
     }
 
     #[test]
@@ -151,9 +176,24 @@ mod tests {
         files.add(&units(&["b.timer"])).expect("written");
         assert_eq!(files.read(), Ok(Some(units(&["a.service", "b.timer"]))));
         assert!(dir.path().join("sync-fenced").exists());
-        files.lift().and_then(|()| files.forget()).expect("removed");
+        files.lift().and_then(|_| files.forget()).expect("removed");
         assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 0);
-        files.lift().and_then(|()| files.forget()).expect("removing twice is well");
+        files.lift().and_then(|_| files.forget()).expect("removing twice is well");
+    }
+
+    #[test]
+    fn that_this_node_served_is_remembered_until_something_is_started() {
+        let dir = tempfile::tempdir().expect("directory");
+        let files = Remembered::in_dir(dir.path());
+        let has_served = || files.read().expect("read").is_some_and(|all| all.has_served());
+        files.add(&units(&["a.service"])).expect("written");
+        assert!(!has_served(), "a takeover has only begun");
+        files.note_served().expect("written");
+        files.add(&units(&["b.timer"])).expect("written");
+        assert!(has_served(), "it was taken back, and stopped once more");
+        files.lift().expect("lifted");
+        assert!(!has_served(), "a start that failed may have begun");
+        assert_eq!(files.read(), Ok(Some(units(&["a.service", "b.timer"]))), "what runs not yet is not forgotten");
     }
 
     #[test]

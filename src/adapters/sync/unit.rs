@@ -40,6 +40,11 @@ impl State {
         matches!(self.active.as_str(), "inactive" | "failed")
     }
 
+    /// Whether it runs only for a while, when something says so: a timer, or who starts it.
+    fn has_turns(&self) -> bool {
+        self.kind == "oneshot" || !self.triggers.is_empty()
+    }
+
     /// One that is being stopped does not.
     fn is_started(&self) -> bool {
         matches!(self.active.as_str(), "active" | "activating" | "reloading" | "refreshing")
@@ -86,8 +91,7 @@ impl SyncUnit {
     pub async fn stand(&self) -> Stand {
         match self.state().await {
             Ok(state) if !state.is_stopped() => Stand::Runs(format!("{} is {}", self.name, state.active)),
-            // It runs for a moment only, when its timer says so.
-            Ok(state) if state.active == "inactive" && state.kind == "oneshot" => Stand::Waits,
+            Ok(state) if state.active == "inactive" && state.has_turns() => Stand::Waits,
             Ok(state) => Stand::Rests(format!("{} is {}", self.name, state.active)),
             Err(why) => Stand::Unknown(why),
         }
@@ -130,7 +134,7 @@ impl SyncUnit {
     pub async fn start(&self) -> Result<String, String> {
         let name = &self.name;
         let before = self.state().await?;
-        if before.kind == "oneshot" {
+        if before.has_turns() {
             // It may bring files for hours.
             let end = self.call(&["start", "--no-block"], SHOW_LIMIT).await;
             return if end.succeeded() { Ok(format!("{name} is started")) } else { Err(self.not_started(&end)) };

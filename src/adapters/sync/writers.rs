@@ -3,14 +3,16 @@
 //! Whoever started them: an rsync that the primary pushes over ssh runs here under sshd, and no unit names it. A tool that
 //! only reads (a nightly backup) is not meant, nor are this program's own children, which carry files home.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::host::open_files::{self, Dir};
+use crate::host::open_files::{self, Dir, Sight};
 use crate::units::SyncLook;
 
 /// Programs that bring files, by the name that the kernel keeps of them; some add their version.
@@ -30,14 +32,14 @@ pub async fn look(dirs: &[PathBuf]) -> SyncLook {
     let dirs = dirs.to_owned();
     match timeout(LOOK_MAX, tokio::task::spawn_blocking(move || scan(&dirs))).await {
         Ok(Ok(look)) => look,
-        Ok(Err(_)) => unknown("the look at the sync tools broke off; see the log".to_owned()),
+        Ok(Err(_)) => unseen("the look at the sync tools broke off; see the log".to_owned()),
         // A network file system whose server is gone.
-        Err(_) => unknown(format!("whether a sync tool writes here was not seen in {} s", LOOK_MAX.as_secs())),
+        Err(_) => unseen(format!("whether a sync tool writes here was not seen in {} s", LOOK_MAX.as_secs())),
     }
 }
 
-fn unknown(why: String) -> SyncLook {
-    SyncLook { unknown: vec![why], ..SyncLook::default() }
+fn unseen(why: String) -> SyncLook {
+    SyncLook { unseen: vec![why], ..SyncLook::default() }
 }
 
 fn scan(dirs: &[PathBuf]) -> SyncLook {
@@ -45,7 +47,7 @@ fn scan(dirs: &[PathBuf]) -> SyncLook {
     let mut look = SyncLook::default();
     let processes = match fs::read_dir("/proc") {
         Ok(processes) => processes,
-        Err(error) => return unknown(format!("/proc cannot be read: {error}")),
+        Err(error) => return unseen(format!("/proc cannot be read: {error}")),
     };
     for entry in processes.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
@@ -59,12 +61,16 @@ fn scan(dirs: &[PathBuf]) -> SyncLook {
                 look.runs.push(format!("{program} ({pid}) writes in {}", open_files::shown(&path)));
             }
             // One that has ended meanwhile writes no more.
-            Err(error) if error.kind() != io::ErrorKind::NotFound && look.unknown.is_empty() => {
+            Err(error) if error.kind() != io::ErrorKind::NotFound && look.unseen.is_empty() => {
                 let right = open_files::RIGHT;
-                look.unknown.push(format!("whether {program} ({pid}) writes here cannot be seen: {error}; {right}"));
+                look.unseen.push(format!("whether {program} ({pid}) writes here cannot be seen: {error}; {right}"));
             }
             _ => {}
         }
+    }
+    if open_files::sight() == Sight::OwnUser {
+        let right = open_files::RIGHT;
+        look.unseen.push(format!("whether a sync tool of another user writes here is not seen by this user; {right}"));
     }
     look
 }
@@ -81,19 +87,53 @@ fn writes(process: &Path, dirs: &[Dir]) -> io::Result<Option<PathBuf>> {
     }
     // An rsync that receives stands in its target, also between two files.
     let arguments = fs::read(process.join("cmdline"))?;
-    if receives(&arguments) { open_files::stands_in(process, dirs) } else { Ok(None) }
+    let stands = || open_files::stands_in(process, dirs);
+    Ok(match Rsync::of(&arguments) {
+        Rsync::Receives => stands()?,
+        Rsync::Local(target) => stands()?.filter(|path| is_target(path, target)),
+        Rsync::Sends => None,
+    })
 }
 
-/// Whether an rsync with these arguments (each ended by NUL) brings files here: a server that is no sender (rsync(1),
-/// `--server`), or a client whose last argument, the target, names no other host.
-fn receives(arguments: &[u8]) -> bool {
-    let words: Vec<_> = arguments.split(|byte| *byte == 0).filter(|word| !word.is_empty()).collect();
-    if words.contains(&b"--server".as_slice()) {
-        return !words.contains(&b"--sender".as_slice());
+/// What an rsync does here.
+#[derive(Debug, PartialEq, Eq)]
+enum Rsync<'a> {
+    Receives,
+    Sends,
+    /// One of its processes stands in the source and others in this target, all with the same arguments.
+    Local(&'a Path),
+}
+
+impl<'a> Rsync<'a> {
+    /// That of these arguments, each ended by NUL: a server receives unless it is a sender (rsync(1), `--server`); of a
+    /// client the last argument is the target, and one argument more names another host if it does not come from here.
+    fn of(arguments: &'a [u8]) -> Self {
+        let words: Vec<_> = arguments.split(|byte| *byte == 0).filter(|word| !word.is_empty()).collect();
+        if words.contains(&b"--server".as_slice()) {
+            return if words.contains(&b"--sender".as_slice()) { Self::Sends } else { Self::Receives };
+        }
+        let Some((target, before)) = words.get(1..).and_then(<[_]>::split_last) else { return Self::Sends };
+        if is_remote(target) {
+            Self::Sends
+        } else if before.iter().any(|word| !word.starts_with(b"-") && is_remote(word)) {
+            Self::Receives
+        } else {
+            Self::Local(Path::new(OsStr::from_bytes(target)))
+        }
     }
-    let Some(target) = words.get(1..).and_then(<[_]>::last) else { return false };
-    let before_slash = target.split(|byte| *byte == b'/').next().unwrap_or_default();
-    !before_slash.contains(&b':')
+}
+
+/// `HOST:PATH`, `rsync://HOST/PATH` (rsync(1)).
+fn is_remote(argument: &[u8]) -> bool {
+    argument.split(|byte| *byte == b'/').next().is_some_and(|before_slash| before_slash.contains(&b':'))
+}
+
+/// Whether a process that stands here stands in this target. From where a relative one counts is not seen: its end must do.
+fn is_target(stands: &Path, target: &Path) -> bool {
+    match target.canonicalize() {
+        Ok(real) if target.is_absolute() => stands.starts_with(real),
+        _ => stands.ends_with(target.strip_prefix(".").unwrap_or(target)),
+    }
 }
 
 /// Whether this program started it.
@@ -134,7 +174,7 @@ mod tests {
             "rsync -a --delete root@pbx-a:/var/lib/pbx/ /var/lib/pbx/",
             "rsync -a rsync://pbx-a/pbx /var/lib/pbx",
         ] {
-            assert!(receives(&words(line)), "{line}");
+            assert_eq!(Rsync::of(&words(line)), Rsync::Receives, "{line}");
         }
         for line in [
             "rsync --server --sender -logDtpre.iLsfxCIvu . /var/lib/pbx/",
@@ -142,8 +182,48 @@ mod tests {
             "rsync -a /var/lib/pbx/ rsync://nas/backups",
             "rsync",
         ] {
-            assert!(!receives(&words(line)), "{line}");
+            assert_eq!(Rsync::of(&words(line)), Rsync::Sends, "{line}");
         }
+        let local = words("rsync -a --delete /mnt/pbx-a/ /var/lib/pbx/");
+        assert_eq!(Rsync::of(&local), Rsync::Local(Path::new("/var/lib/pbx/")));
+    }
+
+    #[test]
+    fn of_a_local_copy_only_the_process_that_stands_in_the_target_brings_files() {
+        let dir = tempfile::tempdir().expect("directory");
+        let dir = dir.path().canonicalize().expect("there");
+        for name in ["work/sub", "backup/sub"] {
+            fs::create_dir_all(dir.join(name)).expect("made");
+        }
+        let (work, backup) = (dir.join("work"), dir.join("backup"));
+        assert!(is_target(&work, &work) && is_target(&work.join("sub"), &work));
+        assert!(!is_target(&work, &backup), "the one that reads stands in the source");
+        assert!(is_target(&work, Path::new("work/")) && !is_target(&work, Path::new("backup")));
+        assert!(is_target(&work, Path::new("./")));
+    }
+
+    #[test]
+    fn a_real_rsync_writes_where_it_copies_to_and_not_where_it_reads() {
+        let dir = tempfile::tempdir().expect("directory");
+        let (work, backup) = (dir.path().join("work"), dir.path().join("backup"));
+        fs::create_dir_all(&work).and_then(|()| fs::create_dir_all(&backup)).expect("made");
+        fs::write(work.join("recording.wav"), vec![7_u8; 4 << 20]).expect("written");
+        // A child of ours is not looked at, so that another starts it and leaves it alone.
+        let line = "rsync -a --bwlimit=64 \"$0\"/ \"$1\"/ >/dev/null 2>&1 & echo $!";
+        let started = std::process::Command::new("sh").arg("-c").arg(line).arg(&work).arg(&backup).output();
+        let pid =
+            String::from_utf8(started.expect("a shell").stdout).expect("text").trim().parse().expect("its number");
+        let began = std::time::Instant::now();
+        while scan(std::slice::from_ref(&backup)).runs.is_empty() {
+            assert!(began.elapsed() < Duration::from_secs(20), "rsync did not write");
+            std::thread::yield_now();
+        }
+        let read_there = scan(&[work]).runs;
+        let _ = rustix::process::kill_process(
+            rustix::process::Pid::from_raw(pid).expect("a process"),
+            rustix::process::Signal::TERM,
+        );
+        assert_eq!(read_there, Vec::<String>::new());
     }
 
     #[test]

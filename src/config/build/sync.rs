@@ -1,6 +1,6 @@
 //! The sync: what the gate asks of the working directory, and the commands that stop and start it.
 
-use std::path::{Component, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::{Build, Use};
 use crate::config::cursor::Cursor;
@@ -31,6 +31,9 @@ const FOLDER_BYTES_MAX: usize = 100;
 pub fn sync<'a>(at: &Cursor<'a>, dirs: &[PathBuf], build: &mut Build<'a>) -> Option<Sync> {
     let (stop, start) = (build.command(&at.key("stop")), build.command(&at.key("start")));
     let fence = fence(&at.key("fence"), build);
+    for name in ["ignore", "hold_back"] {
+        absolute_patterns(&at.key(name), dirs, build);
+    }
     let [ignore, hold_back] = ["ignore", "hold_back"].map(|name| patterns(&at.key(name), build));
     if hold_back.as_ref().is_some_and(|all| all.iter().any(|pattern| pattern.matches(ANY_CONFIG))) {
         let fix = "name the spools, such as spool/outgoing/ or *.call";
@@ -170,6 +173,18 @@ fn patterns<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Vec<Pattern>> 
         at.error(&mut build.notes, format!("holds more than {PATTERNS_MAX} patterns"), "name the directory");
     }
     items.iter().map(|item| pattern(item, build)).collect()
+}
+
+/// A `/` at its begin is that of the working directory, so that one with the directory's own path meets nothing.
+fn absolute_patterns<'a>(at: &Cursor<'a>, dirs: &[PathBuf], build: &mut Build<'a>) {
+    for item in at.items() {
+        let Some(text) = item.text() else { continue };
+        if let Some(below) = dirs.iter().find_map(|dir| Path::new(text).strip_prefix(dir).ok()) {
+            let end = if text.ends_with('/') { "/" } else { "" };
+            let fix = format!("write it below the working directory: {}{end}", below.display());
+            item.error(&mut build.notes, "begins with the working directory's own path, so that it meets nothing", fix);
+        }
+    }
 }
 
 fn pattern<'a>(at: &Cursor<'a>, build: &mut Build<'a>) -> Option<Pattern> {

@@ -4,6 +4,9 @@
 //! the spools moved aside. None of it keeps the telephones waiting where it fails: it is said. But half of a snapshot is
 //! never loaded: then the outcome is unknown, which for this step means that it is tried until all of it is there.
 //!
+//! Where this node served and nothing was brought since, what lies here is newer than anything that could be judged by: it
+//! is loaded as it is.
+//!
 //! Phones wait meanwhile, so that the wait has an end. Only `sync.on_hold: hold` keeps what does not pass from being
 //! loaded; then the step is tried again for ever (see `takeover::run`), and passes as soon as the data does.
 
@@ -51,6 +54,23 @@ pub async fn data(
     if let (StepOutcome::Done(said), Some(completed)) = (&mut judged, &completed) {
         *said = format!("{}; {said}", warned(completed));
     }
+    conclude(gate, judged, stopped, attempt).await
+}
+
+/// What this node left when it served, since when nothing was brought here: no snapshot is newer, what the primary vouches for
+/// is older, and a spool holds what this node's own PBX put there.
+pub async fn own(gate: &dyn DataGate, (plan, attempt): (PlanId, u32), stopped: StepOutcome) -> StepOutcome {
+    let said = "what this node left when it served is loaded as it is, since nothing was brought here since";
+    let loaded = match gate.complete(plan).await {
+        Some(StepOutcome::Unknown(half)) => return nothing_is_loaded(&half),
+        Some(completed) => format!("{}; {said}", warned(&completed)),
+        None => said.to_owned(),
+    };
+    conclude(gate, StepOutcome::Done(loaded), stopped, attempt).await
+}
+
+/// With what came of stopping the sync.
+async fn conclude(gate: &dyn DataGate, judged: StepOutcome, stopped: StepOutcome, attempt: u32) -> StepOutcome {
     if let StepOutcome::Unknown(half) = &judged {
         return nothing_is_loaded(half);
     }
@@ -240,6 +260,19 @@ mod tests {
         let gate = Scripted { looks: Mutex::new(vec![look(Outcome::Go, None)]), snapshot: None, half };
         let said = data(&gate, Duration::ZERO, (PLAN, 9), (Duration::ZERO, stopped())).await;
         assert!(matches!(&said, StepOutcome::Unknown(text) if text.contains("a person's restore")), "{said:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_this_node_left_when_it_served_is_not_judged_and_half_of_a_snapshot_is_still_not_loaded() {
+        // It would be put aside for the last good snapshot.
+        let broken = || Mutex::new(vec![look(Outcome::LastGood, Some(Weight::Broken))]);
+        let mut gate = Scripted { looks: broken(), snapshot: Some(StepOutcome::done("put back")), half: None };
+        let said = own(&gate, (PLAN, 1), stopped()).await;
+        assert!(matches!(&said, StepOutcome::Done(text) if text.contains("loaded as it is")), "{said:?}");
+        let failed = StepOutcome::failed("sync.stop: exit status 1");
+        assert!(matches!(own(&gate, (PLAN, 1), failed).await, StepOutcome::Failed(_)));
+        gate.half = Some("a person's restore is at work".to_owned());
+        assert!(matches!(own(&gate, (PLAN, 1), stopped()).await, StepOutcome::Unknown(_)));
     }
 
     #[tokio::test(start_paused = true)]

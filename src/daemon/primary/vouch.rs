@@ -34,13 +34,11 @@ async fn watch_over(dirs: &VouchedDirs, world: &World, seen: &Seen) {
         let looked = dirs.look().await;
         let took = began.elapsed();
         let became = looked.as_ref().map(|looked| looked.became);
-        let trouble = match looked {
-            Some(looked) => {
-                seen.note_tree(looked.told);
-                looked.trouble
-            }
-            None => Some("the file system of the working directory does not answer".to_owned()),
-        };
+        let (told, trouble) = looked.map_or_else(
+            || (None, Some("the file system of the working directory does not answer".to_owned())),
+            |looked| (looked.told, looked.trouble),
+        );
+        seen.note_tree(told);
         if became == Some(Vouched::News) {
             seen.nudge_file();
         }

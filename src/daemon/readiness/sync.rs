@@ -6,12 +6,14 @@ use crate::units::SyncLook;
 use crate::units::finding::Finding;
 
 use super::papers::Serves;
+use crate::daemon::sync::with_what_waits;
 
 const ABOUT: &str = "sync";
 
 /// Looks; changes nothing.
 pub async fn look(config: &Config, sync: &dyn SyncFence, serves: Serves) -> Vec<Finding> {
-    let mut found = findings(&sync.look().await, serves);
+    let seen = with_what_waits(config, sync.look().await).await;
+    let mut found = findings(&seen, serves);
     found.extend(sync.findings().await);
     if !sync.is_configured() && config.sync.stop.is_empty() {
         let text = "nothing stops the sync at a takeover: a primary that comes back may put old files over new ones";
@@ -28,12 +30,22 @@ fn findings(look: &SyncLook, serves: Serves) -> Vec<Finding> {
     });
     let rests = look.rests.iter().map(|seen| match serves {
         Serves::Yes => Finding::ok(ABOUT, seen.clone()),
-        Serves::No => Finding::warning(ABOUT, seen.clone(), "start it: the data on this node grows old"),
+        Serves::No => Finding::warning(ABOUT, seen.clone(), rests_todo(look)),
     });
     let unknown = look.unknown.iter().map(|why| {
         Finding::problem(ABOUT, why.clone(), "mend what the line names: a takeover could not prove that it is stopped")
     });
-    runs.chain(rests).chain(unknown).collect()
+    let unseen = look.unseen.iter().map(|why| {
+        Finding::warning(ABOUT, why.clone(), "a sync that nothing in sync.fence names could go on after a takeover")
+    });
+    runs.chain(rests).chain(unknown).chain(unseen).collect()
+}
+
+fn rests_todo(look: &SyncLook) -> String {
+    match &look.waits {
+        Some(waits) => format!("do not start it, it may delete here: {waits}"),
+        None => "start it: the data on this node grows old".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -47,9 +59,11 @@ mod tests {
             runs: vec!["lsyncd.service is active".into()],
             rests: vec!["Syncthing's folder pbx is paused".into()],
             unknown: vec!["there is no unit b.service".into()],
+            unseen: vec!["only this user's processes are seen".into()],
+            waits: None,
         };
         let levels = |serves| findings(&look, serves).iter().map(|finding| finding.level).collect::<Vec<_>>();
-        assert_eq!(levels(Serves::No), [Level::Ok, Level::Warning, Level::Problem]);
-        assert_eq!(levels(Serves::Yes), [Level::Warning, Level::Ok, Level::Problem]);
+        assert_eq!(levels(Serves::No), [Level::Ok, Level::Warning, Level::Problem, Level::Warning]);
+        assert_eq!(levels(Serves::Yes), [Level::Warning, Level::Ok, Level::Problem, Level::Warning]);
     }
 }

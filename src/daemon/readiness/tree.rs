@@ -3,6 +3,8 @@
 //! The directory is equal on both hosts, so an address in it is the primary's on the backup too: phones register, and
 //! hear nothing. [`crate::adapters::inspect::tree`] looks.
 
+use std::path::Path;
+
 use crate::adapters::inspect::tree::{self, Found, Limits, shown};
 use crate::adapters::inspect::{ALLOW, Names};
 use crate::config::{CheckTarget, Config, Host};
@@ -80,7 +82,12 @@ fn tell(found: &Found, names: &Names, config: &Config, findings: &mut Vec<Findin
         "keep the line in a file of each host outside the synced tree, and include it; or end it with a comment `{ALLOW}`"
     );
     let mut worst = Level::Warning;
-    for place in &found.places {
+    // The agent's own file says who wrote it, and no PBX reads it.
+    let is_beat = |path: &Path| {
+        let targets = config.monitor.checks.iter().map(|check| &check.target);
+        targets.into_iter().any(|target| matches!(target, CheckTarget::Heartbeat { file, .. } if file == path))
+    };
+    for place in found.places.iter().filter(|place| !is_beat(&place.path)) {
         let at = format!("{}:{}", shown(&place.path), place.hit.line);
         let word = &place.hit.word;
         findings.push(if let Some(key) = place.hit.announced_by {

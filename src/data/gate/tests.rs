@@ -273,6 +273,9 @@ fn what_the_primary_never_had_is_waited_for_while_it_beats_and_broken_when_nothi
     assert!(meant.outcome == GoWithWarning && meant.is_good(), "the sync lives and leaves it so: {meant:?}");
     let dead = beside(&whole(), mixed(HOUR), 130, OnHold::Hold, Snapshot::Kept);
     assert_eq!(dead.outcome, Hold, "a sync that died an hour ago has not meant it");
+    let stood = beside(&whole(), mixed(3 * HOUR), HOUR, OnHold::Hold, Snapshot::Kept);
+    assert!(stood.outcome == GoWithWarning && stood.is_good(), "it was meant while the primary lived: {stood:?}");
+    assert!(stood.because().contains("for 2 h with the sync alive"), "{stood:?}");
 }
 
 #[test]
@@ -332,4 +335,18 @@ fn that_more_files_lie_there_than_are_looked_into_is_said() {
     let report = judged(&survey, None, OnHold::Hold, Snapshot::None);
     assert_eq!(report.outcome, Outcome::GoWithWarning);
     assert!(report.because().contains("the first 10 are looked into, 7 more are not"), "{report:?}");
+}
+
+#[test]
+fn half_of_a_snapshot_is_as_broken_as_a_file_that_was_cut() {
+    let half = |weight, on_hold, snapshot| {
+        let report = judged(&whole(), Some(&whole()), on_hold, snapshot);
+        with_half(report, Some((weight, "a restore of good-1 is half done".to_owned())), on_hold, snapshot)
+    };
+    let cured = half(Weight::Broken, OnHold::LastGood, Snapshot::Kept);
+    assert!(cured.outcome == Outcome::LastGood && !cured.is_good(), "{cured:?}");
+    assert_eq!(half(Weight::Broken, OnHold::LastGood, Snapshot::None).outcome, Outcome::GoWithWarning);
+    assert_eq!(half(Weight::Broken, OnHold::Hold, Snapshot::Kept).outcome, Outcome::Hold);
+    let at_work = half(Weight::UnderWay, OnHold::LastGood, Snapshot::Kept);
+    assert!(at_work.is_under_way() && !at_work.is_good(), "{at_work:?}");
 }

@@ -51,6 +51,7 @@ fn nobody_vouches_for_a_tree_that_changes() {
     assert_eq!((told.states[0].at, told.states.len()), (at(2), 1), "of the moment between the two looks");
     assert_eq!(voucher.seen(Some(&two), Some(at(5)), SETTLE, at(9)), Vouched::NotYet);
     assert_eq!(voucher.seen(None, Some(at(5)), SETTLE, at(10)), Vouched::NotYet, "not all could be read");
+    assert_eq!(voucher.told(), None, "what it had before is no news of what it has");
     assert_eq!(voucher.seen(Some(&two), Some(at(5)), SETTLE, at(11)), Vouched::NotYet);
     assert_eq!(
         voucher.seen(Some(&two), Some(at(900)), SETTLE, at(12)),
@@ -94,7 +95,11 @@ fn any_state_that_was_vouched_for_is_equal_and_a_difference_counts_only_after_th
     let kept = serde_json::to_string(&known).expect("text");
     let mut again: Known = serde_json::from_str(&kept).expect("read");
     assert!(again.is_about("r") && !again.is_about("s"));
-    assert_eq!(seen(&mut again, "x", 12), Some(Likeness::Unequal { since: at(12) }));
+    assert_eq!(again.compare(Some(&tree("x")), at(12)), (Some(Likeness::Unequal { since: at(12) }), News::Some));
+    let kept = serde_json::to_string(&again).expect("text");
+    let mut again: Known = serde_json::from_str(&kept).expect("read");
+    assert_eq!(again.compare(Some(&tree("x")), at(99)), (Some(Likeness::Unequal { since: at(12) }), News::None));
+    assert_eq!(again.compare(Some(&tree("1")), at(100)).1, News::Some, "equal again");
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub enum Failed {
     Moved(String),
     /// It was called off: a takeover does not wait for it.
     CalledOff,
+    /// Somebody else works here.
+    Busy,
     /// One line.
     Trouble(String),
 }
@@ -31,6 +33,7 @@ impl std::fmt::Display for Failed {
         match self {
             Self::Moved(what) => write!(f, "{what} changed while it was copied"),
             Self::CalledOff => f.write_str("it was called off"),
+            Self::Busy => f.write_str("another snapshot is being taken or put in place; try again in a moment"),
             Self::Trouble(why) => f.write_str(why),
         }
     }

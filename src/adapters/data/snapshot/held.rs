@@ -19,9 +19,10 @@ use super::{TREE, Vault};
 use crate::adapters::data::look::OURS;
 use crate::adapters::data::walk::{Descend, Entry, Visitor, walk};
 use crate::data::manifest::Kind;
-use crate::data::snapshot::{is_asked, is_id};
+use crate::data::snapshot::{FILE_MAX, is_asked, is_id};
 use crate::data::survey::Few;
 use crate::data::{Pattern, shown};
+use crate::units::data::size;
 
 /// The folder of all, in the state directory.
 pub const FOLDER: &str = "held-back";
@@ -85,13 +86,28 @@ impl<'a> Aside<'a> {
         }
     }
 
+    /// Whether it may be moved while phones wait: by a rename always, as a copy only where that is small and fits.
+    fn may_take(&mut self, entry: &Entry<'_>) -> io::Result<()> {
+        let goes = rustix::fs::fstat(self.top()?)?.st_dev;
+        if rustix::fs::fstat(entry.parent())?.st_dev == goes {
+            return Ok(());
+        }
+        let bytes = entry.about.size;
+        if bytes > FILE_MAX {
+            let (has, max) = (size(bytes), size(FILE_MAX));
+            return Err(io::Error::other(format!("it has {has}, and another file system gets at most {max}")));
+        }
+        let below = self.vault.state_dir().join(FOLDER);
+        self.vault.has_room(&below, bytes).map_err(|why| io::Error::other(why.to_string()))
+    }
+
     /// Moves one file, or link.
-    pub fn take(&mut self, dir: usize, path: &[u8], parent: impl AsFd, name: &OsStr) -> io::Result<()> {
+    pub fn take(&mut self, dir: usize, path: &[u8], parent: impl AsFd, name: &OsStr, stop: &Stop) -> io::Result<()> {
         let inside = [dir.to_string().as_bytes(), b"/", path].concat();
         let (into, as_name) = at::parent(self.top()?, &inside, Missing::Make)?;
         let mut as_name: OsString = as_name.to_owned();
         for n in 2..SAME_NAMES_MAX {
-            match carry(parent.as_fd(), name, into.as_fd(), &as_name) {
+            match carry(parent.as_fd(), name, into.as_fd(), &as_name, stop) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     // It was copied before, and the robot killed before it was removed.
                     if is_same(parent.as_fd(), name, into.as_fd(), &as_name)? {
@@ -129,8 +145,11 @@ fn is_same(from: BorrowedFd<'_>, name: &OsStr, into: BorrowedFd<'_>, as_name: &O
     Ok(digest(from, name)? == digest(into, as_name)?)
 }
 
+/// What is being copied to another file system.
+const MOVING: &str = ".pbx-failover-moving";
+
 /// Moves it to a name that is free: by a rename where both lie on one file system, else as a copy that is whole first.
-fn carry(from: BorrowedFd<'_>, name: &OsStr, into: BorrowedFd<'_>, as_name: &OsStr) -> io::Result<()> {
+pub fn carry(from: BorrowedFd<'_>, name: &OsStr, into: BorrowedFd<'_>, as_name: &OsStr, stop: &Stop) -> io::Result<()> {
     match rename_to_free(from, name, into, as_name) {
         Err(Errno::XDEV) => {}
         renamed => return Ok(renamed?),
@@ -138,17 +157,52 @@ fn carry(from: BorrowedFd<'_>, name: &OsStr, into: BorrowedFd<'_>, as_name: &OsS
     if at::stat(into, as_name)?.is_some() {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
+    copied(from, name, into, stop, |temporary| Ok(rename_to_free(into, temporary, into, as_name)?))?;
+    if stop.is_called_off() {
+        // Nobody waits for it any more, and whatever reads the spool may be at it.
+        at::remove(into, as_name)?;
+        return Err(called_off());
+    }
+    at::remove(from, name)
+}
+
+/// The same over what lies there.
+pub fn carry_over(
+    from: BorrowedFd<'_>,
+    name: &OsStr,
+    into: BorrowedFd<'_>,
+    as_name: &OsStr,
+    stop: &Stop,
+) -> io::Result<()> {
+    match rustix::fs::renameat(from, name, into, as_name) {
+        Err(Errno::XDEV) => {}
+        renamed => return Ok(renamed?),
+    }
+    copied(from, name, into, stop, |temporary| Ok(rustix::fs::renameat(into, temporary, into, as_name)?))?;
+    at::remove(from, name)
+}
+
+/// Copies it there whole under a name of ours, which `finish` changes.
+fn copied(
+    from: BorrowedFd<'_>,
+    name: &OsStr,
+    into: BorrowedFd<'_>,
+    stop: &Stop,
+    finish: impl FnOnce(&OsStr) -> io::Result<()>,
+) -> io::Result<()> {
     let about = at::stat(from, name)?.ok_or(io::ErrorKind::NotFound)?;
-    let temporary = OsString::from(".pbx-failover-moving");
-    at::remove(into, &temporary)?;
-    let copied = copy_one(from, name, &about, into, &temporary)
-        .and_then(|()| Ok(rename_to_free(into, &temporary, into, as_name)?));
+    let temporary = OsStr::new(MOVING);
+    at::remove(into, temporary)?;
+    let copied = copy_one(from, name, &about, into, temporary, stop).and_then(|()| finish(temporary));
     if copied.is_err() {
-        let _ = at::remove(into, &temporary);
+        let _ = at::remove(into, temporary);
     }
     copied?;
-    rustix::fs::fsync(into)?;
-    at::remove(from, name)
+    Ok(rustix::fs::fsync(into)?)
+}
+
+fn called_off() -> io::Error {
+    io::Error::new(io::ErrorKind::Interrupted, "it was called off")
 }
 
 fn rename_to_free(from: BorrowedFd<'_>, name: &OsStr, into: BorrowedFd<'_>, as_name: &OsStr) -> Result<(), Errno> {
@@ -163,7 +217,14 @@ fn rename_to_free(from: BorrowedFd<'_>, name: &OsStr, into: BorrowedFd<'_>, as_n
     }
 }
 
-fn copy_one(from: BorrowedFd<'_>, name: &OsStr, about: &Stat, into: BorrowedFd<'_>, as_name: &OsStr) -> io::Result<()> {
+fn copy_one(
+    from: BorrowedFd<'_>,
+    name: &OsStr,
+    about: &Stat,
+    into: BorrowedFd<'_>,
+    as_name: &OsStr,
+    stop: &Stop,
+) -> io::Result<()> {
     match FileType::from_raw_mode(about.st_mode) {
         FileType::Symlink => {
             let target = at::target(from, name)?;
@@ -171,10 +232,10 @@ fn copy_one(from: BorrowedFd<'_>, name: &OsStr, about: &Stat, into: BorrowedFd<'
         }
         FileType::RegularFile => {
             let mut copied = at::create(into, as_name)?;
-            match copy::content(&mut at::open(from, name)?, &mut copied, &Stop::default()) {
+            match copy::content(&mut at::open(from, name)?, &mut copied, stop) {
                 Ok(_) => {}
                 Err(Broke::Io(error)) => return Err(error),
-                Err(Broke::CalledOff) => return Err(io::ErrorKind::Interrupted.into()),
+                Err(Broke::CalledOff) => return Err(called_off()),
             }
             let (seconds, nanos) = modified(about);
             let owner = (about.st_uid, about.st_gid);
@@ -235,7 +296,10 @@ impl Visitor for Holding<'_, '_> {
         let is_meant = matches!(entry.about.kind, Kind::File | Kind::Link) && !entry.name().starts_with(OURS);
         if is_meant && self.patterns.iter().any(|pattern| pattern.matches(entry.path)) {
             let name = OsStr::from_bytes(entry.name());
-            let moved = self.aside.take(entry.dir, entry.path, entry.parent(), name);
+            let moved = self
+                .aside
+                .may_take(entry)
+                .and_then(|()| self.aside.take(entry.dir, entry.path, entry.parent(), name, self.stop));
             match moved.and_then(|()| Ok(rustix::fs::fsync(entry.parent())?)) {
                 Ok(()) => self.moved.files.add(shown(entry.path)),
                 Err(error) => self.moved.stayed.add(format!("{} ({error})", shown(entry.path))),
@@ -323,7 +387,7 @@ pub fn held_in(state_dir: &Path) -> Vec<Held> {
 }
 
 /// The trees in a folder, one for each working directory; where one has nothing its place is empty.
-fn trees(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn trees(folder: &Path) -> Vec<PathBuf> {
     let all = (0..DIRS_MAX).map(|n| folder.join(TREE).join(n.to_string()));
     let mut all: Vec<_> = all.collect();
     while all.last().is_some_and(|last| !last.is_dir()) {
@@ -361,7 +425,7 @@ impl Back<'_> {
         let dir =
             self.dirs.get(entry.dir).ok_or_else(|| io::Error::other("its working directory is not configured"))?;
         let (into, name) = at::parent(at::root(dir)?, entry.path, Missing::Refuse)?;
-        carry(entry.parent(), OsStr::from_bytes(entry.name()), into.as_fd(), name)?;
+        carry(entry.parent(), OsStr::from_bytes(entry.name()), into.as_fd(), name, &Stop::default())?;
         Ok(rustix::fs::fsync(&into)?)
     }
 }

@@ -12,8 +12,10 @@ mod listing;
 pub mod noted;
 mod owner;
 pub mod restore;
+mod restore_note;
 mod restore_plan;
 pub mod take;
+mod undo;
 pub mod verify;
 
 use std::collections::HashSet;
@@ -32,7 +34,10 @@ use super::walk::{Entry, Visitor, walk};
 use crate::config::Config;
 use crate::data::snapshot::{self, Kept, Kind};
 use crate::host::lock;
+use crate::units::data::size;
 
+/// The robot's own journal lies on the same file system, and is worth more than a snapshot.
+const RESERVE_BYTES: u64 = 32 << 20;
 /// Beside the daemon only a person's command works here; neither takes longer, as a rule.
 const LOCK_MAX: Duration = Duration::from_secs(10);
 /// More entries of a directory are no snapshots of ours.
@@ -49,6 +54,8 @@ pub struct Vault {
     subject: Subject,
     keep: u32,
     bytes_max: u64,
+    /// So much of the disk stays free.
+    reserve: u64,
 }
 
 /// Held while snapshots are made, removed or put in place.
@@ -79,12 +86,13 @@ impl Vault {
             subject: Subject::of(config),
             keep: sync.keep_snapshots,
             bytes_max: sync.snapshots_max,
+            reserve: RESERVE_BYTES,
         }
     }
 
     /// With its own parts; for tests.
     pub fn of(state_dir: &Path, subject: Subject, keep: u32, bytes_max: u64) -> Self {
-        Self { state_dir: state_dir.to_owned(), subject, keep, bytes_max }
+        Self { state_dir: state_dir.to_owned(), subject, keep, bytes_max, reserve: RESERVE_BYTES }
     }
 
     /// How many good ones are kept.
@@ -138,8 +146,7 @@ impl Vault {
                 return Err(Failed::CalledOff);
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let busy = "another snapshot is being taken or put in place; try again in a moment";
-                return Err(Failed::Trouble(busy.to_owned()));
+                return Err(Failed::Busy);
             }
             taken => taken.map_err(cannot)?,
         }
@@ -159,6 +166,28 @@ impl Vault {
         let mut mark = String::new();
         file.take(LOCK_BYTES_MAX).read_to_string(&mut mark).ok()?;
         mark.strip_prefix(PERSON).filter(|_| !free).map(str::to_owned)
+    }
+
+    /// Whether anybody works here now.
+    pub fn is_at_work(&self) -> bool {
+        File::open(self.folder().join(".lock")).is_ok_and(|file| file.try_lock_shared().is_err())
+    }
+
+    /// Whether so many bytes can be written below here.
+    ///
+    /// # Errors
+    /// One line.
+    fn has_room(&self, below: &Path, needed: u64) -> Result<(), Failed> {
+        // What is not there yet is made where its parent is.
+        let told = below.ancestors().find_map(|dir| rustix::fs::statvfs(dir).ok());
+        let Some(told) = told else { return Ok(()) };
+        let free = told.f_bavail.saturating_mul(told.f_frsize);
+        if free >= needed.saturating_add(self.reserve) {
+            return Ok(());
+        }
+        let (free, reserve, needed) = (size(free), size(self.reserve), size(needed));
+        let below = below.display();
+        Err(Failed::Trouble(format!("{below} has {free} left, of which the robot needs {reserve} and this {needed}")))
     }
 
     /// Those that are kept, the oldest first; and those whose list does not read, with why.
@@ -185,7 +214,12 @@ impl Vault {
 
     /// The good ones of these working directories, the oldest first.
     pub fn good(&self) -> Vec<Known> {
-        let (dirs, (known, _)) = (self.dirs(), self.list());
+        self.good_of(self.list().0)
+    }
+
+    /// The good ones among these.
+    pub fn good_of(&self, known: Vec<Known>) -> Vec<Known> {
+        let dirs = self.dirs();
         known.into_iter().filter(|one| one.head.kind == Kind::LastGood && one.head.dirs == dirs).collect()
     }
 
@@ -240,6 +274,11 @@ impl Vault {
             self.remove(&next);
             all.retain(|kept| kept.id != next);
         }
+    }
+
+    /// Removes one that was taken for nothing.
+    pub fn discard(&self, _lock: &Lock, id: &str) {
+        self.remove(id);
     }
 
     /// Under another name first, so that half of one is none.

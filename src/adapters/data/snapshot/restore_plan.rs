@@ -2,7 +2,9 @@
 //!
 //! Up to here nothing of the working directory is changed but by names of our own, which every look passes over.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -16,14 +18,18 @@ use super::copy::{self, Broke, Failed, Stop};
 use super::held::{Owner, dress};
 use super::listing::{Ahead, Reader};
 use super::restore::make_directory;
-use super::{TREE, Vault};
+use super::restore_note::Order;
+use super::{TREE, Vault, database};
 use crate::adapters::data::walk::{Descend, Entry, Visitor, walk};
 use crate::data::manifest::Kind;
+use crate::data::path::unshown;
 use crate::data::snapshot::{Item, is_asked, is_database};
-use crate::data::{Class, compare, foreign, shown};
+use crate::data::{Class, compare, shown};
 
 /// What is staged begins so: [`crate::adapters::data::look`] passes over it.
 const STAGED: &str = ".pbx-failover-restore-";
+/// So many names are tried, of which none can lie there but by intent.
+const NAMES_MAX: u32 = 100;
 
 /// A file that is to be put in place.
 #[derive(Debug)]
@@ -43,25 +49,38 @@ pub struct Plan {
     pub staged: Vec<Staged>,
     /// Configuration that the snapshot does not have.
     pub appeared: Vec<(usize, Vec<u8>)>,
-    /// What is the same.
+    /// What is the same, or stays as it is.
     pub same: u64,
 }
 
+/// Files, each by its working directory and its path.
+pub type Places = HashSet<(usize, Vec<u8>)>;
+
 /// Stages all that differs; where that fails nothing stays behind.
-pub fn stage(vault: &Vault, dir: &Path, only: &[Vec<u8>], stop: &Stop) -> Result<(Plan, Vec<OwnedFd>), Failed> {
+pub fn stage(vault: &Vault, dir: &Path, order: &Order, stop: &Stop) -> Result<(Plan, Vec<OwnedFd>), Failed> {
+    let only: Vec<_> = order.only.iter().filter_map(|path| unshown(path)).collect();
     let mut roots = Vec::new();
     for working in &vault.subject.dirs {
         let root = at::root(working).map_err(|error| Failed::Trouble(format!("{}: {error}", working.display())))?;
         roots.push(root);
     }
     let list = Reader::open(dir).and_then(Ahead::new).map_err(Failed::Trouble)?;
-    let mut around = Around { vault, only, list, appeared: Vec::new(), failed: None };
+    let mut around = Around { vault, only: &only, list, appeared: Vec::new(), failed: None };
     walk(&vault.subject.dirs, &mut around);
     if let Some(why) = around.failed {
         return Err(Failed::Trouble(why));
     }
     let mut plan = Plan { appeared: around.appeared, ..Plan::default() };
-    match fill(&mut plan, dir, &roots, only, stop) {
+    let spared = match &order.unless_changed {
+        Some(put) => {
+            let changed = vault.changed_since(put, &order.id, &roots);
+            let put = vault.items(put, &plan.appeared.iter().cloned().collect());
+            plan.appeared.retain(|place| put.contains_key(place) && !changed.contains(place));
+            changed
+        }
+        None => databases(vault, order),
+    };
+    match fill(&mut plan, dir, &roots, (&only, &spared), stop) {
         Ok(()) => Ok((plan, roots)),
         Err(failed) => {
             unstage(&plan, &roots);
@@ -78,7 +97,45 @@ pub fn unstage(plan: &Plan, roots: &[OwnedFd]) {
     }
 }
 
-fn fill(plan: &mut Plan, dir: &Path, roots: &[OwnedFd], only: &[Vec<u8>], stop: &Stop) -> Result<(), Failed> {
+/// Databases that the robot's own restore leaves alone: the snapshot of the takeover holds a whole copy of each, so that
+/// none of them is what is broken, and one bad file of configuration takes nobody's newer data back.
+fn databases(vault: &Vault, order: &Order) -> Places {
+    let mut spared = Places::new();
+    let Some(kept) = order.kept.as_ref().filter(|_| order.plan.is_some()).map(|id| vault.path(id)) else {
+        return spared;
+    };
+    let Ok(mut list) = Reader::open(&kept) else { return spared };
+    while let Ok(Some(item)) = list.next() {
+        if item.is_held() && item.line.about.kind == Kind::File && is_database(&item.line.path) {
+            let copy = kept.join(TREE).join(item.line.dir.to_string()).join(OsStr::from_bytes(&item.line.path));
+            if File::open(copy).and_then(|mut copy| database::is_one(&mut copy)).unwrap_or_default() {
+                spared.insert((item.line.dir, item.line.path));
+            }
+        }
+    }
+    spared
+}
+
+/// A name under which nothing lies.
+fn free_name(parent: &OwnedFd, token: &str, n: usize) -> io::Result<OsString> {
+    for again in 0..NAMES_MAX {
+        let name = OsString::from(format!("{STAGED}{token}-{n}-{again}"));
+        if at::stat(parent, &name)?.is_none() {
+            return Ok(name);
+        }
+    }
+    Err(io::Error::other("no name beside it is free"))
+}
+
+fn fill(
+    plan: &mut Plan,
+    dir: &Path,
+    roots: &[OwnedFd],
+    (only, spared): (&[Vec<u8>], &Places),
+    stop: &Stop,
+) -> Result<(), Failed> {
+    // What lies there under such a name may not be ours to remove, a directory for one.
+    let token = ulid::Ulid::new().to_string().to_lowercase();
     let mut reader = Reader::open(dir).map_err(Failed::Trouble)?;
     let mut met = false;
     while let Some(item) = reader.next().map_err(Failed::Trouble)? {
@@ -98,6 +155,10 @@ fn fill(plan: &mut Plan, dir: &Path, roots: &[OwnedFd], only: &[Vec<u8>], stop: 
             continue;
         }
         met = true;
+        if spared.contains(&(line.dir, line.path.clone())) {
+            plan.same += 1;
+            continue;
+        }
         let (parent, name) = at::parent(root, &line.path, Missing::Refuse).map_err(at_it)?;
         let now = at::stat(&parent, name).map_err(at_it)?;
         if let Some(now) = &now
@@ -109,8 +170,7 @@ fn fill(plan: &mut Plan, dir: &Path, roots: &[OwnedFd], only: &[Vec<u8>], stop: 
         if now.is_some_and(|now| kind(&now) == FileType::Directory) {
             return Err(Failed::Trouble(format!("{}: a directory lies in its place", shown(&line.path))));
         }
-        let temporary = OsString::from(format!("{STAGED}{}", plan.staged.len()));
-        at::remove(&parent, &temporary).map_err(at_it)?;
+        let temporary = free_name(&parent, &token, plan.staged.len()).map_err(at_it)?;
         plan.staged.push(Staged { dir: line.dir, path: line.path.clone(), temporary: temporary.clone() });
         put(&dir.join(TREE), &item, &parent, (&temporary, Owner::Needed), stop)?;
     }
@@ -270,7 +330,7 @@ impl Visitor for Around<'_> {
         }
         let subject = &self.vault.subject;
         let is_file = matches!(entry.about.kind, Kind::File | Kind::Link);
-        if !is_file || subject.passes(entry) || foreign(entry.name()).is_some() || !is_asked(entry.path, self.only) {
+        if !is_file || subject.passes_over(entry) || !is_asked(entry.path, self.only) {
             return ControlFlow::Continue(());
         }
         if subject.classes.of(entry.path) == Class::Config {
@@ -287,8 +347,7 @@ impl Visitor for Around<'_> {
     }
 
     fn directory(&mut self, entry: &Entry<'_>) -> Descend {
-        let passes = self.vault.subject.passes(entry) || foreign(entry.name()).is_some();
-        if passes { Descend::Past } else { Descend::Into }
+        if self.vault.subject.passes_over(entry) { Descend::Past } else { Descend::Into }
     }
 
     fn trouble(&mut self, _: usize, _: &[u8], _: &str) {}

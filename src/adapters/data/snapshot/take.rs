@@ -19,12 +19,10 @@ use crate::adapters::data::walk::{Descend, Entry, Visitor, walk};
 use crate::data::manifest::{self, Line};
 use crate::data::snapshot::{Copied, Foot, Head, Item, Kind, Measure, Measuring, is_copied, left_out};
 use crate::data::survey::NAMED_MAX;
-use crate::data::{Class, foreign, shown};
+use crate::data::{Class, shown};
 use crate::host::clock;
 use crate::units::data::size;
 
-/// The robot's own journal lies on the same file system, and is worth more than a snapshot.
-const RESERVE_BYTES: u64 = 32 << 20;
 /// A file that changes while it is copied is copied so often.
 const TRIES: u32 = 3;
 /// A directory that changes meanwhile is begun anew so often, where it is worth a wait.
@@ -270,7 +268,7 @@ impl Taking<'_> {
         if let Some(digest) = self.linked(entry, &place) {
             return Ok(Fate::Copied(digest));
         }
-        self.has_room(entry.about.size)?;
+        self.vault.has_room(&self.tree, entry.about.size)?;
         let mut from = match entry.open() {
             Ok(from) => from,
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -357,17 +355,6 @@ impl Taking<'_> {
         self.linked += 1;
         Some(digest)
     }
-
-    fn has_room(&self, needed: u64) -> Result<(), Failed> {
-        let Ok(told) = rustix::fs::statvfs(&self.tree) else { return Ok(()) };
-        let free = told.f_bavail.saturating_mul(told.f_frsize);
-        if free >= needed.saturating_add(RESERVE_BYTES) {
-            return Ok(());
-        }
-        let folder = self.vault.folder();
-        let (free, reserve) = (size(free), size(RESERVE_BYTES));
-        Err(Failed::Trouble(format!("{} has {free} left, of which the robot needs {reserve}", folder.display())))
-    }
 }
 
 fn with(name: &[u8], end: &str) -> Vec<u8> {
@@ -382,7 +369,7 @@ fn belongs(entry: &Entry<'_>) -> bool {
 
 impl Visitor for Taking<'_> {
     fn file(&mut self, entry: &Entry<'_>) -> ControlFlow<()> {
-        if self.vault.subject.passes(entry) || foreign(entry.name()).is_some() {
+        if self.vault.subject.passes_over(entry) {
             return ControlFlow::Continue(());
         }
         if let Err(failed) = self.take(entry) {
@@ -393,7 +380,7 @@ impl Visitor for Taking<'_> {
     }
 
     fn directory(&mut self, entry: &Entry<'_>) -> Descend {
-        if self.vault.subject.passes(entry) || foreign(entry.name()).is_some() {
+        if self.vault.subject.passes_over(entry) {
             return Descend::Past;
         }
         if let Err(failed) = self.list(entry, None) {
@@ -419,7 +406,7 @@ pub fn measure(subject: &Subject, stop: &Stop) -> Result<Measure, Failed> {
             if self.2.is_called_off() {
                 return ControlFlow::Break(());
             }
-            if self.0.passes(entry) || foreign(entry.name()).is_some() {
+            if self.0.passes_over(entry) {
                 return ControlFlow::Continue(());
             }
             match entry.about.kind {
@@ -431,8 +418,7 @@ pub fn measure(subject: &Subject, stop: &Stop) -> Result<Measure, Failed> {
         }
 
         fn directory(&mut self, entry: &Entry<'_>) -> Descend {
-            let passes = self.0.passes(entry) || foreign(entry.name()).is_some();
-            if passes { Descend::Past } else { Descend::Into }
+            if self.0.passes_over(entry) { Descend::Past } else { Descend::Into }
         }
 
         fn trouble(&mut self, _: usize, _: &[u8], _: &str) {}

@@ -1,0 +1,279 @@
+//! The note of a restore that is under way (`state_dir/restore-under-way`), and what follows where one was broken off; beside
+//! it the note of what a takeover has put in place (`state_dir/put-in-place`), until the sync is started again.
+//!
+//! A note that does not read is no proof that nothing is half done: only where there is none nothing is. What is done about it
+//! is `restore`'s and `undo`'s.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{Lock, Vault, restore_plan, sync_dir};
+use crate::data::survey::Few;
+use crate::host::clock;
+use crate::host::file::write_whole;
+
+use super::held::first;
+
+/// The note, in the state directory.
+const NOTE: &str = "restore-under-way";
+/// What a takeover has put in place, beside it.
+const PUT: &str = "put-in-place";
+/// A longer one is none of ours.
+const NOTE_MAX: u64 = 1024 * 1024;
+/// What a person began longer ago is not completed: the sync has brought newer data since.
+const PERSON_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// A snapshot that is put in place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// Its name.
+    pub id: String,
+    /// These paths and what lies below; none: all. As [`crate::data::shown`] writes them.
+    pub only: Vec<String>,
+    /// The folder below `held-back` for what is moved aside.
+    pub aside: String,
+    /// The snapshot that was taken of what is replaced; what it does not hold is moved aside. None: all of it is.
+    #[serde(default)]
+    pub kept: Option<String>,
+    /// The takeover that wants it; none: a person.
+    pub plan: Option<String>,
+    /// Only what lies there as this other snapshot has it; what was changed since stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unless_changed: Option<String>,
+}
+
+/// A restore that was broken off, as its note has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnderWay {
+    /// What was to be done.
+    #[serde(flatten)]
+    pub order: Order,
+    /// When it was begun; one without was written by an earlier version.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
+    /// How far it came.
+    #[serde(default)]
+    pub stage: Stage,
+    /// The half of another restore that lay there before it, which an undo brings back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Box<UnderWay>>,
+}
+
+/// How far a restore came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Only files with names of our own were written.
+    Staging,
+    /// Files are being put in place: what lies there is half of it.
+    #[default]
+    Committing,
+}
+
+impl UnderWay {
+    /// Whether it is neither this takeover's nor a person's of just now: the world has gone on since.
+    pub fn is_over(&self, plan: Option<&str>) -> bool {
+        match &self.order.plan {
+            // What goes back to what was there is right whoever began it.
+            Some(_) if self.order.unless_changed.is_some() => false,
+            Some(of) => plan != Some(of),
+            None => {
+                let age = self.at.map(|at| clock::now().wall.duration_since(at).unsigned_abs());
+                age.is_none_or(|age| age > PERSON_MAX)
+            }
+        }
+    }
+
+    /// Who began it.
+    pub fn who(&self) -> &'static str {
+        if self.order.plan.is_some() { "a takeover" } else { "a person" }
+    }
+}
+
+/// What was put in place.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Restored {
+    /// Files and links that differed, or were gone.
+    pub put: Few<String>,
+    /// Those that were the same.
+    pub same: u64,
+    /// What was moved aside.
+    pub aside: Few<String>,
+}
+
+impl Restored {
+    /// In one line; `held`: the folder for what was moved aside.
+    pub fn told(&self, id: &str, held: &str) -> String {
+        let put = if self.put.is_empty() { String::new() } else { format!(" ({})", first(&self.put)) };
+        let aside = if self.aside.is_empty() {
+            String::new()
+        } else {
+            format!(", {} moved aside to held-back/{held} ({})", self.aside.all, first(&self.aside))
+        };
+        format!("{id}: {} files put in place{put}, {} were the same{aside}", self.put.all, self.same)
+    }
+
+    /// Whether nothing of the working directory was changed.
+    pub fn is_nothing(&self) -> bool {
+        self.put.is_empty() && self.aside.is_empty()
+    }
+}
+
+/// The note of half a restore, as it lay there.
+pub(super) struct Before {
+    text: Vec<u8>,
+    note: Option<UnderWay>,
+}
+
+impl Before {
+    /// What lay there before both, for the note of this order.
+    pub(super) fn root(&self, order: &Order) -> Option<Box<UnderWay>> {
+        let note = self.note.as_ref()?;
+        if note.order == *order || note.before.is_some() { note.before.clone() } else { Some(Box::new(note.clone())) }
+    }
+
+    /// Whether this order, once it is whole, leaves nothing of that half.
+    pub(super) fn is_covered_by(&self, order: &Order) -> bool {
+        order.only.is_empty() || self.note.as_ref().is_some_and(|note| note.order.only == order.only)
+    }
+}
+
+impl Vault {
+    fn note_file(&self) -> PathBuf {
+        self.state_dir().join(NOTE)
+    }
+
+    fn put_file(&self) -> PathBuf {
+        self.state_dir().join(PUT)
+    }
+
+    pub(super) fn write_note(&self, note: &UnderWay) -> io::Result<()> {
+        write(&self.note_file(), note)
+    }
+
+    pub(super) fn forget_note(&self) {
+        if let Err(error) = self.forget(&self.note_file()) {
+            tracing::warn!(%error, "the note of a restore that has ended could not be removed");
+        }
+    }
+
+    fn forget(&self, file: &Path) -> io::Result<()> {
+        match fs::remove_file(file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            removed => removed.and_then(|()| sync_dir(self.state_dir())),
+        }
+    }
+
+    /// The restore that was broken off, if one was.
+    ///
+    /// # Errors
+    /// One line: there is a note, and it does not read, so that nobody knows.
+    pub fn under_way(&self) -> Result<Option<UnderWay>, String> {
+        read(&self.note_file()).map_err(|why| {
+            format!(
+                "what lies in the working directory may be half of a snapshot: the note {} does not read ({why}); put a \
+                 snapshot in place, or remove the note to have what lies there loaded as it is",
+                self.note_file().display()
+            )
+        })
+    }
+
+    /// The note of a restore that is half done, as it lies there.
+    pub(super) fn half_note(&self) -> io::Result<Option<Before>> {
+        let note = match self.under_way() {
+            Ok(None) => return Ok(None),
+            Ok(Some(note)) if note.stage == Stage::Staging => return Ok(None),
+            Ok(note) => note,
+            Err(_) => None,
+        };
+        let mut text = Vec::new();
+        File::open(self.note_file())?.take(NOTE_MAX).read_to_end(&mut text)?;
+        Ok(Some(Before { text, note }))
+    }
+
+    /// Lays the note of an earlier half back.
+    pub(super) fn note_again(&self, before: &Before) -> io::Result<()> {
+        write_whole(&self.note_file(), &before.text)
+    }
+
+    /// Why what lies in the working directory may be half of a snapshot.
+    pub fn broken_off(&self) -> Option<String> {
+        match self.under_way() {
+            Ok(Some(note)) if note.stage == Stage::Committing => {
+                Some(format!("a restore of {} is half done", note.order.id))
+            }
+            Ok(_) => None,
+            Err(odd) => Some(odd),
+        }
+    }
+
+    /// The same, with who is at it. One that has changed nothing yet keeps nobody waiting: it asks once more before it does.
+    pub fn half_done(&self) -> Option<String> {
+        let half = self.broken_off()?;
+        Some(match self.person_restores() {
+            Some(process) => format!(
+                "a person's `snapshots restore` is at work (process {process}), and is waited for; where it hangs, end it: \
+                 what it has left undone is completed here"
+            ),
+            None => half,
+        })
+    }
+
+    /// What half a restore left is the primary's state again: it is forgotten, unless somebody works here just now.
+    pub fn forget_half(&self, _lock: &Lock) {
+        restore_plan::clear(self);
+        self.forget_note();
+    }
+
+    /// Notes what a takeover has put in place, for when the sync is started again. The first stays: it knows what came from
+    /// the primary.
+    pub(super) fn note_put(&self, order: &Order) -> io::Result<()> {
+        if self.put_in_place().is_ok_and(|put| put.is_some()) { Ok(()) } else { write(&self.put_file(), order) }
+    }
+
+    /// What a takeover has put in place since the sync was stopped.
+    ///
+    /// # Errors
+    /// One line: its note does not read.
+    pub fn put_in_place(&self) -> Result<Option<Order>, String> {
+        let file = self.put_file();
+        read(&file).map_err(|why| {
+            format!(
+                "what a takeover put in place is not known: the note {} does not read ({why}); remove it where the sync may \
+                 carry home what lies here",
+                file.display()
+            )
+        })
+    }
+
+    pub(super) fn forget_put(&self) {
+        if let Err(error) = self.forget(&self.put_file()) {
+            tracing::warn!(%error, "the note of what a takeover put in place could not be removed");
+        }
+    }
+}
+
+fn write<T: Serialize>(file: &Path, note: &T) -> io::Result<()> {
+    let text = serde_json::to_string(note).map_err(io::Error::other)?;
+    if text.len() as u64 > NOTE_MAX {
+        return Err(io::Error::other("it would be too long: name fewer paths"));
+    }
+    write_whole(file, text.as_bytes())
+}
+
+fn read<T: DeserializeOwned>(file: &Path) -> Result<Option<T>, String> {
+    let mut text = String::new();
+    match File::open(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        opened => {
+            opened.and_then(|file| file.take(NOTE_MAX).read_to_string(&mut text)).map_err(|why| why.to_string())?
+        }
+    };
+    serde_json::from_str(&text).map(Some).map_err(|why| why.to_string())
+}

@@ -1,0 +1,265 @@
+//! Half a restore: noted, seen, completed, undone, and what a takeover put in place given back before the sync starts.
+//!
+//! The scene is that of the tests around it; when the robot asks for which is `keeping`'s.
+
+use std::os::fd::AsFd as _;
+
+use super::*;
+
+const P1: &str = "P1";
+
+fn lock(rig: &Rig) -> Lock {
+    rig.vault.lock(&Stop::default()).expect("lock")
+}
+
+fn read(rig: &Rig, path: &str) -> String {
+    fs::read_to_string(rig.work(path)).unwrap_or_else(|error| format!("({:?})", error.kind()))
+}
+
+/// A takeover of P1 puts the good one in place.
+fn take_over(rig: &Rig, good: &str) -> restore::Restored {
+    let kept = rig.take(Kind::Takeover(P1.into())).expect("taken").id;
+    let order = Restore { aside: format!("{P1}.replaced"), ..order(good, Some(&kept), Some(P1)) };
+    rig.vault.restore(&lock(rig), &order, &Stop::default()).expect("restored")
+}
+
+#[test]
+fn a_note_that_does_not_read_is_half_a_restore_and_one_that_would_not_is_never_written() {
+    let rig = Rig::new();
+    rig.write("etc/a.conf", "good");
+    let id = rig.good().id;
+    fs::write(rig.state("restore-under-way"), "{\"id\":\"good-1\",").expect("cut");
+    let half = rig.vault.half_done().expect("nobody knows");
+    assert!(half.contains("does not read") && half.contains("remove the note"), "{half}");
+    assert!(rig.vault.complete(&lock(&rig), Some(P1), &Stop::default()).is_err());
+    let failed = rig.restore_of(&id, &["nowhere"], None).expect_err("nothing there");
+    assert!(rig.vault.half_done() == Some(half), "{failed}: it stays as it was");
+    rig.restore(&id).expect("restored");
+    assert_eq!(rig.vault.half_done(), None, "a whole one leaves nothing of it");
+    let many: Vec<String> =
+        (0..20_000).map(|n| format!("etc/a-name-as-long-as-they-come-and-then-some-more/{n:08}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let refused = rig.restore_of(&id, &many, None).expect_err("too long").to_string();
+    assert!(refused.contains("name fewer paths"), "{refused}");
+    assert_eq!((rig.vault.under_way(), rig.vault.half_done()), (Ok(None), None));
+}
+
+#[test]
+fn what_would_be_moved_aside_to_another_file_system_must_fit_there_before_the_first_file_is_changed() {
+    let elsewhere = tempfile::tempdir_in("/dev/shm").expect("another file system");
+    let mut rig = Rig::new();
+    let (work, there) = (rig.dir.path().metadata().expect("there"), elsewhere.path().metadata().expect("there"));
+    assert_ne!(work.dev(), there.dev(), "the two must differ for this test");
+    rig.vault.state_dir = elsewhere.path().to_owned();
+    rig.write("etc/a.conf", "good");
+    rig.write("etc/b.conf", "good");
+    let id = rig.good().id;
+    rig.write("etc/b.conf", "newer, and nobody has it");
+    rig.write("etc/c.conf", "appeared");
+    let before = rig.tree("work");
+    rig.vault.reserve = u64::MAX / 2;
+    let refused = rig.restore_of(&id, &[], None).expect_err("it does not fit").to_string();
+    assert!(refused.contains("of which the robot needs"), "{refused}");
+    assert_eq!((rig.tree("work"), rig.vault.half_done()), (before, None));
+    // What the robot holds back meanwhile must fit as well, and be no giant.
+    rig.write("1.call", "Channel: SIP/1");
+    let patterns = [Pattern::new("*.call").expect("a pattern")];
+    let held = |rig: &Rig| rig.vault.hold_back(&patterns, P1, &Stop::default());
+    let stayed = held(&rig).stayed;
+    assert!(stayed.all == 1 && stayed.named[0].contains("of which the robot needs"), "{stayed:?}");
+    rig.vault.reserve = RESERVE_BYTES;
+    let giant = File::create(rig.work("2.call")).expect("file");
+    giant.set_len(crate::data::snapshot::FILE_MAX + 1).expect("sparse");
+    let moved = held(&rig);
+    assert_eq!((moved.files.named, moved.stayed.all), (vec!["1.call".to_owned()], 1));
+    fs::remove_file(rig.work("2.call")).expect("removed");
+    let restored = rig.restore_of(&id, &[], None).expect("restored");
+    assert_eq!((restored.put.all, restored.aside.all), (1, 2), "{restored:?}");
+    let aside = elsewhere.path().join("held-back/aside/tree/0/etc/b.conf");
+    assert_eq!(fs::read_to_string(aside).expect("kept"), "newer, and nobody has it");
+}
+
+#[test]
+fn what_is_called_off_while_it_is_copied_to_another_file_system_stays_where_it_was() {
+    let elsewhere = tempfile::tempdir_in("/dev/shm").expect("another file system");
+    let rig = Rig::new();
+    rig.write("1.call", "Channel: SIP/1");
+    let (from, into) = (at::root(&rig.work("")).expect("opened"), at::root(elsewhere.path()).expect("opened"));
+    let stop = Stop::default();
+    stop.call_off();
+    let name = OsStr::new("1.call");
+    let carried = held::carry(from.as_fd(), name, into.as_fd(), name, &stop);
+    assert_eq!(carried.map_err(|error| error.kind()), Err(ErrorKind::Interrupted));
+    assert_eq!(
+        (read(&rig, "1.call").as_str(), fs::read_dir(elsewhere.path()).expect("listed").count()),
+        ("Channel: SIP/1", 0)
+    );
+    // One that is copied at once is called off as well, before it is removed where it was.
+    symlink("1.call", rig.work("2.call")).expect("link");
+    let link = OsStr::new("2.call");
+    let carried = held::carry(from.as_fd(), link, into.as_fd(), link, &stop);
+    assert_eq!(carried.map_err(|error| error.kind()), Err(ErrorKind::Interrupted));
+    assert!(rig.work("2.call").is_symlink() && fs::read_dir(elsewhere.path()).expect("listed").count() == 0);
+    held::carry(from.as_fd(), name, into.as_fd(), name, &Stop::default()).expect("carried");
+    assert!(!rig.work("1.call").exists() && elsewhere.path().join("1.call").exists());
+}
+
+#[test]
+fn half_a_restore_of_which_no_snapshot_was_taken_is_undone_from_what_was_moved_aside() {
+    let rig = Rig::new();
+    for name in ["a", "b", "c"] {
+        rig.write(format!("etc/{name}.conf"), "good");
+    }
+    let id = rig.good().id;
+    rig.write("etc/a.conf", "newer");
+    rig.write("etc/b.conf", "newer");
+    rig.write("etc/new.conf", "newer");
+    let before = rig.tree("work");
+    // It breaks off at the second: a directory lies where it is moved aside to.
+    fs::create_dir_all(rig.state("held-back/aside/tree/0/etc/new.conf")).expect("directory");
+    fs::create_dir_all(rig.state("held-back/aside/tree/0/etc/b.conf")).expect("directory");
+    for n in 2..1000 {
+        fs::write(rig.state(&format!("held-back/aside/tree/0/etc/b.conf.{n}")), "in the way").expect("file");
+    }
+    let stop = Stop::default();
+    let broke = rig.vault.restore(&lock(&rig), &order(&id, None, Some(P1)), &stop).expect_err("it breaks off");
+    assert!(stop.is_beyond() && rig.vault.half_done().is_some(), "{broke}");
+    assert_eq!((read(&rig, "etc/a.conf").as_str(), read(&rig, "etc/b.conf").as_str()), ("good", "newer"), "half of it");
+    for n in 2..1000 {
+        fs::remove_file(rig.state(&format!("held-back/aside/tree/0/etc/b.conf.{n}"))).expect("removed");
+    }
+    let said = rig.vault.undo(&lock(&rig), &Stop::default()).expect("undone").expect("something holds it");
+    assert!(said.contains("1 files put back from held-back/aside"), "{said}");
+    assert_eq!((rig.tree("work"), rig.vault.half_done()), (before, None));
+}
+
+#[test]
+fn a_restore_into_another_half_leaves_that_half_when_it_is_undone() {
+    let rig = Rig::new();
+    rig.write("etc/a.conf", "good");
+    let id = rig.good().id;
+    rig.write("etc/a.conf", "mixture");
+    note(&rig, order(&id, None, Some("P0")), 600, Stage::Committing);
+    let half = rig.vault.under_way();
+    rig.write("etc/new.conf", "cannot be moved aside");
+    let kept = rig.take(Kind::Takeover(P1.into())).expect("taken").id;
+    fs::write(rig.state("held-back"), "a file in its place").expect("file");
+    let ours = order(&id, Some(&kept), Some(P1));
+    rig.vault.restore(&lock(&rig), &ours, &Stop::default()).expect_err("it breaks off");
+    assert_eq!(rig.vault.under_way().map(|note| note.map(|note| note.order)), Ok(Some(ours)));
+    assert!(rig.vault.complete(&lock(&rig), Some(P1), &Stop::default()).is_err(), "nor the second time");
+    rig.vault.undo(&lock(&rig), &Stop::default()).expect("undone").expect("held");
+    assert_eq!((read(&rig, "etc/a.conf").as_str(), rig.vault.under_way()), ("mixture", half));
+    // A part of it mends no half; all of it does.
+    fs::remove_file(rig.state("held-back")).expect("removed");
+    rig.restore_of(&id, &["etc/a.conf"], None).expect("restored");
+    assert!(rig.vault.half_done().is_some());
+    rig.restore_of(&id, &[], None).expect("restored");
+    assert_eq!(rig.vault.half_done(), None);
+}
+
+#[test]
+fn a_person_who_has_changed_nothing_yet_keeps_nobody_waiting_and_asks_before_the_first_file() {
+    let rig = Rig::new();
+    rig.write("etc/a.conf", "good");
+    let id = rig.good().id;
+    rig.write("etc/a.conf", "newer");
+    let before = rig.tree("work");
+    let held = rig.vault.lock_for(Work::PersonRestores, &Stop::default()).expect("lock");
+    let mut asked = 0;
+    let refused = rig.vault.restore_if(&held, &order(&id, None, None), &Stop::default(), &mut || {
+        asked += 1;
+        assert!(rig.vault.half_done().is_some_and(|half| half.contains("where it hangs, end it")), "from here on");
+        Err(Failed::CalledOff)
+    });
+    assert_eq!((refused, asked), (Err(Failed::CalledOff), 1));
+    assert_eq!((rig.tree("work"), rig.vault.half_done()), (before, None));
+}
+
+#[test]
+fn a_name_of_ours_under_which_a_directory_lies_hinders_no_restore() {
+    let rig = Rig::new();
+    rig.write("etc/a.conf", "good");
+    let id = rig.good().id;
+    rig.write("etc/a.conf", "newer");
+    for n in 0..3 {
+        fs::create_dir_all(rig.work(format!("etc/.pbx-failover-restore-{n}"))).expect("directory");
+    }
+    assert_eq!(rig.restore(&id).expect("restored").put.all, 1);
+}
+
+#[test]
+fn a_takeover_leaves_a_database_alone_of_which_it_has_a_whole_copy() {
+    let rig = Rig::new();
+    rig.write("etc/a.conf", "good");
+    let add = |row: &str| {
+        let open = rusqlite::Connection::open(rig.work("astdb.sqlite3")).expect("database");
+        open.execute_batch(&format!("CREATE TABLE IF NOT EXISTS astdb(key TEXT); INSERT INTO astdb VALUES('{row}')"))
+            .expect("row");
+    };
+    add("good");
+    let id = rig.good().id;
+    add("a newer one");
+    let newer = fs::read(rig.work("astdb.sqlite3")).expect("database");
+    rig.write("etc/a.conf", "");
+    assert_eq!(take_over(&rig, &id).put.named, ["etc/a.conf"]);
+    assert!(fs::read(rig.work("astdb.sqlite3")).expect("database") == newer, "one bad file takes no data back");
+    // A person gets what was asked for, and so does who has no whole copy of what lies there.
+    assert_eq!(rig.restore(&id).expect("restored").put.named, ["astdb.sqlite3"]);
+    let rig = Rig::new();
+    rig.write("astdb.sqlite3", "SQLite format 3\0 and then nothing that it could read");
+    fs::remove_file(rig.work("astdb.sqlite3")).expect("removed");
+    drop(rusqlite::Connection::open(rig.work("astdb.sqlite3")).map(|open| open.execute_batch("CREATE TABLE a(b)")));
+    let id = rig.good().id;
+    rig.write("astdb.sqlite3", "SQLite format 3\0 and then nothing that it could read");
+    assert_eq!(take_over(&rig, &id).put.named, ["astdb.sqlite3"]);
+}
+
+#[test]
+fn what_a_takeover_put_in_place_is_given_back_before_the_sync_starts_and_what_changed_since_stays() {
+    let rig = Rig::new();
+    for name in ["a", "b", "gone"] {
+        rig.write(format!("etc/{name}.conf"), "good");
+    }
+    let id = rig.good().id;
+    // The primary's newer ones, one of them broken; one more, and one fewer.
+    rig.write("etc/a.conf", "newer");
+    rig.write("etc/b.conf", "");
+    rig.write("etc/new.conf", "newer");
+    fs::remove_file(rig.work("etc/gone.conf")).expect("removed");
+    let newer = rig.tree("work");
+    take_over(&rig, &id);
+    assert_eq!(read(&rig, "etc/a.conf"), "good");
+    let said = rig.vault.give_back(&lock(&rig), &Stop::default()).expect("given back").expect("there was something");
+    assert!(said.contains("is as it was"), "{said}");
+    assert_eq!(rig.tree("work"), newer);
+    assert_eq!(rig.vault.give_back(&lock(&rig), &Stop::default()), Ok(None), "once");
+
+    // The same, and people change something while this node serves.
+    fs::remove_dir_all(rig.state("snapshots").join(format!("takeover-{P1}"))).expect("removed");
+    take_over(&rig, &id);
+    rig.write("etc/a.conf", "changed here");
+    rig.write("etc/here.conf", "made here");
+    fs::remove_file(rig.work("etc/b.conf")).expect("removed here");
+    rig.vault.give_back(&lock(&rig), &Stop::default()).expect("given back").expect("there was something");
+    let texts = ["a", "here", "b", "gone", "new"].map(|name| read(&rig, &format!("etc/{name}.conf")));
+    assert_eq!(texts, ["changed here", "made here", "(NotFound)", "(NotFound)", "newer"]);
+}
+
+#[test]
+fn half_of_a_takeovers_restore_is_undone_before_the_sync_starts_and_of_a_persons_it_does_not() {
+    let rig = Rig::new();
+    rig.write("etc/a.conf", "good");
+    rig.write("etc/b.conf", "good");
+    let id = rig.good().id;
+    rig.write("etc/a.conf", "newer");
+    rig.write("etc/b.conf", "newer");
+    let kept = rig.take(Kind::Takeover(P1.into())).expect("taken").id;
+    rig.write("etc/a.conf", "good");
+    note(&rig, order(&id, Some(&kept), None), 1, Stage::Committing);
+    let refused = rig.vault.give_back(&lock(&rig), &Stop::default()).expect_err("a person's");
+    assert!(refused.to_string().contains("that a person broke off is half done"), "{refused}");
+    note(&rig, order(&id, Some(&kept), Some(P1)), 600, Stage::Committing);
+    rig.vault.give_back(&lock(&rig), &Stop::default()).expect("undone").expect("there was something");
+    assert_eq!((read(&rig, "etc/a.conf").as_str(), rig.vault.half_done()), ("newer", None));
+}
