@@ -290,7 +290,7 @@ impl Rsync {
 
     /// Asks for each directory at home, and sends nothing: its name, or why it cannot be read.
     pub async fn reach(&self, deadline: Instant) -> Vec<Result<String, String>> {
-        if let Err(error) = fs::create_dir_all(&self.work) {
+        if let Err(error) = file::create_dirs(&self.work) {
             return vec![Err(format!("cannot make {}: {error}", self.work.display()))];
         }
         let mut told = Vec::new();
