@@ -4,23 +4,27 @@
 //! Nothing is deleted. What rsync says is read by [`crate::wire::rsync`]; which file goes how is said in
 //! [`crate::data::ledger`]; in which order, in `daemon/home`.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod beside;
+
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::config::{Config, ReturnTo};
-use crate::data::ledger::{Entry, Far, Live, Pass, There, Way, beside, way};
+use crate::data::family::{self, LogThere};
+use crate::data::ledger::{Entry, Far, Live, Pass, There, Way, way};
 use crate::host::command::{self, CommandEnd};
-use crate::host::here;
-use crate::wire::rsync::{self, DIFFERENCE, LIST, ListedKind};
+use crate::host::{file, here};
+use crate::wire::rsync::{self, Compared, DIFFERENCE, LIST, ListedKind, Reach};
+
+pub use beside::Families;
+use beside::{Group, staged};
 
 /// Half a file lies in a directory of this name at home: every look of ours passes it over.
 const PARTIAL: &str = "--partial-dir=.pbx-failover-partial";
@@ -30,6 +34,9 @@ const STALLS_S: u32 = 60;
 
 /// An earlier rsync that a killed robot left behind has so long to end.
 const ORPHAN_ENDS: Duration = Duration::from_secs(2);
+
+/// What was sent is looked at here even where the time is over.
+const STILL_MIN: Duration = Duration::from_secs(5);
 
 /// What the shell does for us: says who it is, and puts the answer into a file, whatever its length.
 const SCRIPT: &str = "echo $$ >\"$1\"; out=$2; shift 2; exec \"$@\" >\"$out\"";
@@ -53,8 +60,12 @@ pub struct Sent {
     pub carried: Vec<Entry>,
     /// Those of them that stand beside another, with their names.
     pub beside: Vec<(Entry, Vec<u8>)>,
-    /// Sent, and another at home all the same.
+    /// Sent, and not seen to be the same at home.
     pub another: Vec<Entry>,
+    /// Why home refused some of them.
+    pub refused: Option<String>,
+    /// Why nothing more was sent: home takes nothing any more.
+    pub broke_off: Option<String>,
     /// Bytes of what was sent.
     pub bytes: u64,
     /// How long the sending took.
@@ -77,48 +88,85 @@ impl Rsync {
     pub async fn carry(&self, entries: &[Entry], pass: Pass, deadline: Instant) -> Result<Sent, String> {
         let Some(dir) = entries.first().map(|entry| entry.now.line.dir) else { return Ok(Sent::default()) };
         self.prepare(deadline).await?;
-        let live = if pass == Pass::Delta { self.delta_live } else { Live::Beside };
-        let there = self.there(entries, dir, deadline).await?;
-        let mut ways: BTreeMap<Way, Vec<&Entry>> = BTreeMap::new();
-        for entry in entries {
-            ways.entry(way(entry, there.get(&entry.now.line.path).copied(), live)).or_default().push(entry);
-        }
         let mut sent = Sent::default();
+        let ways = self.ways(entries, dir, (pass, deadline), &mut sent).await?;
         let began = Instant::now();
-        let took = |ways: &[&Entry]| ways.iter().map(|entry| entry.now.line.about.size).sum::<u64>();
         for (kind, options) in
             [(Way::New, &["--ignore-existing"][..]), (Way::Replaces, &["--update", "--ignore-times"])]
         {
-            let Some(ours) = ways.get(&kind) else { continue };
-            self.send(&self.here[dir], &names(ours), dir, pass, options, deadline).await?;
-            sent.bytes += took(ours);
+            let Some(ours) = ways.get(&kind).filter(|_| sent.broke_off.is_none()) else { continue };
+            self.send(&self.here[dir], &names(ours), dir, (pass, deadline), options, &mut sent).await?;
+            sent.bytes += ours.iter().map(|entry| entry.now.line.about.size).sum::<u64>();
         }
         let mut under_own: Vec<&Entry> =
             ways.iter().filter(|(kind, _)| **kind != Way::Beside).flat_map(|(_, e)| e.iter().copied()).collect();
         under_own.sort_by(|one, other| one.order(other));
-        let another = self.another(&self.here[dir], &names(&under_own), dir, deadline).await?;
-        // What is another there was made or changed there meanwhile, or seemed to be the same and is not: both sides
-        // changed it. What was written here while it was sent goes again.
-        let mut twice: Vec<&Entry> = ways.get(&Way::Beside).cloned().unwrap_or_default();
-        let is_another = |entry: &Entry| another.contains(&entry.now.line.path);
-        sent.carried = under_own.iter().filter(|entry| !is_another(entry)).map(|&entry| entry.clone()).collect();
-        let others: Vec<Entry> = under_own.iter().filter(|entry| is_another(entry)).map(|&e| e.clone()).collect();
-        let others = self.still(others).await;
-        twice.extend(&others);
-        if !twice.is_empty() {
-            self.carry_beside(twice.into_iter().cloned().collect(), dir, (pass, deadline), &mut sent).await?;
+        let compared = self.compared(&self.here[dir], &names(&under_own), dir, deadline, &mut sent).await?;
+        let mut others = Vec::new();
+        for entry in under_own {
+            match compared.get(&entry.now.line.path) {
+                Some(Compared::Same) => sent.carried.push(entry.clone()),
+                // It was made or changed there meanwhile, or seemed to be the same and is not: both sides changed it.
+                // What was written here while it was sent goes again.
+                Some(Compared::Another) => others.push(entry.clone()),
+                Some(Compared::Missing) | None => sent.another.push(entry.clone()),
+            }
+        }
+        let mut twice: Vec<Entry> = ways.get(&Way::Beside).into_iter().flatten().map(|&entry| entry.clone()).collect();
+        twice.extend(self.still(others, deadline).await?);
+        if sent.broke_off.is_none() && !twice.is_empty() {
+            self.carry_beside(twice, dir, (pass, deadline), &mut sent).await?;
         }
         sent.took = began.elapsed();
         sent.carried.sort_by(Entry::order);
-        sent.carried = self.still(std::mem::take(&mut sent.carried)).await;
-        sent.another = self.still(std::mem::take(&mut sent.another)).await;
+        sent.carried = self.still(std::mem::take(&mut sent.carried), deadline).await?;
+        sent.another = self.still(std::mem::take(&mut sent.another), deadline).await?;
         let carried = &sent.carried;
         let is_carried = |entry: &Entry| carried.binary_search_by(|other| other.order(entry)).is_ok();
         sent.beside.retain(|(entry, _)| is_carried(entry));
         Ok(sent)
     }
 
-    /// Ours under another name, beside theirs: sent from a folder that holds them so, since rsync gives no new names.
+    /// How each of them goes. What has no content of its own counts as carried.
+    async fn ways<'a>(
+        &self,
+        entries: &'a [Entry],
+        dir: usize,
+        (pass, deadline): (Pass, Instant),
+        sent: &mut Sent,
+    ) -> Result<BTreeMap<Way, Vec<&'a Entry>>, String> {
+        let live = if pass == Pass::Delta { self.delta_live } else { Live::Beside };
+        let families = {
+            let (entries, root) = (entries.to_vec(), self.here[dir].clone());
+            blocking(deadline, move || Families::of(&entries, &root)).await?
+        };
+        let asked = names(&entries.iter().collect::<Vec<_>>()).into_iter().chain(families.names()).collect();
+        let there = self.there(asked, dir, deadline, sent).await?;
+        let is_sure = sent.refused.is_none();
+        let mut ways: BTreeMap<Way, Vec<&Entry>> = BTreeMap::new();
+        for entry in entries {
+            let path = &entry.now.line.path;
+            let own = way(entry, there.get(path).copied(), live);
+            let way = match families.get(entry) {
+                None => own,
+                Some(family) if family.is_one() => Way::Beside,
+                // An index, or an empty log.
+                Some(_) if family::base(path).is_some() => {
+                    sent.carried.push(entry.clone());
+                    continue;
+                }
+                Some(_) => {
+                    let logs = family::LOGS.map(|log| there.get(&family::part(path, log)).copied());
+                    let is_free = is_sure && !logs.into_iter().any(family::is_log);
+                    family::alone(own, if is_free { LogThere::No } else { LogThere::MayBe })
+                }
+            };
+            ways.entry(way).or_default().push(entry);
+        }
+        Ok(ways)
+    }
+
+    /// Ours under another name, beside theirs: sent from a folder that holds them so.
     async fn carry_beside(
         &self,
         entries: Vec<Entry>,
@@ -127,53 +175,65 @@ impl Rsync {
         sent: &mut Sent,
     ) -> Result<(), String> {
         let stage = self.work.join("beside");
-        let staged = {
+        let groups = {
             let (stage, root, node) = (stage.clone(), self.here[dir].clone(), self.node.clone());
-            blocking(deadline, move || staged(entries, &root, &stage, &node)).await?
+            blocking(deadline, move || staged(&entries, &root, &stage, &node)).await?
         };
-        if staged.is_empty() {
+        if groups.is_empty() {
             return Ok(());
         }
-        let names: Vec<_> = staged.iter().map(|(_, name)| name.clone()).collect();
+        let names: Vec<_> = groups.iter().flat_map(|group| &group.sent).map(|(_, name)| name.clone()).collect();
         // Of its own directories the folder knows neither owner nor rights: those at home stay.
         let options = ["--ignore-existing", "--no-implied-dirs"];
-        self.send(&stage, &names, dir, pass, &options, deadline).await?;
-        sent.bytes += staged.iter().map(|(entry, _)| entry.now.line.about.size).sum::<u64>();
-        let another = self.another(&stage, &names, dir, deadline).await?;
+        self.send(&stage, &names, dir, (pass, deadline), &options, sent).await?;
+        let compared = self.compared(&stage, &names, dir, deadline, sent).await?;
         let _ = blocking(deadline, move || fs::remove_dir_all(&stage).map_err(|error| error.to_string())).await;
-        for (entry, name) in staged {
-            if another.contains(&name) {
-                sent.another.push(entry);
-            } else {
-                sent.carried.push(entry.clone());
-                sent.beside.push((entry, name));
+        for Group { entries, sent: members } in groups {
+            sent.bytes += members.iter().map(|(entry, _)| entry.now.line.about.size).sum::<u64>();
+            let is_there = |(_, name): &(Entry, Vec<u8>)| compared.get(name) == Some(&Compared::Same);
+            let all = members.iter().map(|(entry, _)| entry.clone()).collect::<Vec<_>>();
+            if !members.iter().all(is_there) {
+                sent.another.extend(entries);
+            } else if entries.len() == 1 && all.len() == 1
+                || self.still(all.clone(), deadline).await?.len() == all.len()
+            {
+                let called = |entry: &Entry| {
+                    let (_, name) = members.iter().find(|(member, _)| member.now.line.path == entry.now.line.path)?;
+                    Some((entry.clone(), name.clone()))
+                };
+                sent.beside.extend(entries.iter().filter_map(called));
+                sent.carried.extend(entries);
             }
         }
         Ok(())
     }
 
     /// Those of them that are what they say still.
-    async fn still(&self, entries: Vec<Entry>) -> Vec<Entry> {
+    async fn still(&self, entries: Vec<Entry>, deadline: Instant) -> Result<Vec<Entry>, String> {
         let here = self.here.clone();
-        let kept = tokio::task::spawn_blocking(move || {
-            entries.into_iter().filter(|entry| is_as_seen(&here[entry.now.line.dir], entry)).collect()
-        });
-        kept.await.unwrap_or_default()
+        // What has arrived is worth a moment more.
+        blocking(deadline.max(Instant::now() + STILL_MIN), move || {
+            Ok(entries.into_iter().filter(|entry| is_as_seen(&here[entry.now.line.dir], entry)).collect())
+        })
+        .await
     }
 
-    /// What stands at home under these names.
+    /// What stands at home under these names. Where home does not say it of some, they count as new, which replaces
+    /// nothing.
     async fn there(
         &self,
-        entries: &[Entry],
+        asked: Vec<Vec<u8>>,
         dir: usize,
         deadline: Instant,
+        sent: &mut Sent,
     ) -> Result<BTreeMap<Vec<u8>, There>, String> {
-        let list = self.list(names(&entries.iter().collect::<Vec<_>>()), deadline).await?;
+        let list = self.list(asked, deadline).await?;
         let empty = self.work.join("empty");
         let mut argv = self.begin(&["--dry-run", "--ignore-missing-args", "--links", "--specials"], LIST, &list);
         argv.extend([self.at_home(dir), format!("{}/", empty.display())]);
-        let told = self.run(argv, deadline).await?;
-        let listed = told.split(|byte| *byte == b'\n').filter_map(rsync::listed);
+        let said = self.run(argv, deadline).await?;
+        sent.note(said.end)?;
+        let listed = said.text.split(|byte| *byte == b'\n').filter_map(rsync::listed);
         let there = listed.map(|listed| match listed.kind {
             ListedKind::File { size, modified_s } => (listed.path, There::File(Far { size, modified_s })),
             ListedKind::Other => (listed.path, There::Other),
@@ -186,9 +246,9 @@ impl Rsync {
         from: &Path,
         names: &[Vec<u8>],
         dir: usize,
-        pass: Pass,
+        (pass, deadline): (Pass, Instant),
         options: &[&str],
-        deadline: Instant,
+        sent: &mut Sent,
     ) -> Result<(), String> {
         let list = self.list(names.to_vec(), deadline).await?;
         // A link that stands for a directory at home stays one, where rsync follows it; dates of directories are theirs.
@@ -200,38 +260,45 @@ impl Rsync {
             argv.push(format!("--bwlimit={}", self.to.max_kib_s));
         }
         argv.extend([format!("{}/", from.display()), self.at_home(dir)]);
-        self.run(argv, deadline).await.map(drop)
+        match self.run(argv, deadline).await?.end {
+            End::BrokeOff(why) => sent.broke_off = Some(why),
+            end => sent.note(end)?,
+        }
+        Ok(())
     }
 
-    /// Those of these names whose content at home is another, by digest.
-    async fn another(
+    /// How these names stand at home, by digest; without those of which rsync says nothing.
+    async fn compared(
         &self,
         from: &Path,
         names: &[Vec<u8>],
         dir: usize,
         deadline: Instant,
-    ) -> Result<BTreeSet<Vec<u8>>, String> {
+        sent: &mut Sent,
+    ) -> Result<BTreeMap<Vec<u8>, Compared>, String> {
         if names.is_empty() {
-            return Ok(BTreeSet::new());
+            return Ok(BTreeMap::new());
         }
         let list = self.list(names.to_vec(), deadline).await?;
-        let options = ["--dry-run", "--checksum", "--ignore-missing-args", "--keep-dirlinks"];
+        let options = ["--dry-run", "--checksum", "--ignore-missing-args", "--keep-dirlinks", "-ii"];
         let mut argv = self.begin(&options, DIFFERENCE, &list);
         argv.extend([format!("{}/", from.display()), self.at_home(dir)]);
-        let told = self.run(argv, deadline).await?;
-        Ok(told.split(|byte| *byte == b'\n').filter_map(rsync::differs).collect())
+        let said = self.run(argv, deadline).await?;
+        sent.note(said.end)?;
+        Ok(said.text.split(|byte| *byte == b'\n').filter_map(rsync::compared).collect())
     }
 
     /// Asks for each directory at home, and sends nothing: its name, or why it cannot be read.
     pub async fn reach(&self, deadline: Instant) -> Vec<Result<String, String>> {
-        if let Err(error) = fs::create_dir_all(&self.work) {
+        if let Err(error) = file::create_dirs(&self.work) {
             return vec![Err(format!("cannot make {}: {error}", self.work.display()))];
         }
         let mut told = Vec::new();
         for dir in 0..self.to.dirs.len() {
             let mut argv = ["rsync", "--list-only", "--dirs", "--protect-args"].map(str::to_owned).to_vec();
             argv.extend([format!("--timeout={STALLS_S}"), format!("--rsh={}", self.ssh()), self.at_home(dir)]);
-            told.push(self.run(argv, deadline).await.map(|_| self.at_home(dir)));
+            let reached = self.run(argv, deadline).await.and_then(|said| Sent::default().note(said.end));
+            told.push(reached.map(|()| self.at_home(dir)));
         }
         told
     }
@@ -275,7 +342,7 @@ impl Rsync {
         let path = self.work.join("names");
         blocking(deadline, move || {
             let write = || -> std::io::Result<()> {
-                let mut file = std::io::BufWriter::new(fs::File::create(&path)?);
+                let mut file = std::io::BufWriter::new(file::create(&path)?);
                 for name in names {
                     file.write_all(b"./")?;
                     file.write_all(&name)?;
@@ -293,7 +360,7 @@ impl Rsync {
     async fn prepare(&self, deadline: Instant) -> Result<(), String> {
         let empty = self.work.join("empty");
         blocking(deadline, move || {
-            fs::create_dir_all(&empty)
+            file::create_dirs(&empty)
                 .map_err(|error| format!("cannot make {}: {error}; see to state_dir", empty.display()))
         })
         .await?;
@@ -315,9 +382,16 @@ impl Rsync {
         if runs() { Err(format!("an earlier rsync (process {pid}) does not end; see to it")) } else { Ok(()) }
     }
 
-    async fn run(&self, rsync: Vec<String>, deadline: Instant) -> Result<Vec<u8>, String> {
+    async fn run(&self, rsync: Vec<String>, deadline: Instant) -> Result<Said, String> {
         let out = self.work.join("said");
         let text = |path: &Path| path.display().to_string();
+        // The shell goes on with them, so that they stay those of the robot's user where root carries.
+        let made = [self.work.join("pid"), out.clone()];
+        blocking(deadline, move || {
+            let cannot = |path: &Path, error| format!("cannot write {}: {error}; see to state_dir", path.display());
+            made.iter().try_for_each(|path| file::create(path).map(drop).map_err(|error| cannot(path, error)))
+        })
+        .await?;
         let mut argv: Vec<_> = ["sh", "-c", SCRIPT, "sh"].map(str::to_owned).to_vec();
         argv.extend([text(&self.work.join("pid")), text(&out)]);
         argv.extend(rsync);
@@ -325,16 +399,52 @@ impl Rsync {
         let left = deadline.saturating_duration_since(Instant::now());
         let end = command::run(&argv, &env, left).await;
         let _ = fs::remove_file(self.work.join("pid"));
-        match end {
+        let end = match end {
             // Files that vanished meanwhile (24) are no fault.
-            CommandEnd::Exited { code: Some(0 | 24), .. } => {
-                fs::read(&out).map_err(|error| format!("cannot read {}: {error}; see to state_dir", out.display()))
-            }
+            CommandEnd::Exited { code: Some(0 | 24), .. } => End::Whole,
             CommandEnd::Exited { code, stderr, .. } => {
-                Err(format!("{}: {}", self.to.host, rsync::trouble(code, &stderr)))
+                let why = format!("{}: {}", self.to.host, rsync::trouble(code, &stderr));
+                match rsync::reach(code, &stderr) {
+                    Reach::AllButSome => End::Refused(why),
+                    Reach::UpToThere => End::BrokeOff(why),
+                    Reach::Nothing => return Err(why),
+                }
             }
-            CommandEnd::TimedOut => Err(format!("{}: not done in time", self.to.host)),
-            CommandEnd::NotStarted(why) => Err(format!("rsync could not be started: {why}")),
+            CommandEnd::TimedOut => return Err(format!("{}: not done in time", self.to.host)),
+            CommandEnd::NotStarted(why) => return Err(format!("rsync could not be started: {why}")),
+        };
+        let text = blocking(deadline.max(Instant::now() + STILL_MIN), move || {
+            fs::read(&out).map_err(|error| format!("cannot read {}: {error}; see to state_dir", out.display()))
+        })
+        .await?;
+        Ok(Said { text, end })
+    }
+}
+
+/// What an rsync said, and how it ended.
+struct Said {
+    text: Vec<u8>,
+    end: End,
+}
+
+enum End {
+    Whole,
+    /// Some files were refused, all else was done.
+    Refused(String),
+    /// What came before was done.
+    BrokeOff(String),
+}
+
+impl Sent {
+    /// Keeps the first trouble; one that leaves nothing to build upon is an error.
+    fn note(&mut self, end: End) -> Result<(), String> {
+        match end {
+            End::Whole => Ok(()),
+            End::Refused(why) => {
+                self.refused.get_or_insert(why);
+                Ok(())
+            }
+            End::BrokeOff(why) => Err(why),
         }
     }
 }
@@ -359,94 +469,10 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Puts these files into a new folder under the names that they bear at home. What is gone is left out.
-fn staged(entries: Vec<Entry>, root: &Path, stage: &Path, node: &str) -> Result<Vec<(Entry, Vec<u8>)>, String> {
-    let _ = fs::remove_dir_all(stage);
-    let mut staged = Vec::new();
-    for entry in entries {
-        let line = &entry.now.line;
-        let name = beside(&line.path, node, line.about.modified.0);
-        let stand_in = stage.join(os(&name));
-        let made = || -> std::io::Result<bool> {
-            let Some(file) = here::open(root, &line.path)? else { return Ok(false) };
-            stand_in.parent().map_or(Ok(()), fs::create_dir_all)?;
-            stand_for(file, &stand_in)?;
-            Ok(true)
-        };
-        if made().map_err(|error| format!("cannot make {}: {error}; see to state_dir", stand_in.display()))? {
-            staged.push((entry, name));
-        }
-    }
-    Ok(staged)
-}
-
-/// The file that is open under another name too; where that cannot be, a copy with its owner, rights and date.
-fn stand_for(mut file: fs::File, path: &Path) -> std::io::Result<()> {
-    use std::os::fd::AsRawFd as _;
-    use std::os::unix::fs::MetadataExt as _;
-    let open = format!("/proc/self/fd/{}", file.as_raw_fd());
-    if rustix::fs::linkat(CWD, open.as_str(), CWD, path, AtFlags::SYMLINK_FOLLOW).is_ok() {
-        return Ok(());
-    }
-    let about = file.metadata()?;
-    let mut copy = fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
-    std::io::copy(&mut file, &mut copy)?;
-    let _ = std::os::unix::fs::fchown(&copy, Some(about.uid()), Some(about.gid()));
-    copy.set_permissions(about.permissions())?;
-    copy.set_modified(about.modified()?)
-}
-
 fn names(entries: &[&Entry]) -> Vec<Vec<u8>> {
     entries.iter().map(|entry| entry.now.line.path.clone()).collect()
 }
 
 fn os(path: &[u8]) -> std::ffi::OsString {
     std::ffi::OsString::from_vec(path.to_vec())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::Class;
-    use crate::data::ledger::Change;
-
-    #[test]
-    fn what_goes_beside_is_sent_from_the_file_itself_and_never_from_what_a_link_shows() {
-        let (dir, outside) = (tempfile::tempdir().expect("directory"), tempfile::tempdir().expect("directory"));
-        let (root, stage) = (dir.path().join("work"), dir.path().join("stage"));
-        fs::create_dir_all(root.join("a")).expect("directory");
-        fs::write(root.join("a/f"), "mine").expect("file");
-        fs::write(root.join("g"), "mine").expect("file");
-        fs::write(outside.path().join("f"), "not mine").expect("file");
-        let entry = |path: &[u8]| {
-            let here::Seen { size, modified, mode, changed } =
-                here::seen(&root, path).expect("looked").expect("a file");
-            let about = crate::data::manifest::About { kind: crate::data::manifest::Kind::File, size, modified, mode };
-            let line = crate::data::Line { dir: 0, path: path.to_vec(), about, digest: None };
-            let now = crate::data::ledger::Known { line, changed };
-            Entry { change: Change::Added, class: Class::Other, now }
-        };
-        let entries = vec![entry(b"a/f"), entry(b"g")];
-        fs::remove_dir_all(root.join("a")).expect("removed");
-        std::os::unix::fs::symlink(outside.path(), root.join("a")).expect("link");
-        assert!(!is_as_seen(&root, &entries[0]) && is_as_seen(&root, &entries[1]));
-        let staged = staged(entries, &root, &stage, "pbx-b").expect("staged");
-        let [(entry, name)] = &staged[..] else { panic!("one of them: {staged:?}") };
-        assert_eq!(entry.now.line.path, b"g");
-        assert_eq!(fs::read_to_string(stage.join(os(name))).expect("a file"), "mine");
-    }
-
-    #[test]
-    fn a_copy_has_the_date_and_the_rights_of_its_file() {
-        let dir = tempfile::tempdir().expect("directory");
-        fs::write(dir.path().join("f"), "mine").expect("file");
-        let file = fs::File::open(dir.path().join("f")).expect("file");
-        file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(7)).expect("dated");
-        // Of a file that has no name any more no second name can be made.
-        fs::remove_file(dir.path().join("f")).expect("removed");
-        let about = file.metadata().expect("metadata");
-        stand_for(file, &dir.path().join("g")).expect("a copy");
-        let copy = fs::metadata(dir.path().join("g")).expect("metadata");
-        assert_eq!((copy.modified().ok(), copy.permissions()), (about.modified().ok(), about.permissions()));
-    }
 }

@@ -14,7 +14,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::adapters::data::ledger::{Ledger, Lock};
+use crate::adapters::data::ledger::{Ending, Ledger, Lock, SERVES_AGAIN};
 use crate::adapters::rsync::{Rsync, Sent};
 use crate::config::Config;
 use crate::data::ledger::{Entry, Pass};
@@ -38,6 +38,10 @@ const REST_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 const REST_STANDS: Duration = Duration::from_secs(3600);
 /// Pauses between two tries of it.
 const REST_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Between two looks whether another way home has ended.
+const LOCK_PAUSE: Duration = Duration::from_millis(500);
+/// Of a service that left nothing.
+const NOTHING_LEFT: &str = "nothing was left to carry";
 /// A rate is believed of so many bytes.
 const RATE_BYTES_MIN: u64 = 1 << 20;
 /// So many names stand in a step's text.
@@ -53,6 +57,8 @@ struct Sum {
     named: Vec<String>,
     another: u64,
     another_named: Option<String>,
+    /// Why home refused them.
+    refused: Option<String>,
     vanished: u64,
     /// What cannot be read here, and the first of it with the reason.
     unread: u64,
@@ -69,6 +75,9 @@ impl Sum {
         let room = NAMED_MAX.saturating_sub(self.named.len());
         self.named.extend(sent.beside.iter().take(room).map(|(_, name)| shown(name)));
         self.another += sent.another.len() as u64;
+        if self.refused.is_none() {
+            self.refused.clone_from(&sent.refused);
+        }
         if let Some(entry) = sent.another.first() {
             self.another_named.get_or_insert_with(|| shown(&entry.now.line.path));
         }
@@ -81,7 +90,7 @@ impl Sum {
             parts.push(format!("{} kept twice there: {}{more}", self.beside, self.named.join(", ")));
         }
         if let Some(name) = &self.another_named {
-            parts.push(format!("{} are not the same there, as {name}", self.another));
+            parts.push(format!("{} are not seen to be the same there, as {name}", self.another));
         }
         if self.vanished > 0 {
             parts.push(format!("{} vanished here meanwhile", self.vanished));
@@ -112,7 +121,7 @@ pub async fn delta(config: &Config) -> StepOutcome {
 
 async fn pass(config: &Config, pass: Pass, deadline: Instant) -> StepOutcome {
     let ledger = Arc::new(Ledger::new(config));
-    let _lock = match lock(&ledger) {
+    let _lock = match lock_by(&ledger, deadline).await {
         Ok(lock) => lock,
         Err(why) => return StepOutcome::failed(why),
     };
@@ -139,7 +148,7 @@ async fn pass(config: &Config, pass: Pass, deadline: Instant) -> StepOutcome {
         Err(why) => return StepOutcome::done(format!("WARNING, nothing was carried, {why}")),
     };
     let mut sum = Sum::default();
-    let done = pieces(config, &ledger, &rsync, pass, deadline, &mut sum).await;
+    let done = pieces(config, &ledger, &rsync, (pass, &told.service), deadline, &mut sum).await;
     let later = match pass {
         Pass::First => "go later: large, in use, or being written",
         Pass::Delta | Pass::Rest => "go once the primary serves",
@@ -150,31 +159,44 @@ async fn pass(config: &Config, pass: Pass, deadline: Instant) -> StepOutcome {
         Ok(()) if sum.another == 0 => {
             StepOutcome::done(format!("{text}; read back by digest{}", gap.unwrap_or_default()))
         }
-        Ok(()) => StepOutcome::failed(text),
+        Ok(()) => StepOutcome::failed(match sum.refused {
+            Some(why) => format!("{why} ({text})"),
+            None => text,
+        }),
         Err(why) => StepOutcome::failed(format!("{why} ({text})")),
     }
 }
 
-/// Carries whatever is left, for as long as it gets further.
+/// Carries whatever is left of the last service, for as long as it gets further.
 pub async fn rest(config: &Config) -> StepOutcome {
     let ledger = Arc::new(Ledger::new(config));
     let (mut further_at, mut pause) = (Instant::now(), REST_PAUSE.0);
-    let (mut sum, mut fewest) = (Sum::default(), None);
+    let (mut sum, mut fewest, mut service) = (Sum::default(), None, None);
     let deadline = Instant::now() + REST_MAX;
     loop {
-        let outcome = rest_once(config, &ledger, &mut sum, deadline).await;
+        if service.is_none() {
+            service = match told::open(&ledger).await {
+                Ok(None) => return StepOutcome::done(NOTHING_LEFT),
+                Ok(Some(told)) => Some(told.service),
+                Err(_) => None,
+            };
+        }
+        let outcome = match &service {
+            Some(service) => rest_locked(config, &ledger, service, &mut sum, deadline).await,
+            None => Err("the ledger cannot be read; see to state_dir".to_owned()),
+        };
         let Err(why) = outcome else { return StepOutcome::Done(outcome.unwrap_or_default()) };
         let left = told::open(&ledger).await.ok().flatten();
+        let is_of_another =
+            left.as_ref().is_some_and(|told| service.as_ref().is_some_and(|ours| told.service != *ours));
         let files = left.as_ref().map(|told| told.files);
         // What is sent again and again is no step further.
         if files.is_some_and(|files| fewest.is_none_or(|fewest| files < fewest)) {
             (further_at, pause, fewest) = (Instant::now(), REST_PAUSE.0, files);
         }
         let is_a_persons = left.is_some_and(|told| told.gap.is_some() && told.files == 0);
-        if !is_a_persons {
-            let _ = note(&ledger, Some(why.clone()), LISTS_MAX).await;
-        }
-        if is_a_persons || further_at.elapsed() >= REST_STANDS || Instant::now() >= deadline {
+        let is_over = further_at.elapsed() >= REST_STANDS || Instant::now() >= deadline;
+        if is_of_another || is_a_persons || is_over {
             let text = sum.text("wait");
             return StepOutcome::failed(format!(
                 "{why} ({text}); what is left stays in the ledger: `pbx-failover ledger --carry` goes on"
@@ -191,7 +213,7 @@ pub async fn rest(config: &Config) -> StepOutcome {
 /// One line.
 pub async fn carry(config: &Config) -> Result<String, String> {
     let ledger = Arc::new(Ledger::new(config));
-    match told::of(config).await? {
+    let service = match told::of(config).await? {
         None => return Ok("there is no ledger: nothing waits to be carried home".to_owned()),
         Some(told) if told.phase == Phase::Serving => {
             let trouble = told.trouble.map(|why| format!(" ({why})")).unwrap_or_default();
@@ -199,14 +221,32 @@ pub async fn carry(config: &Config) -> Result<String, String> {
                 "this node serves, or has not given the service back{trouble}; `pbx-failover failback` carries home"
             ));
         }
-        Some(_) => {}
-    }
+        Some(told) => told.service,
+    };
     let mut sum = Sum::default();
-    let carried = rest_once(config, &ledger, &mut sum, Instant::now() + REST_MAX).await;
-    if let Err(why) = &carried {
-        note(&ledger, Some(why.clone()), LISTS_MAX).await?;
-    }
+    let carried = rest_locked(config, &ledger, &service, &mut sum, Instant::now() + REST_MAX).await;
     carried.map_err(|why| format!("{why} ({})", sum.text("wait")))
+}
+
+/// Carries the rest of this service, once, alone; what keeps it from that is noted for `status`.
+async fn rest_locked(
+    config: &Config,
+    ledger: &Arc<Ledger>,
+    service: &str,
+    sum: &mut Sum,
+    deadline: Instant,
+) -> Result<String, String> {
+    // That another carries is no trouble of the ledger: its own end says how it went.
+    let _lock = lock(ledger)?;
+    let outcome = rest_once(config, ledger, service, sum, deadline).await;
+    if let Err(why) = &outcome
+        && let Ok(Some(told)) = told::open(ledger).await
+        && told.service == service
+        && !(told.gap.is_some() && told.files == 0)
+    {
+        let _ = note(ledger, Some(why.clone()), LISTS_MAX).await;
+    }
+    outcome
 }
 
 /// What waits to be carried home, or may, in one line; `None`: nothing does.
@@ -239,13 +279,19 @@ pub async fn goes_on(config: &Config, plan: PlanId) -> bool {
 /// # Errors
 /// One line; something may wait that nobody saw.
 pub async fn close(config: &Config) -> Result<(), String> {
-    closed(&Arc::new(Ledger::new(config))).await.map(drop)
+    let ledger = Arc::new(Ledger::new(config));
+    match told::open(&ledger).await? {
+        Some(told) => closed(&ledger, &told.service).await.map(drop),
+        None => Ok(()),
+    }
 }
 
-async fn closed(ledger: &Arc<Ledger>) -> Result<Option<Told>, String> {
-    let closing = Arc::clone(ledger);
-    let closed = on_disk(LISTS_MAX, move || closing.close(clock::now().wall)).await;
-    if let Err(why) = &closed {
+async fn closed(ledger: &Arc<Ledger>, service: &str) -> Result<Option<Told>, String> {
+    let (closing, service) = (Arc::clone(ledger), service.to_owned());
+    let closed = on_disk(LISTS_MAX, move || closing.close(&service, clock::now().wall)).await;
+    if let Err(why) = &closed
+        && why != SERVES_AGAIN
+    {
         let _ = note(ledger, Some(why.clone()), LISTS_MAX).await;
     }
     closed
@@ -266,23 +312,28 @@ pub fn way_out(config: &Config) -> &'static str {
     }
 }
 
-async fn rest_once(config: &Config, ledger: &Arc<Ledger>, sum: &mut Sum, deadline: Instant) -> Result<String, String> {
-    if told::open(ledger).await?.is_none() {
-        return Ok("nothing was left to carry".to_owned());
-    }
-    let _lock = lock(ledger)?;
-    let Some(told) = closed(ledger).await? else { return Ok("nothing was left to carry".to_owned()) };
+async fn rest_once(
+    config: &Config,
+    ledger: &Arc<Ledger>,
+    service: &str,
+    sum: &mut Sum,
+    deadline: Instant,
+) -> Result<String, String> {
+    let Some(told) = closed(ledger, service).await? else { return Ok(NOTHING_LEFT.to_owned()) };
     note(ledger, None, LISTS_MAX).await?;
+    let mut proof = "";
     if told.files > 0 {
         match Rsync::new(config, ledger.dir()) {
             Some(rsync) => {
-                (sum.another, sum.another_named) = (0, None);
-                pieces(config, ledger, &rsync, Pass::Rest, deadline, sum).await?;
+                (sum.another, sum.another_named, sum.refused) = (0, None, None);
+                pieces(config, ledger, &rsync, (Pass::Rest, service), deadline, sum).await?;
+                proof = "; read back by digest";
                 if sum.another > 0 {
-                    return Err("the primary has another content than was sent".to_owned());
+                    let another = || "the primary has another content than was sent".to_owned();
+                    return Err(sum.refused.clone().unwrap_or_else(another));
                 }
             }
-            None => sum.files += command::rest(config, ledger, deadline).await?,
+            None => command::rest(config, ledger, deadline, sum).await?,
         }
     }
     if let Some(named) = &sum.unread_named {
@@ -297,17 +348,22 @@ async fn rest_once(config: &Config, ledger: &Arc<Ledger>, sum: &mut Sum, deadlin
             "more may have changed here than is listed ({gap}): carry it home by hand, then `pbx-failover ledger --end --yes`"
         ));
     }
-    let ledger = Arc::clone(ledger);
-    on_disk(LISTS_MAX, move || ledger.end()).await?;
-    Ok(format!("{}; read back by digest; the ledger has ended", sum.text("wait")))
+    end(ledger, service).await?;
+    Ok(format!("{}{proof}; the ledger has ended", sum.text("wait")))
 }
 
-/// Carries piece by piece what belongs to a pass.
+/// All that this service left is at home.
+async fn end(ledger: &Arc<Ledger>, service: &str) -> Result<(), String> {
+    let (ledger, service) = (Arc::clone(ledger), service.to_owned());
+    on_disk(LISTS_MAX, move || ledger.end(Ending::Carried(&service))).await
+}
+
+/// Carries piece by piece what belongs to a pass of this service.
 async fn pieces(
     config: &Config,
     ledger: &Arc<Ledger>,
     rsync: &Rsync,
-    pass: Pass,
+    (pass, service): (Pass, &str),
     deadline: Instant,
     sum: &mut Sum,
 ) -> Result<(), String> {
@@ -323,8 +379,14 @@ async fn pieces(
         pieces = back;
         let Some(piece) = piece? else { break };
         let sent = rsync.carry(&piece.entries, pass, deadline).await?;
-        settle(ledger, piece, &sent, deadline).await?;
+        let told = settle(ledger, piece, &sent, deadline).await?;
         sum.add(&sent);
+        if told.service != service {
+            return Err(SERVES_AGAIN.to_owned());
+        }
+        if let Some(why) = sent.broke_off {
+            return Err(why);
+        }
     }
     sum.vanished = pieces.vanished;
     (sum.unread, sum.unread_named) = (pieces.unread, pieces.unread_named);
@@ -358,6 +420,26 @@ fn lists_max(deadline: Instant) -> Duration {
 fn lock(ledger: &Ledger) -> Result<Option<File>, String> {
     // Without its folder there is no ledger, and nothing that two could carry.
     if ledger.dir().exists() { ledger.lock(Lock::Carry).map(Some) } else { Ok(None) }
+}
+
+/// The same for a pass: another's way home, that of a person, ends by itself once it sees that this node serves.
+async fn lock_by(ledger: &Arc<Ledger>, deadline: Instant) -> Result<Option<File>, String> {
+    let mut is_said = false;
+    loop {
+        let why = match lock(ledger) {
+            Ok(lock) => return Ok(lock),
+            Err(why) => why,
+        };
+        if Instant::now() >= deadline {
+            return Err(why);
+        }
+        if !is_said {
+            tracing::info!(why, "the way home waits");
+            let _ = note(ledger, Some(why), lists_max(deadline)).await;
+            is_said = true;
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
+    }
 }
 
 /// Work on the disk, in a thread of its own and with an end: a disk may hang.

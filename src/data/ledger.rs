@@ -6,6 +6,7 @@
 use std::cmp::Ordering;
 
 use super::class::Class;
+use super::family;
 use super::manifest::{About, Kind, Line};
 
 /// From here on a file of any class but configuration goes home only once the primary serves.
@@ -135,9 +136,8 @@ impl Entry {
 
     /// Whether it may be half of a content while the PBX runs: a database in use.
     pub fn is_live(&self) -> bool {
-        let name = self.now.line.path.to_ascii_lowercase();
-        let ends = [".db", ".sqlite", ".sqlite3", "-wal", "-shm", "-journal"];
-        ends.iter().any(|end| name.ends_with(end.as_bytes()))
+        let path = &self.now.line.path;
+        family::is_database(path) || family::base(path).is_some()
     }
 }
 
@@ -241,15 +241,20 @@ pub fn way(entry: &Entry, there: Option<There>, live: Live) -> Way {
 }
 
 /// The longest name that file systems take.
-const NAME_BYTES_MAX: usize = 255;
+pub const NAME_BYTES_MAX: usize = 255;
 
 /// The name under which our file goes beside the one that stands there: `NAME.from-NODE-20261126-201500`, dated as its
 /// content, so that another try gives the same name.
 pub fn beside(path: &[u8], node: &str, modified_s: i64) -> Vec<u8> {
+    beside_within(path, node, modified_s, 0)
+}
+
+/// The same, with room for so many bytes behind it.
+pub fn beside_within(path: &[u8], node: &str, modified_s: i64, kept_bytes: usize) -> Vec<u8> {
     let at = jiff::Timestamp::from_second(modified_s).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     let end = format!(".from-{node}-{}", at.strftime("%Y%m%d-%H%M%S"));
     let name_at = path.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
-    let room = NAME_BYTES_MAX.saturating_sub(end.len()).max(1);
+    let room = NAME_BYTES_MAX.saturating_sub(end.len() + kept_bytes).max(1);
     let name = &path[name_at..];
     [&path[..name_at], &name[..name.len().min(room)], end.as_bytes()].concat()
 }

@@ -6,6 +6,7 @@
 pub mod class;
 pub mod content;
 pub mod dump;
+pub mod family;
 pub mod gate;
 pub mod good;
 pub mod ledger;

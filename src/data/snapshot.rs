@@ -7,6 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::class::Class;
+use super::family;
 use super::manifest::{About, Line};
 use super::path::{self, shown, unshown};
 
@@ -80,8 +81,7 @@ pub fn is_copied(class: Class, size: u64) -> Copied {
 
 /// Whether the name says a database, or what lies beside one: written while it is read, and copied by its own rules.
 pub fn is_database(path: &[u8]) -> bool {
-    let name = [&b"-wal"[..], b"-shm", b"-journal"].iter().find_map(|end| path.strip_suffix(*end)).unwrap_or(path);
-    [&b".sqlite"[..], b".sqlite3", b".db"].iter().any(|end| name.ends_with(end))
+    family::is_database(family::base(path).unwrap_or(path))
 }
 
 /// The one entry of a walk that a measure takes in.

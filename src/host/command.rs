@@ -85,7 +85,8 @@ pub async fn run(argv: &[String], env: &[(String, String)], limit: Duration) -> 
         Ok(Err(error)) => CommandEnd::NotStarted(error.to_string()),
         Err(_) => {
             drop(group);
-            let _ = child.wait().await;
+            // One that waits for a disk does not end at a signal: it is left to be reaped whenever it does.
+            let _ = tokio::time::timeout(KILLED_ENDS, child.wait()).await;
             CommandEnd::TimedOut
         }
     }
@@ -108,6 +109,9 @@ impl Drop for Group {
         }
     }
 }
+
+/// How long the end of a command is waited for after its kill.
+const KILLED_ENDS: Duration = Duration::from_secs(2);
 
 /// How long output is waited for after the exit: a daemon that the command started may hold the pipe for ever.
 const OUTPUT_GRACE: Duration = Duration::from_millis(200);

@@ -15,13 +15,50 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut file = tempfile::Builder::new().prefix(&format!(".{name}-")).tempfile_in(dir)?;
     file.write_all(bytes)?;
-    if rustix::process::geteuid().is_root() {
-        let about = dir.metadata()?;
-        std::os::unix::fs::fchown(file.as_file(), Some(about.uid()), Some(about.gid()))?;
-    }
+    give(file.as_file(), dir)?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     File::open(dir)?.sync_all()
+}
+
+/// Gives a file that root made to the owner of its directory, who must write it too; as anybody else it does nothing.
+///
+/// # Errors
+/// It could not be given.
+pub fn give(file: &File, dir: &Path) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let about = dir.metadata()?;
+    std::os::unix::fs::fchown(file, Some(about.uid()), Some(about.gid()))
+}
+
+/// An empty file of the owner of its directory.
+///
+/// # Errors
+/// It could not be made.
+pub fn create(path: &Path) -> io::Result<File> {
+    let file = File::create(path)?;
+    give(&file, path.parent().unwrap_or(path))?;
+    Ok(file)
+}
+
+/// Makes a directory and those above it, each of the owner of the one that it lies in.
+///
+/// # Errors
+/// It could not be made.
+pub fn create_dirs(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let Some(dir) = path.parent() else { return Ok(()) };
+    create_dirs(dir)?;
+    match std::fs::create_dir(path) {
+        // Another was quicker.
+        Err(_) if path.is_dir() => return Ok(()),
+        made => made?,
+    }
+    give(&File::open(path)?, dir)
 }
 
 #[cfg(test)]

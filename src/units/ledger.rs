@@ -85,9 +85,12 @@ impl Ledger {
         }
         parts.extend(self.trouble.clone());
         if let Some(gap) = &self.gap {
-            parts.push(format!(
-                "more may have changed here than is listed ({gap}): carry it home by hand, then `pbx-failover ledger --end --yes`"
-            ));
+            // While this node serves more changes, and a ledger that was ended would list none of it.
+            let todo = match self.phase {
+                Phase::Serving => "",
+                Phase::Home => ": carry it home by hand, then `pbx-failover ledger --end --yes`",
+            };
+            parts.push(format!("more may have changed here than is listed ({gap}){todo}"));
         }
         if self.files > 0 && self.phase == Phase::Home {
             parts.push("`pbx-failover ledger --carry` carries them".to_owned());
@@ -135,5 +138,7 @@ mod tests {
         );
         let ledger = Ledger { files: 0, carried_files: 0, kept_twice: 0, removed: 0, gap: Some("x".into()), ..ledger };
         assert!(ledger.line().contains("(x): carry it home by hand"), "{}", ledger.line());
+        let ledger = Ledger { phase: Phase::Serving, ..ledger };
+        assert!(ledger.line().ends_with("than is listed (x)"), "it is needed still: {}", ledger.line());
     }
 }

@@ -12,8 +12,19 @@ pub const LIST: &str = "%i %l %M %n";
 /// So long is `%i`.
 const ITEM_BYTES: usize = 11;
 
-/// The format that [`differs`] reads.
+/// The format that [`compared`] reads; with `-ii`, so that what is the same is named too.
 pub const DIFFERENCE: &str = "%i %n";
+
+/// How a file of ours stands at the far end, by digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compared {
+    /// The same content.
+    Same,
+    /// Another content.
+    Another,
+    /// It is not there.
+    Missing,
+}
 
 /// What stands at the far end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,10 +68,16 @@ pub fn listed(line: &[u8]) -> Option<Listed> {
     Some(Listed { path, kind: ListedKind::Other })
 }
 
-/// Reads one line of a push that only tells: the path of a file whose content there is another, or that is not there.
-pub fn differs(line: &[u8]) -> Option<Vec<u8>> {
-    let at = line.iter().position(|byte| *byte == b' ')?;
-    line.starts_with(b"<f").then(|| unescaped(&line[at + 1..]))
+/// Reads one line of a push that only tells; `None` for one that names no file.
+pub fn compared(line: &[u8]) -> Option<(Vec<u8>, Compared)> {
+    let (item, name) = line.split_at_checked(ITEM_BYTES)?;
+    let compared = match item {
+        [b'<', b'f', b'+', ..] => Compared::Missing,
+        [b'<', b'f', ..] => Compared::Another,
+        [b'.', b'f', ..] => Compared::Same,
+        _ => return None,
+    };
+    Some((unescaped(name.strip_prefix(b" ")?), compared))
 }
 
 /// A name as it is.
@@ -81,7 +98,7 @@ fn unescaped(name: &[u8]) -> Vec<u8> {
 }
 
 /// Words of rsync and ssh, and what they mean. The first that is found counts.
-const TROUBLES: [(&str, &str, &str); 21] = [
+const TROUBLES: [(&str, &str, &str); 22] = [
     ("exec: rsync: not found", "rsync is not installed here", "install rsync on this node"),
     ("exec: ssh", "ssh is not installed here", "install openssh-client on this node"),
     (
@@ -116,6 +133,7 @@ const TROUBLES: [(&str, &str, &str); 21] = [
     ("Disk quota exceeded", "the quota there is used up", "make room at the primary"),
     ("Read-only file system", "the file system there is read-only", "see to the disk at the primary"),
     ("send_files failed to open", "a file cannot be read here", "see to its rights, or to the disk of this node"),
+    ("Not a directory (20)", "a file there has the name of a directory here", "see which of the two it should be"),
     (
         "Too many levels of symbolic links (40)",
         "a link there stands for a directory and leads out of the working directory, which rsync 3.5 does not follow",
@@ -125,6 +143,28 @@ const TROUBLES: [(&str, &str, &str); 21] = [
     ("Could not resolve hostname", "its name is not known", "write its address into failback.return_to.rsync"),
     ("Connection refused", "nobody answers at its ssh port", "see that sshd runs there, and failback.return_to.port"),
 ];
+
+/// How much of what was asked was done all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// All but the files that were refused.
+    AllButSome,
+    /// Whatever came before it: a full disk ends it.
+    UpToThere,
+    /// Nothing that can be built upon.
+    Nothing,
+}
+
+/// What an exit that is none of success leaves to build upon.
+pub fn reach(code: Option<i32>, stderr: &str) -> Reach {
+    // Of the working directory itself: no file of it can be told from one that is missing.
+    let is_nowhere = ["] change_dir", "[Receiver] mkdir"].iter().any(|words| stderr.contains(words));
+    match code {
+        Some(23) if !is_nowhere => Reach::AllButSome,
+        Some(11) if !is_nowhere => Reach::UpToThere,
+        _ => Reach::Nothing,
+    }
+}
 
 /// What went wrong, in one line with what to do.
 pub fn trouble(code: Option<i32>, stderr: &str) -> String {
@@ -166,11 +206,22 @@ mod tests {
     }
 
     #[test]
-    fn only_a_content_that_is_another_differs() {
-        assert_eq!(differs(b"<fcsT...... a b"), Some(b"a b".to_vec()));
-        assert_eq!(differs(b"<f+++++++++ a/b"), Some(b"a/b".to_vec()));
-        assert_eq!(differs(b".f...p..... a/b"), None);
-        assert_eq!(differs(b"cd+++++++++ a/"), None);
+    fn only_what_is_named_as_the_same_is_the_same() {
+        let said = |line: &[u8]| compared(line).map(|(path, how)| (String::from_utf8(path).expect("text"), how));
+        assert_eq!(said(b"<fcsT...... a b"), Some(("a b".into(), Compared::Another)));
+        assert_eq!(said(b"<f+++++++++ a/b"), Some(("a/b".into(), Compared::Missing)));
+        assert_eq!(said(b".f...p..... a/b"), Some(("a/b".into(), Compared::Same)));
+        assert_eq!(said(b".f           a"), Some((" a".into(), Compared::Same)));
+        assert_eq!([said(b"cd+++++++++ a/"), said(b".d          a/"), said(b""), said(b".f")], [const { None }; 4]);
+    }
+
+    #[test]
+    fn one_file_that_is_refused_there_ends_nothing_and_a_missing_directory_ends_all() {
+        let refused = "rsync: [receiver] mkstemp \"/w/a/.b.x\" failed: Permission denied (13)";
+        assert_eq!(reach(Some(23), refused), Reach::AllButSome);
+        assert_eq!(reach(Some(23), "rsync: [sender] change_dir \"/w\" failed: No such file"), Reach::Nothing);
+        assert_eq!(reach(Some(11), "write failed: No space left on device (28)"), Reach::UpToThere);
+        assert_eq!([reach(Some(12), ""), reach(Some(255), ""), reach(None, "")], [Reach::Nothing; 3]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod deliveries;
 mod dns;
 mod epoch;
 mod fence;
+mod home;
 mod pbx;
 mod registrars;
 mod units;

@@ -22,15 +22,20 @@ use super::walk::walk;
 use crate::config::Config;
 use crate::data::ledger::Entry;
 use crate::data::{Line, shown, unshown};
+use crate::host::file;
 use crate::units::ledger::{Ledger as Told, Phase};
 
-use lists::{Baseline, List, read_all, write_whole};
-pub use lists::{Entries, Lock};
+use lists::{Baseline, read_all, write_whole};
+pub use lists::{Entries, List, Lock};
 pub use visit::Wanted;
 use visit::{Comparing, Taking, Totals, at_home, is_same};
 
 /// The list of files that both sides changed holds so many lines at most that are shown.
 const TWICE_BYTES_MAX: u64 = 4 << 20;
+
+/// What was to be done with the ledger of a service that is not the last one any more.
+pub const SERVES_AGAIN: &str =
+    "this node serves again, or did so meanwhile: its ledger goes on, and the next failback carries home";
 
 /// Where the ledger of one configuration lies.
 #[derive(Debug, Clone)]
@@ -46,6 +51,15 @@ struct About {
     told: Told,
     /// The working directories, as [`shown`] writes them: another list of them has other numbers.
     dirs: Vec<String>,
+}
+
+/// Why a ledger ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending<'a> {
+    /// All that this service left is at home.
+    Carried(&'a str),
+    /// A person says so.
+    Word,
 }
 
 /// What a baseline came to.
@@ -94,7 +108,7 @@ impl Ledger {
     /// # Errors
     /// One line; the former ledger stands, and what changes from now on is in none: see [`Ledger::note_gap`].
     pub fn begin(&self, service: &str, now: Timestamp, wanted: &Wanted) -> Result<Begun, String> {
-        fs::create_dir_all(&self.dir).map_err(|error| self.cannot("make", "", &error))?;
+        file::create_dirs(&self.dir).map_err(|error| self.cannot("make", "", &error))?;
         let _lock = self.lock(Lock::Lists)?;
         let (former, unreadable) = match self.about() {
             Ok(former) => (former, None),
@@ -157,7 +171,7 @@ impl Ledger {
     /// # Errors
     /// One line.
     pub fn note_gap(&self, service: &str, why: &str, now: Timestamp) -> Result<(), String> {
-        fs::create_dir_all(&self.dir).map_err(|error| self.cannot("make", "", &error))?;
+        file::create_dirs(&self.dir).map_err(|error| self.cannot("make", "", &error))?;
         self.write_gap(service, why)?;
         match self.about().ok().flatten() {
             Some(About { told, .. }) if told.phase == Phase::Serving && told.service == service => Ok(()),
@@ -189,13 +203,16 @@ impl Ledger {
     /// is a gap from here on.
     ///
     /// # Errors
-    /// One line; it is this node's turn still, and another try looks again.
-    pub fn close(&self, now: Timestamp) -> Result<Option<Told>, String> {
+    /// One line; it is this node's turn still, and another try looks again. Or another service has begun here meanwhile.
+    pub fn close(&self, service: &str, now: Timestamp) -> Result<Option<Told>, String> {
         if self.told()?.is_none() {
             return Ok(None);
         }
         let _lock = self.lock(Lock::Lists)?;
         let Some(about) = self.about()? else { return Ok(None) };
+        if about.told.service != service {
+            return Err(SERVES_AGAIN.to_owned());
+        }
         let told = self.look_locked(about, now)?;
         if told.phase == Phase::Home {
             return Ok(Some(told));
@@ -260,6 +277,22 @@ impl Ledger {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.cannot("write", "/held", &error)),
             _ => self.held(),
         }
+    }
+
+    /// A list of what a command is given to carry, to be written while it is told.
+    ///
+    /// # Errors
+    /// One line.
+    pub fn give(&self) -> Result<List, String> {
+        List::create(&self.dir, "given", lists::CHANGES_HEAD)
+    }
+
+    /// What a command was given last.
+    ///
+    /// # Errors
+    /// One line.
+    pub fn given(&self) -> Result<Entries, String> {
+        Entries::open_as(&self.dir, "given")
     }
 
     /// What was held last.
@@ -336,15 +369,20 @@ impl Ledger {
         Ok(())
     }
 
-    /// Ends it, whatever can be read of it: it is kept as the last one, in the place of the one before.
+    /// Ends it: it is kept as the last one, in the place of the one before. A person's word ends it whatever can be read of it.
     ///
     /// # Errors
-    /// One line.
-    pub fn end(&self) -> Result<(), String> {
+    /// One line. What one service left does not end the ledger of the next.
+    pub fn end(&self, why: Ending<'_>) -> Result<(), String> {
         if !self.dir.exists() {
             return Ok(());
         }
         let _lock = self.lock(Lock::Lists)?;
+        if let Ending::Carried(service) = why
+            && self.told()?.is_none_or(|told| told.service != service || told.phase != Phase::Home)
+        {
+            return Err(SERVES_AGAIN.to_owned());
+        }
         match fs::remove_dir_all(&self.archive) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.cannot("remove", ".last", &error)),
             _ => {}
@@ -428,6 +466,7 @@ impl Ledger {
         let new: Vec<_> = lines.filter(|line| !known.contains(line)).collect();
         let append = || -> io::Result<()> {
             let mut file = fs::File::options().create(true).append(true).open(self.dir.join("twice"))?;
+            file::give(&file, &self.dir)?;
             for line in new {
                 writeln!(file, "{line}")?;
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{closed, note, on_disk, told};
+use super::{closed, end, note, on_disk, told};
 use crate::adapters::data::ledger::{Begun, Ledger, Wanted};
 use crate::config::Config;
 use crate::daemon::data::pace;
@@ -20,6 +20,10 @@ use crate::units::{PlanId, State, StepOutcome};
 const BASELINE_MAX: Duration = Duration::from_secs(60);
 /// That there is none is written down within so long.
 const GAP_MAX: Duration = Duration::from_secs(5);
+/// What a gap says where nothing else is known.
+const NO_LEDGER: &str = "this node served without a ledger for a while";
+/// Where no ledger says which plan made this node serve.
+const UNKNOWN_SERVICE: &str = "-";
 /// A look while this node serves; one that takes longer hangs.
 const LOOK_MAX: Duration = Duration::from_secs(300);
 
@@ -56,14 +60,13 @@ pub async fn follow(mut worlds: watch::Receiver<Arc<World>>, mut standing: watch
         let world = Arc::clone(&worlds.borrow_and_update());
         let state = standing.borrow_and_update().state;
         let ledger = Arc::new(Ledger::new(&world.config));
-        let took = match state {
-            State::Active => look(&ledger).await,
-            State::Standby | State::Suspect => {
-                put_by(&ledger).await;
-                Duration::ZERO
-            }
-            State::TakingOver | State::FailingBack | State::Halted => Duration::ZERO,
-        };
+        let began = Instant::now();
+        match state {
+            State::Active => look(&ledger, &|| standing.borrow().state == State::Active).await,
+            State::Standby | State::Suspect => put_by(&ledger).await,
+            State::TakingOver | State::FailingBack | State::Halted => {}
+        }
+        let took = if state == State::Active { began.elapsed() } else { Duration::ZERO };
         tokio::select! {
             () = tokio::time::sleep(pace(took)) => {}
             changed = worlds.changed() => if changed.is_err() { return },
@@ -72,29 +75,36 @@ pub async fn follow(mut worlds: watch::Receiver<Arc<World>>, mut standing: watch
     }
 }
 
-async fn look(ledger: &Arc<Ledger>) -> Duration {
-    let began = Instant::now();
+/// One look while this node serves. Where no ledger is open meanwhile, that is a gap: noted at each look until it could
+/// be written. `serves`: this node serves still.
+pub async fn look(ledger: &Arc<Ledger>, serves: &(dyn Fn() -> bool + Sync)) {
     let looking = Arc::clone(ledger);
-    let looked = on_disk(LOOK_MAX, move || looking.look(clock::now().wall)).await;
-    if let Err(why) = looked {
-        tracing::warn!(why, "what changed here since the takeover could not be looked through");
-        let _ = note(ledger, Some(why), LOOK_MAX).await;
+    match on_disk(LOOK_MAX, move || looking.look(clock::now().wall)).await {
+        Ok(Some(told)) if told.phase == Phase::Serving => {}
+        // A person has ended it, or neither the baseline nor that there is none could be written down.
+        Ok(other) if serves() => {
+            let service = other.map_or_else(|| UNKNOWN_SERVICE.to_owned(), |told| told.service);
+            let noting = Arc::clone(ledger);
+            let noted = on_disk(GAP_MAX, move || noting.note_gap(&service, NO_LEDGER, clock::now().wall)).await;
+            tracing::warn!(noted = noted.err(), "this node serves without a ledger");
+        }
+        Ok(_) => {}
+        Err(why) => {
+            tracing::warn!(why, "what changed here since the takeover could not be looked through");
+            let _ = note(ledger, Some(why), LOOK_MAX).await;
+        }
     }
-    began.elapsed()
 }
 
 /// This node does not serve any more: what waits, waits; where nothing does, the ledger ends. Nobody says so before a look
 /// that was taken since.
 async fn put_by(ledger: &Arc<Ledger>) {
-    match told::open(ledger).await {
-        Ok(Some(open)) if open.phase == Phase::Serving => {}
+    let service = match told::open(ledger).await {
+        Ok(Some(open)) if open.phase == Phase::Serving => open.service,
         _ => return,
-    }
-    let done = match closed(ledger).await {
-        Ok(Some(told)) if told.files == 0 && told.gap.is_none() => {
-            let ledger = Arc::clone(ledger);
-            on_disk(LOOK_MAX, move || ledger.end()).await
-        }
+    };
+    let done = match closed(ledger, &service).await {
+        Ok(Some(told)) if told.files == 0 && told.gap.is_none() => end(ledger, &service).await,
         Ok(_) => return,
         Err(why) => Err(why),
     };

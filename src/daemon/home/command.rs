@@ -1,17 +1,19 @@
 //! The way home by the command `failback.return_data`: it is told what waits; what it carried is believed by its exit code.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{STRIKE_MIN, lists_max, on_disk};
+use super::pieces::Pieces;
+use super::{STRIKE_MIN, Sum, lists_max, on_disk};
 use crate::adapters::data::ledger::Ledger;
 use crate::adapters::rsync::is_as_seen;
 use crate::config::Config;
 use crate::data::ledger::Pass;
-use crate::host::clock;
 use crate::host::command::{self, CommandEnd};
+use crate::host::file::create;
 use crate::units::StepOutcome;
 use crate::units::data::size;
 
@@ -23,6 +25,9 @@ struct List {
     file: PathBuf,
     files: u64,
     bytes: u64,
+    vanished: u64,
+    unread: u64,
+    unread_named: Option<String>,
 }
 
 /// One pass; without a ledger the command runs all the same, and is told of no list.
@@ -48,8 +53,11 @@ pub async fn pass(
         (end, _) if !end.succeeded() => StepOutcome::Failed(line),
         (_, Err(why)) => StepOutcome::done(format!("{line}; WARNING: {why}")),
         (_, Ok(list)) => {
-            let text = format!("{} files, {}: {line}", list.files, size(list.bytes));
-            match strike(config, ledger, pass, deadline).await {
+            let mut text = format!("{} files, {}: {line}", list.files, size(list.bytes));
+            if let Some(named) = &list.unread_named {
+                let _ = write!(text, "; {} wait that cannot be read here, as {named}", list.unread);
+            }
+            match strike(config, ledger, deadline).await {
                 Ok(_) => StepOutcome::Done(text),
                 Err(why) => StepOutcome::done(format!("{text}; WARNING: {why}")),
             }
@@ -57,19 +65,23 @@ pub async fn pass(
     }
 }
 
-/// What is left, by `failback.return_rest`; how many files.
-pub async fn rest(config: &Config, ledger: &Arc<Ledger>, deadline: Instant) -> Result<u64, String> {
+/// What is left, by `failback.return_rest`.
+pub async fn rest(config: &Config, ledger: &Arc<Ledger>, deadline: Instant, sum: &mut Sum) -> Result<(), String> {
     let argv = &config.failback.return_rest;
     if argv.is_empty() {
         return Err(format!("nothing carries home what is left; {}", super::way_out(config)));
     }
     let list = list(config, ledger, Pass::Rest, deadline).await?;
+    (sum.vanished, sum.unread) = (list.vanished, list.unread);
+    sum.unread_named.clone_from(&list.unread_named);
     let left = deadline.saturating_duration_since(Instant::now());
     let end = run(config, argv, Pass::Rest, Some(&list), left).await;
     if !end.succeeded() {
         return Err(format!("failback.return_rest: {}", end.line()));
     }
-    strike(config, ledger, Pass::Rest, deadline).await
+    let (files, bytes) = strike(config, ledger, deadline).await?;
+    (sum.files, sum.bytes) = (sum.files + files, sum.bytes + bytes);
+    Ok(())
 }
 
 async fn run(config: &Config, argv: &[String], pass: Pass, list: Option<&List>, limit: Duration) -> CommandEnd {
@@ -96,49 +108,53 @@ fn given(config: &Config, pass: Pass) -> Pass {
     }
 }
 
+/// Each file as it is at this moment: what a look saw of it may be an hour old.
 async fn list(config: &Config, ledger: &Arc<Ledger>, pass: Pass, deadline: Instant) -> Result<List, String> {
-    let (ledger, dirs, given) = (Arc::clone(ledger), config.pbx.working_dirs.clone(), given(config, pass));
+    let (config, ledger, given) = (config.clone(), Arc::clone(ledger), given(config, pass));
     on_disk(lists_max(deadline), move || {
         let file = ledger.dir().join("list");
-        let cannot = |error: std::io::Error| format!("cannot write {}: {error}", file.display());
-        let mut out = std::io::BufWriter::new(std::fs::File::create(&file).map_err(cannot)?);
-        let (mut files, mut bytes) = (0, 0_u64);
-        let now_s = clock::now().wall.as_second();
-        for entry in ledger.hold()? {
-            let entry = entry?;
-            if given.takes(&entry, now_s, 0) {
-                files += 1;
-                bytes = bytes.saturating_add(entry.now.line.about.size);
-                out.write_all(&super::told::name(&dirs, &entry)).and_then(|()| out.write_all(&[0])).map_err(cannot)?;
+        let cannot = |error: std::io::Error| format!("cannot write {}: {error}; see to state_dir", file.display());
+        let mut out = std::io::BufWriter::new(create(&file).map_err(cannot)?);
+        let mut pieces = Pieces::over(&config, ledger.hold()?, given);
+        let (mut files, mut bytes, mut known) = (0, 0, ledger.give()?);
+        while let Some(piece) = pieces.next()? {
+            files += piece.entries.len() as u64;
+            bytes += super::bytes(&piece.entries);
+            for entry in &piece.entries {
+                let name = super::told::name(&config.pbx.working_dirs, entry);
+                out.write_all(&name).and_then(|()| out.write_all(&[0])).map_err(cannot)?;
+                known.add(&entry.write())?;
             }
         }
+        known.finish()?;
         out.flush().map_err(cannot)?;
-        Ok(List { file: file.clone(), files, bytes })
+        let Pieces { vanished, unread, unread_named, .. } = pieces;
+        Ok(List { file: file.clone(), files, bytes, vanished, unread, unread_named })
     })
     .await
 }
 
-/// Strikes off what the command was given and what is as it was then.
-async fn strike(config: &Config, ledger: &Arc<Ledger>, pass: Pass, deadline: Instant) -> Result<u64, String> {
-    let (ledger, dirs, given) = (Arc::clone(ledger), config.pbx.working_dirs.clone(), given(config, pass));
+/// Strikes off what the command was given and what is as it was then: how many files, and their bytes.
+async fn strike(config: &Config, ledger: &Arc<Ledger>, deadline: Instant) -> Result<(u64, u64), String> {
+    let (ledger, dirs) = (Arc::clone(ledger), config.pbx.working_dirs.clone());
     on_disk(lists_max(deadline).max(STRIKE_MIN), move || {
-        let now_s = clock::now().wall.as_second();
         // A look meanwhile may have listed what the command was not given.
-        let entries = ledger.held()?;
-        let (mut carried, mut all) = (Vec::new(), 0);
-        for entry in entries {
+        let (mut held, mut all, mut all_bytes) = (ledger.held()?, 0, 0);
+        let (mut carried, mut listed) = (Vec::new(), Vec::new());
+        for entry in ledger.given()? {
             let entry = entry?;
-            let root = dirs.get(entry.now.line.dir);
-            if given.takes(&entry, now_s, 0) && root.is_some_and(|root| is_as_seen(root, &entry)) {
-                all += 1;
+            let was = held.find(|was| was.as_ref().map_or(true, |was| was.order(&entry).is_ge())).transpose()?;
+            if dirs.get(entry.now.line.dir).is_some_and(|root| is_as_seen(root, &entry)) {
+                (all, all_bytes) = (all + 1, all_bytes + entry.now.line.about.size);
+                listed.extend(was.map(|was| was.now.line));
                 carried.push(entry);
             }
             if carried.len() >= SETTLED_MAX {
-                ledger.settle(&std::mem::take(&mut carried), &[], &[], None)?;
+                ledger.settle(&std::mem::take(&mut carried), &std::mem::take(&mut listed), &[], None)?;
             }
         }
-        ledger.settle(&carried, &[], &[], None)?;
-        Ok(all)
+        ledger.settle(&carried, &listed, &[], None)?;
+        Ok((all, all_bytes))
     })
     .await
 }

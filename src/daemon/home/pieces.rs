@@ -5,8 +5,9 @@
 use std::path::PathBuf;
 
 use crate::adapters::data::ledger::{Entries, Ledger};
+use crate::adapters::rsync::Families;
 use crate::config::Config;
-use crate::data::ledger::{Entry, Pass};
+use crate::data::ledger::{Entry, LARGE, Pass};
 use crate::data::{Line, shown};
 use crate::host::{clock, here};
 
@@ -44,8 +45,13 @@ pub struct Pieces {
 impl Pieces {
     /// Those of this pass.
     pub fn new(config: &Config, ledger: &Ledger, pass: Pass) -> Result<Self, String> {
-        Ok(Self {
-            entries: ledger.entries()?.peekable(),
+        Ok(Self::over(config, ledger.entries()?, pass))
+    }
+
+    /// Those of this pass among these entries.
+    pub fn over(config: &Config, entries: Entries, pass: Pass) -> Self {
+        Self {
+            entries: entries.peekable(),
             dirs: config.pbx.working_dirs.clone(),
             pass,
             now_s: clock::now().wall.as_second(),
@@ -54,7 +60,7 @@ impl Pieces {
             unread: 0,
             unread_named: None,
             later: (0, 0),
-        })
+        }
     }
 
     /// The next piece; `None`: that was all.
@@ -75,7 +81,7 @@ impl Pieces {
                 continue;
             }
             let size = entry.now.line.about.size;
-            if !self.pass.takes(&entry, self.now_s, self.settle_s) {
+            if !self.pass.takes(&entry, self.now_s, self.settle_s) || self.is_of_a_large_database(&entry) {
                 self.later = (self.later.0 + 1, self.later.1.saturating_add(size));
                 continue;
             }
@@ -88,6 +94,15 @@ impl Pieces {
             piece.listed.push(listed);
         }
         Ok((!piece.entries.is_empty()).then_some(piece))
+    }
+
+    /// A database goes with its parts: where they are large together, nobody waits for them.
+    fn is_of_a_large_database(&self, entry: &Entry) -> bool {
+        let Some(root) = self.dirs.get(entry.now.line.dir) else { return false };
+        self.pass == Pass::Delta
+            && entry.is_live()
+            && Families::of(std::slice::from_ref(entry), root)
+                .is_ok_and(|families| families.get(entry).is_some_and(|family| family.size() >= LARGE))
     }
 
     /// Makes the entry what its file is at this moment; false: it is not to be sent. An error: its whole working directory

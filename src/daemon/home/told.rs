@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::on_disk;
-use crate::adapters::data::ledger::Ledger;
+use crate::adapters::data::ledger::{Ending, Ledger};
 use crate::config::Config;
 use crate::data::ledger::Entry;
 use crate::data::{Class, shown};
@@ -108,19 +108,14 @@ pub async fn end(config: &Config) -> Result<String, String> {
     let ledger = Arc::new(Ledger::new(config));
     match open(&ledger).await {
         Ok(None) => return Ok("there is no ledger".to_owned()),
-        // Where no look succeeds, or it is known to be incomplete, it is a person's.
-        Ok(Some(told))
-            if told.phase == Phase::Serving
-                && told.looked_at.is_some()
-                && told.trouble.is_none()
-                && told.gap.is_none() =>
-        {
+        // Where no look succeeds it is a person's.
+        Ok(Some(told)) if told.phase == Phase::Serving && told.looked_at.is_some() && told.trouble.is_none() => {
             return Err("this node serves, or has not given the service back: its ledger is needed".to_owned());
         }
         // One that cannot be read is put by as well.
         Ok(Some(_)) | Err(_) => {}
     }
-    on_disk(LOOK_MAX, move || ledger.end()).await?;
+    on_disk(LOOK_MAX, move || ledger.end(Ending::Word)).await?;
     Ok("the ledger has ended; what waited in it is not carried any more (`pbx-failover ledger` shows it still)"
         .to_owned())
 }

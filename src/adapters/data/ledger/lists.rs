@@ -36,9 +36,11 @@ pub fn lock(dir: &Path, which: Lock) -> Result<File, String> {
     };
     let path = dir.join(name);
     let cannot = |error: io::Error| format!("cannot lock {}: {error}", path.display());
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(cannot)?;
-    match lock::take(&file, |waited| waited < wait) {
-        Ok(()) => Ok(file),
+    let held = File::options().create(true).truncate(false).write(true).open(&path).map_err(cannot)?;
+    // A person's command runs as root, the daemon does not: a file of root's would keep it out for ever.
+    file::give(&held, dir).map_err(cannot)?;
+    match lock::take(&held, |waited| waited < wait) {
+        Ok(()) => Ok(held),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Err(busy.to_owned()),
         Err(error) => Err(cannot(error)),
     }
@@ -70,7 +72,7 @@ impl List {
     pub fn create(dir: &Path, name: &str, head: &str) -> Result<Self, String> {
         let (path, new) = (dir.join(name), dir.join(format!(".new-{name}")));
         let create = || -> io::Result<BufWriter<File>> {
-            let mut file = BufWriter::with_capacity(1 << 18, File::create(&new)?);
+            let mut file = BufWriter::with_capacity(1 << 18, file::create(&new)?);
             writeln!(file, "{head}")?;
             Ok(file)
         };

@@ -106,7 +106,7 @@ fn what_an_earlier_service_left_waits_in_the_next_ledger_unless_the_sync_has_rep
         rig.write(path, text);
     }
     rig.ledger().look(now()).expect("looked");
-    rig.ledger().close(now()).expect("closed");
+    rig.ledger().close("one", now()).expect("closed");
     rig.write("b", "from home");
     rig.write("new", "from home");
     fs::remove_file(rig.dir.path().join("work/gone")).expect("removed");
@@ -147,12 +147,12 @@ fn one_that_ended_can_be_asked_until_the_next_has_ended() {
     rig.ledger().begin("one", now(), &Wanted::default()).expect("begun");
     rig.write("b", "1");
     rig.ledger().look(now()).expect("looked");
-    rig.ledger().end().expect("ended");
+    rig.ledger().end(Ending::Word).expect("ended");
     assert_eq!(rig.ledger().told(), Ok(None));
     assert!(rig.ledger().last_told().expect("told").is_some_and(|told| told.ended && told.service == "one"));
     assert_eq!(rig.ledger().last_entries().expect("a list").0.count(), 1);
     rig.ledger().begin("two", now(), &Wanted::default()).expect("begun");
-    rig.ledger().end().expect("ended");
+    rig.ledger().end(Ending::Word).expect("ended");
     assert!(rig.ledger().last_told().expect("told").is_some_and(|told| told.service == "two"));
 }
 
@@ -189,12 +189,12 @@ fn a_baseline_that_nobody_waits_for_any_more_is_dropped_and_the_gap_stays_until_
     let told = rig.ledger().look(now()).expect("nothing to compare with").expect("a ledger");
     assert_eq!((told.phase, told.looked_at), (Phase::Serving, None));
     assert_eq!(told.gap.as_deref(), Some("it was not done in time"));
-    let told = rig.ledger().close(now()).expect("closed").expect("a ledger");
+    let told = rig.ledger().close("one", now()).expect("closed").expect("a ledger");
     assert_eq!((told.phase, told.gap.is_some()), (Phase::Home, true));
     rig.ledger().note_trouble(None).expect("noted");
     rig.ledger().begin("two", now(), &Wanted::default()).expect("begun");
     assert!(rig.ledger().told().expect("told").expect("a ledger").gap.is_some(), "of the service before");
-    rig.ledger().end().expect("a person's word");
+    rig.ledger().end(Ending::Word).expect("a person's word");
     assert_eq!(rig.ledger().told(), Ok(None));
 }
 
@@ -210,7 +210,7 @@ fn a_baseline_that_succeeds_before_anything_is_served_leaves_no_gap_of_its_own()
 fn without_a_baseline_of_its_own_a_service_is_compared_with_the_last_one() {
     let rig = Rig::new(&[("a", "1")]);
     rig.ledger().begin("one", now(), &Wanted::default()).expect("begun");
-    rig.ledger().close(now()).expect("closed");
+    rig.ledger().close("one", now()).expect("closed");
     rig.ledger().note_gap("two", "the disk did not answer", now()).expect("noted");
     rig.write("voicemail/b", "1");
     rig.ledger().look(now()).expect("looked");
@@ -224,18 +224,18 @@ fn what_came_after_the_last_look_is_seen_before_it_is_closed_and_what_no_look_se
     rig.ledger().begin("one", now(), &Wanted::default()).expect("begun");
     rig.ledger().look(now()).expect("looked");
     rig.write("b", "1");
-    let told = rig.ledger().close(now()).expect("closed").expect("a ledger");
+    let told = rig.ledger().close("one", now()).expect("closed").expect("a ledger");
     assert_eq!((told.phase, told.files, told.gap), (Phase::Home, 1, None));
 
     let rig = Rig::new(&[("a", "1")]);
     rig.ledger().begin("one", now(), &Wanted::default()).expect("begun");
     fs::rename(rig.dir.path().join("work"), rig.dir.path().join("elsewhere")).expect("moved away");
-    let told = rig.ledger().close(now()).expect("closed").expect("a ledger");
+    let told = rig.ledger().close("one", now()).expect("closed").expect("a ledger");
     assert!(told.gap.is_some_and(|why| why.starts_with("not looked through: ")));
     fs::write(rig.dir.path().join("ledger/baseline"), "cut").expect("damaged");
     rig.ledger().begin("two", now(), &Wanted::default()).expect("begun");
     fs::write(rig.dir.path().join("ledger/baseline"), "cut").expect("damaged");
-    assert!(rig.ledger().close(now()).is_err());
+    assert!(rig.ledger().close("two", now()).is_err_and(|why| why.contains("is damaged")));
     let told = rig.ledger().told().expect("told").expect("a ledger");
     assert_eq!(told.phase, Phase::Serving, "a look that fails closes nothing");
 }
@@ -283,7 +283,7 @@ fn whatever_is_damaged_a_persons_word_ends_it_and_the_next_service_begins_with_a
         let rig = Rig::new(&[("a", "1")]);
         rig.ledger().begin("one", now(), &Wanted::default()).expect("begun");
         rig.write("b", "1");
-        rig.ledger().close(now()).expect("closed");
+        rig.ledger().close("one", now()).expect("closed");
         fs::write(rig.dir.path().join("ledger").join(file), "cut").expect("damaged");
         // The list of changes says all that the next baseline needs of the one before.
         let (left, gap) = if file == "baseline" { (1, false) } else { (0, true) };
@@ -291,7 +291,7 @@ fn whatever_is_damaged_a_persons_word_ends_it_and_the_next_service_begins_with_a
         assert_eq!(begun, Ok(Begun::Taken(2 - left, left)), "{file}");
         assert_eq!(rig.ledger().told().expect("told").expect("a ledger").gap.is_some(), gap, "{file}");
         fs::write(rig.dir.path().join("ledger").join(file), "cut").expect("damaged");
-        rig.ledger().end().expect("ended");
+        rig.ledger().end(Ending::Word).expect("ended");
         assert_eq!(rig.ledger().told(), Ok(None));
         assert!(rig.ledger().last_told().is_ok(), "{file}");
     }
@@ -323,4 +323,46 @@ fn what_is_held_stays_as_it_was_whatever_a_look_writes_meanwhile() {
     rig.write("b", "1");
     rig.ledger().look(now()).expect("looked");
     assert_eq!((rig.ledger().held().expect("held").count(), rig.entries().len()), (1, 2));
+}
+
+#[test]
+fn what_ends_the_ledger_of_one_service_does_not_end_the_next() {
+    let rig = Rig::new(&[("a", "1")]);
+    rig.ledger().begin("one", now(), &Wanted::default()).expect("begun");
+    let refused = || Err(SERVES_AGAIN.to_owned());
+    assert_eq!(rig.ledger().end(Ending::Carried("one")), refused(), "it is this node's turn still");
+    rig.ledger().close("one", now()).expect("closed");
+    rig.ledger().begin("two", now(), &Wanted::default()).expect("begun");
+    rig.write("b", "1");
+    assert_eq!(rig.ledger().close("one", now()).map(drop), refused());
+    assert_eq!(rig.ledger().end(Ending::Carried("one")), refused());
+    let told = rig.ledger().close("two", now()).expect("closed").expect("a ledger");
+    assert_eq!((told.phase, told.files), (Phase::Home, 1));
+    assert_eq!(rig.ledger().end(Ending::Carried("one")), refused());
+    assert_eq!(rig.ledger().end(Ending::Carried("two")), Ok(()));
+}
+
+#[test]
+fn what_root_writes_belongs_to_the_owner_of_the_state_directory() {
+    use std::os::unix::fs::MetadataExt as _;
+    const ROBOT: u32 = 64_123;
+    let rig = Rig::new(&[("a", "1")]);
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    std::os::unix::fs::chown(rig.dir.path(), Some(ROBOT), Some(ROBOT)).expect("owner");
+    let ledger = rig.ledger();
+    ledger.begin("one", now(), &Wanted::default()).expect("begun");
+    rig.write("b", "1");
+    ledger.look(now()).expect("looked");
+    ledger.lock(Lock::Carry).expect("locked");
+    ledger.hold().expect("held");
+    ledger.give().and_then(List::finish).expect("given");
+    let beside = vec![(rig.entries()[0].clone(), b"b.from-pbx-b".to_vec())];
+    ledger.settle(&rig.entries(), &[], &beside, None).expect("settled");
+    ledger.note_gap("one", "x", now()).expect("noted");
+    let files: Vec<_> = fs::read_dir(ledger.dir()).expect("listed").flatten().collect();
+    assert!(files.len() >= 8, "{files:?}");
+    let of_root: Vec<_> = files.iter().filter(|file| file.metadata().expect("there").uid() != ROBOT).collect();
+    assert!(of_root.is_empty() && fs::metadata(ledger.dir()).expect("there").uid() == ROBOT, "{of_root:?}");
 }

@@ -1,0 +1,251 @@
+//! What goes home beside another: a folder that holds our files under the names that they bear there.
+//!
+//! rsync gives no new names. A database goes with its parts, under one stem: what is one, says [`crate::data::family`].
+//! The sending is [`super`]'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD};
+
+use super::os;
+use crate::data::family;
+use crate::data::ledger::{Change, Entry, NAME_BYTES_MAX, beside};
+use crate::data::manifest::{About, Kind};
+use crate::host::{file, here};
+
+/// A database, with what lies here under its name and under the names of its parts.
+#[derive(Debug, Clone)]
+pub struct Family {
+    database: Option<Entry>,
+    parts: Vec<Entry>,
+}
+
+impl Family {
+    fn of(root: &Path, base: &[u8], like: &Entry) -> Result<Self, String> {
+        let look = |path: Vec<u8>| -> Result<Option<Entry>, String> {
+            if !can_stand(&path) {
+                return Ok(None);
+            }
+            let seen = here::seen(root, &path).map_err(|error| {
+                format!("cannot look at {}: {error}; see to the disk of this node", crate::data::shown(&path))
+            })?;
+            Ok(seen.map(|seen| {
+                let mut entry = Entry { change: Change::Added, ..like.clone() };
+                let about = About { kind: Kind::File, size: seen.size, modified: seen.modified, ..like.now.line.about };
+                (entry.now.line.path, entry.now.line.about, entry.now.changed) = (path, about, seen.changed);
+                entry
+            }))
+        };
+        let parts = family::PARTS.iter().map(|part| look(family::part(base, part)));
+        let parts = parts.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+        Ok(Self { database: look(base.to_vec())?, parts })
+    }
+
+    /// Whether it goes whole or not at all: a part of the content lies in a log, or its database is not here.
+    pub fn is_one(&self) -> bool {
+        let holds = |entry: &Entry| {
+            let path = &entry.now.line.path;
+            entry.now.line.about.size > 0 && family::LOGS.iter().any(|log| path.ends_with(log.as_bytes()))
+        };
+        self.database.is_none() || self.parts.iter().any(holds)
+    }
+
+    /// Bytes of all of it.
+    pub fn size(&self) -> u64 {
+        self.database.iter().chain(&self.parts).map(|entry| entry.now.line.about.size).sum()
+    }
+
+    /// What of it has a content of its own.
+    fn content(&self) -> impl Iterator<Item = &Entry> {
+        let is_alone = self.database.is_none();
+        let holds = move |entry: &&Entry| {
+            let is_index = entry.now.line.path.ends_with(family::INDEX.as_bytes());
+            is_alone || (entry.now.line.about.size > 0 && !is_index)
+        };
+        self.database.iter().chain(self.parts.iter().filter(holds))
+    }
+}
+
+/// Families by the names of their databases.
+#[derive(Debug, Clone, Default)]
+pub struct Families(BTreeMap<Vec<u8>, Family>);
+
+impl Families {
+    /// Those that any of these entries of one working directory belongs to, as they are at this moment.
+    ///
+    /// # Errors
+    /// One line: the disk does not say.
+    pub fn of(entries: &[Entry], root: &Path) -> Result<Self, String> {
+        let mut families = BTreeMap::new();
+        for entry in entries.iter().filter(|entry| entry.is_live()) {
+            let base = base(entry);
+            if !families.contains_key(base) {
+                families.insert(base.to_vec(), Family::of(root, base, entry)?);
+            }
+        }
+        Ok(Self(families))
+    }
+
+    /// That of an entry.
+    pub fn get(&self, entry: &Entry) -> Option<&Family> {
+        self.0.get(base(entry))
+    }
+
+    /// The names whose place at home decides how they go.
+    pub fn names(&self) -> impl Iterator<Item = Vec<u8>> {
+        let names = |base: &Vec<u8>| {
+            let logs = family::LOGS.map(|log| family::part(base, log));
+            std::iter::once(base.clone()).chain(logs)
+        };
+        self.0.keys().flat_map(names).filter(|name| can_stand(name))
+    }
+}
+
+/// The name of its database; of any other file its own.
+pub fn base(entry: &Entry) -> &[u8] {
+    let path = &entry.now.line.path;
+    family::base(path).unwrap_or(path)
+}
+
+/// Whether a file system takes its last name.
+fn can_stand(path: &[u8]) -> bool {
+    path.rsplit(|byte| *byte == b'/').next().is_some_and(|name| name.len() <= NAME_BYTES_MAX)
+}
+
+/// What goes beside together: one file, or a database with its parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The entries that it settles.
+    pub entries: Vec<Entry>,
+    /// What is sent of it, each under its name at home.
+    pub sent: Vec<(Entry, Vec<u8>)>,
+}
+
+/// Puts these files into a new folder under the names that they bear at home. What is gone is left out.
+///
+/// # Errors
+/// One line.
+pub fn staged(entries: &[Entry], root: &Path, stage: &Path, node: &str) -> Result<Vec<Group>, String> {
+    let _ = fs::remove_dir_all(stage);
+    let families = Families::of(entries, root)?;
+    let (mut groups, mut done) = (Vec::new(), BTreeSet::new());
+    for entry in entries {
+        let line = &entry.now.line;
+        let group = match families.get(entry) {
+            Some(family) if family.is_one() => {
+                if !done.insert(base(entry)) {
+                    continue;
+                }
+                let at = family.content().map(|entry| entry.now.line.about.modified.0).max().unwrap_or_default();
+                let stem = family::stem(base(entry), node, at);
+                let named = |member: &Entry| {
+                    let end = &member.now.line.path[base(entry).len()..];
+                    (member.clone(), [&stem, end].concat())
+                };
+                let is_of_it = |other: &&Entry| base(other) == base(entry);
+                Group {
+                    entries: entries.iter().filter(is_of_it).cloned().collect(),
+                    sent: family.content().map(named).collect(),
+                }
+            }
+            Some(_) => {
+                let name = family::stem(&line.path, node, line.about.modified.0);
+                Group { entries: vec![entry.clone()], sent: vec![(entry.clone(), name)] }
+            }
+            None => {
+                let name = beside(&line.path, node, line.about.modified.0);
+                Group { entries: vec![entry.clone()], sent: vec![(entry.clone(), name)] }
+            }
+        };
+        if stands(&group, root, stage)? {
+            groups.push(group);
+        }
+    }
+    Ok(groups)
+}
+
+/// Whether all of it is there, under its new names.
+fn stands(group: &Group, root: &Path, stage: &Path) -> Result<bool, String> {
+    for (entry, name) in &group.sent {
+        let stand_in = stage.join(os(name));
+        let made = || -> std::io::Result<bool> {
+            let Some(file) = here::open(root, &entry.now.line.path)? else { return Ok(false) };
+            stand_in.parent().map_or(Ok(()), file::create_dirs)?;
+            stand_for(file, &stand_in)?;
+            Ok(true)
+        };
+        if !made().map_err(|error| format!("cannot make {}: {error}; see to state_dir", stand_in.display()))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The file that is open under another name too; where that cannot be, a copy with its owner, rights and date.
+fn stand_for(mut file: fs::File, path: &Path) -> std::io::Result<()> {
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::fs::MetadataExt as _;
+    let open = format!("/proc/self/fd/{}", file.as_raw_fd());
+    if rustix::fs::linkat(CWD, open.as_str(), CWD, path, AtFlags::SYMLINK_FOLLOW).is_ok() {
+        return Ok(());
+    }
+    let about = file.metadata()?;
+    let mut copy = fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    std::io::copy(&mut file, &mut copy)?;
+    let _ = std::os::unix::fs::fchown(&copy, Some(about.uid()), Some(about.gid()));
+    copy.set_permissions(about.permissions())?;
+    copy.set_modified(about.modified()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::is_as_seen;
+    use super::*;
+    use crate::data::Class;
+
+    #[test]
+    fn what_goes_beside_is_sent_from_the_file_itself_and_never_from_what_a_link_shows() {
+        let (dir, outside) = (tempfile::tempdir().expect("directory"), tempfile::tempdir().expect("directory"));
+        let (root, stage) = (dir.path().join("work"), dir.path().join("stage"));
+        fs::create_dir_all(root.join("a")).expect("directory");
+        fs::write(root.join("a/f"), "mine").expect("file");
+        fs::write(root.join("g"), "mine").expect("file");
+        fs::write(outside.path().join("f"), "not mine").expect("file");
+        let entry = |path: &[u8]| {
+            let here::Seen { size, modified, mode, changed } =
+                here::seen(&root, path).expect("looked").expect("a file");
+            let about = crate::data::manifest::About { kind: crate::data::manifest::Kind::File, size, modified, mode };
+            let line = crate::data::Line { dir: 0, path: path.to_vec(), about, digest: None };
+            let now = crate::data::ledger::Known { line, changed };
+            Entry { change: Change::Added, class: Class::Other, now }
+        };
+        let entries = vec![entry(b"a/f"), entry(b"g")];
+        fs::remove_dir_all(root.join("a")).expect("removed");
+        std::os::unix::fs::symlink(outside.path(), root.join("a")).expect("link");
+        assert!(!is_as_seen(&root, &entries[0]) && is_as_seen(&root, &entries[1]));
+        let staged = staged(&entries, &root, &stage, "pbx-b").expect("staged");
+        let [Group { sent, .. }] = &staged[..] else { panic!("one of them: {staged:?}") };
+        let (entry, name) = &sent[0];
+        assert_eq!(entry.now.line.path, b"g");
+        assert_eq!(fs::read_to_string(stage.join(os(name))).expect("a file"), "mine");
+    }
+
+    #[test]
+    fn a_copy_has_the_date_and_the_rights_of_its_file() {
+        let dir = tempfile::tempdir().expect("directory");
+        fs::write(dir.path().join("f"), "mine").expect("file");
+        let file = fs::File::open(dir.path().join("f")).expect("file");
+        file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(7)).expect("dated");
+        // Of a file that has no name any more no second name can be made.
+        fs::remove_file(dir.path().join("f")).expect("removed");
+        let about = file.metadata().expect("metadata");
+        stand_for(file, &dir.path().join("g")).expect("a copy");
+        let copy = fs::metadata(dir.path().join("g")).expect("metadata");
+        assert_eq!((copy.modified().ok(), copy.permissions()), (about.modified().ok(), about.permissions()));
+    }
+}
