@@ -142,14 +142,21 @@ impl Call<'_> {
                 if let Some(name) = order.id.strip_prefix("held-back/") {
                     return self.put_back(&vault, name, &order);
                 }
+                // Before anybody is asked: a path with a slip of the pen would restore less than was meant.
+                let files = vault.count(&order.id, &order.only).map_err(|why| failed(&why))?;
                 match &order.to {
+                    Some(to) if order.dry_run => {
+                        let would = format!("copies {files} files of {} to {}", order.id, to.display());
+                        self.answer(&serde_json::json!({ "would": would }), || would.clone())?;
+                        Ok(Exit::Done)
+                    }
                     Some(to) => {
                         let put = vault.restore_to(&order.id, &order.only, to, &CallOff::default());
-                        let put = put.map_err(|why| failed(&why))?;
+                        let put = put.map_err(|why| failed(&why).effect("what was copied until then lies there"))?;
                         let told = format!("{} files of {} copied to {}", put.put.all, order.id, to.display());
                         self.told(&order.id, None, &put, &Moved::default(), &told)
                     }
-                    None => self.restore_in_place(&config, &vault, &order),
+                    None => self.restore_in_place(&config, &vault, &order, files),
                 }
             }
         }
@@ -240,7 +247,7 @@ impl Call<'_> {
         Ok(if all.iter().all(|one| one.whole) { Exit::Done } else { Exit::Failed })
     }
 
-    fn restore_in_place(&mut self, config: &Config, vault: &Vault, order: &Asked) -> Result<Exit, Stop> {
+    fn restore_in_place(&mut self, config: &Config, vault: &Vault, order: &Asked, files: u64) -> Result<Exit, Stop> {
         self.refuse_while_active(config)?;
         let (known, odd) = vault.list();
         let Some(one) = known.iter().find(|one| one.id == order.id) else {
@@ -249,13 +256,8 @@ impl Call<'_> {
             return Err(failed(&Failed::Trouble(format!("{}: {why}", shown(order.id.as_bytes())))).into());
         };
         let dirs: Vec<_> = vault.subject().dirs.iter().map(|dir| dir.display().to_string()).collect();
-        let what = if order.only.is_empty() {
-            "all that differs".to_owned()
-        } else {
-            format!("{} of its paths", order.only.len())
-        };
         let would = format!(
-            "puts {what} of {} ({} files, taken {}) in place in {}; configuration that it does not have is moved aside; \
+            "puts what differs of {files} files of {} ({} files, taken {}) in place in {}; configuration that it does not have is moved aside; \
              what is there now is kept in a snapshot before",
             order.id,
             one.foot.measure.files,

@@ -32,6 +32,7 @@ pub use self::listing::Known;
 use super::look::Subject;
 use super::walk::{Entry, Visitor, walk};
 use crate::config::Config;
+use crate::data::shown;
 use crate::data::snapshot::{self, Kept, Kind};
 use crate::host::lock;
 use crate::units::data::size;
@@ -116,6 +117,14 @@ impl Vault {
 
     fn path(&self, id: &str) -> PathBuf {
         self.folder().join(id)
+    }
+
+    /// The directory of a snapshot that a person names.
+    fn there(&self, id: &str) -> Result<PathBuf, Failed> {
+        let dir = Some(self.path(id)).filter(|dir| snapshot::is_id(id) && dir.is_dir());
+        let none =
+            || format!("there is no snapshot {}; `pbx-failover snapshots list` names them", shown(id.as_bytes()));
+        dir.ok_or_else(|| Failed::Trouble(none()))
     }
 
     /// The working directories, as a list names them.

@@ -11,7 +11,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, Stat};
 
@@ -163,10 +163,38 @@ impl Vault {
         Ok(Some(format!("a restore that was broken off is complete: {}", restored.told(&order.id, &order.aside))))
     }
 
-    /// Puts a copy of it into a directory of its own, which must be empty.
+    /// How many files and links a restore of these paths (of all, where none is given) is about.
     ///
     /// # Errors
-    /// One line.
+    /// One line: there is no such snapshot, or it holds nothing at one of the paths.
+    pub fn count(&self, id: &str, only: &[Vec<u8>]) -> Result<u64, Failed> {
+        let mut reader = self.reader(id)?;
+        let (mut files, mut is_met) = (0, vec![false; only.len()]);
+        while let Some(item) = reader.next().map_err(Failed::Trouble)? {
+            let path = &item.line.path;
+            let met = only.iter().zip(&mut is_met).filter(|(asked, _)| is_asked(path, std::slice::from_ref(*asked)));
+            met.for_each(|(_, is_met)| *is_met = true);
+            let is_file = item.line.about.kind != manifest::Kind::Directory && item.is_held();
+            files += u64::from(is_file && is_asked(path, only));
+        }
+        match only.iter().zip(is_met).find(|(_, is_met)| !is_met) {
+            Some((nowhere, _)) => Err(Failed::Trouble(format!(
+                "snapshot {id} holds nothing at {}; write paths as they are below the working directory",
+                shown(nowhere)
+            ))),
+            None => Ok(files),
+        }
+    }
+
+    fn reader(&self, id: &str) -> Result<Reader, Failed> {
+        let dir = self.there(id)?;
+        Reader::open(&dir).map_err(|why| Failed::Trouble(format!("snapshot {id} is not used: {why}")))
+    }
+
+    /// Puts a copy of it into a directory of its own, which must be empty and none that is copied or kept.
+    ///
+    /// # Errors
+    /// One line; what was copied until then lies there.
     pub fn restore_to(&self, id: &str, only: &[Vec<u8>], to: &Path, stop: &Stop) -> Result<Restored, Failed> {
         let dir = self.path(id);
         let plain = |what: &Path| {
@@ -175,6 +203,17 @@ impl Vault {
         };
         let known = super::listing::known(&dir, id);
         let known = known.map_err(|why| Failed::Trouble(format!("snapshot {id} is not used: {why}")))?;
+        let whole = std::path::absolute(to).map_err(plain(to))?;
+        // Of what is not there yet, by where it would be made.
+        let real = whole.ancestors().find_map(|dir| dir.canonicalize().ok()).unwrap_or(whole.clone());
+        let ours = self.subject.dirs.iter().map(PathBuf::as_path).chain([self.state_dir()]);
+        if let Some(dir) = ours.filter_map(|dir| dir.canonicalize().ok()).find(|dir| real.starts_with(dir)) {
+            return Err(Failed::Trouble(format!(
+                "{} lies in {}; name a directory elsewhere",
+                to.display(),
+                dir.display()
+            )));
+        }
         fs::create_dir_all(to).map_err(plain(to))?;
         if fs::read_dir(to).map_err(plain(to))?.next().is_some() {
             return Err(Failed::Trouble(format!(

@@ -187,8 +187,20 @@ fn a_part_is_put_in_place_alone_and_a_path_that_is_not_there_is_said() {
     assert!(refused.contains("holds none of these paths"), "{refused}");
     assert_eq!(rig.restore_of(&id, &["etc/a.conf"], None).expect("restored").put.all, 1);
     assert!(rig.work("etc/a.conf").exists() && !rig.work("db").exists());
+    let paths = |names: &[&str]| names.iter().map(|name| name.as_bytes().to_vec()).collect::<Vec<_>>();
+    assert_eq!(rig.vault.count(&id, &paths(&["db", "etc/a.conf"])), Ok(2));
+    let refused = rig.vault.count(&id, &paths(&["db", "etc/b.conf"])).expect_err("one is not there").to_string();
+    assert!(refused.contains("holds nothing at etc/b.conf"), "{refused}");
+    for odd in ["nowhere", "", "../snapshots/x", &format!("../snapshots/{id}")] {
+        assert!(rig.vault.count(odd, &[]).is_err_and(|why| why.to_string().contains("there is no snapshot")), "{odd}");
+        assert!(rig.vault.verify(odd, &Stop::default()).is_err(), "{odd}");
+    }
     let to = rig.dir.path().join("elsewhere");
     let stop = Stop::default();
+    for inside in [rig.work("copy"), rig.state("snapshots/copy")] {
+        let refused = rig.vault.restore_to(&id, &[], &inside, &stop).expect_err("inside").to_string();
+        assert!(refused.contains("name a directory elsewhere"), "{refused}");
+    }
     assert_eq!(rig.vault.restore_to(&id, &[b"db".to_vec()], &to, &stop).expect("copied").put.all, 1);
     assert_eq!(fs::read_to_string(to.join("db/b.conf")).expect("copied"), "b");
     assert!(rig.vault.restore_to(&id, &[], &to, &stop).is_err(), "not over something");

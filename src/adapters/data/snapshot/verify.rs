@@ -42,12 +42,7 @@ impl Vault {
     /// # Errors
     /// It was called off, or there is no such snapshot.
     pub fn verify(&self, id: &str, stop: &Stop) -> Result<Verified, Failed> {
-        let dir = self.path(id);
-        if !dir.is_dir() {
-            return Err(Failed::Trouble(format!(
-                "there is no snapshot {id}; `pbx-failover snapshots list` names them"
-            )));
-        }
+        let dir = self.there(id)?;
         let mut found = Verified::default();
         if let Err(why) = verify(&dir, &mut found, stop)? {
             found.damaged = Some(why);
