@@ -364,8 +364,10 @@ impl Rsync {
                 .map_err(|error| format!("cannot make {}: {error}; see to state_dir", empty.display()))
         })
         .await?;
-        let pid = fs::read_to_string(self.work.join("pid")).ok().and_then(|text| text.trim().parse::<i32>().ok());
-        let Some(pid) = pid else { return Ok(()) };
+        let file = self.work.join("pid");
+        let reading = file.clone();
+        let pid = blocking(deadline, move || Ok(fs::read_to_string(reading).ok())).await?;
+        let Some(pid) = pid.and_then(|text| text.trim().parse::<i32>().ok()) else { return Ok(()) };
         let ours = self.work.as_os_str().as_bytes();
         let runs = || {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -378,7 +380,7 @@ impl Rsync {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let _ = fs::remove_file(self.work.join("pid"));
+        let _ = blocking(deadline, move || Ok(fs::remove_file(file))).await;
         if runs() { Err(format!("an earlier rsync (process {pid}) does not end; see to it")) } else { Ok(()) }
     }
 
@@ -398,7 +400,8 @@ impl Rsync {
         let env = [("LC_ALL".to_owned(), "C".to_owned()), ("TZ".to_owned(), "UTC".to_owned())];
         let left = deadline.saturating_duration_since(Instant::now());
         let end = command::run(&argv, &env, left).await;
-        let _ = fs::remove_file(self.work.join("pid"));
+        let pid = self.work.join("pid");
+        let _ = blocking(deadline.max(Instant::now() + STILL_MIN), move || Ok(fs::remove_file(pid))).await;
         let end = match end {
             // Files that vanished meanwhile (24) are no fault.
             CommandEnd::Exited { code: Some(0 | 24), .. } => End::Whole,

@@ -426,7 +426,8 @@ fn lock(ledger: &Ledger) -> Result<Option<File>, String> {
 async fn lock_by(ledger: &Arc<Ledger>, deadline: Instant) -> Result<Option<File>, String> {
     let mut is_said = false;
     loop {
-        let why = match lock(ledger) {
+        let locking = Arc::clone(ledger);
+        let why = match on_disk(lists_max(deadline).max(STRIKE_MIN), move || lock(&locking)).await {
             Ok(lock) => return Ok(lock),
             Err(why) => why,
         };

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::engine::{Ask, Event, Order, StepReport};
 use crate::host::command;
-use crate::ports::{FenceOrder, Load};
+use crate::ports::{FenceOrder, Keep, Load};
 use crate::store::{DeliveryState, DeliveryStatus, Store};
 use crate::units::names::{Redirect, Redirected, Verified};
 use crate::units::{
@@ -169,14 +169,23 @@ async fn start_primary(world: &World) -> StepOutcome {
 
 /// Waits for the end of what the sync is bringing, stops it, then secures what it has brought.
 async fn secure_data(world: &World, plan: PlanId, attempt: u32) -> StepOutcome {
-    if world.sync.whose().await == Whose::Ours || home::goes_on(&world.config, plan).await {
-        return secure::own(&*world.gate, (plan, attempt), sync::stop(world).await).await;
-    }
     let settle = world.config.sync.settle;
+    if is_own(world, plan).await {
+        return secure::own(&*world.gate, settle, (plan, attempt), sync::stop(world).await).await;
+    }
     // Stopped in the midst of its work it would leave half of it.
     let waited = secure::wait_for_quiet(&*world.gate, settle, attempt).await;
     let stopped = sync::stop(world).await;
     secure::data(&*world.gate, settle, (plan, attempt), (waited, stopped)).await
+}
+
+/// Whether this node served with what lies here, and nothing was brought since.
+async fn is_own(world: &World, plan: PlanId) -> bool {
+    match world.sync.whose().await {
+        // A sync that nobody told of brings heartbeats too.
+        Whose::Ours(since) => !world.gate.look(Keep::ForATakeover).await.has_beat_after(since),
+        Whose::Brought => home::goes_on(&world.config, plan).await,
+    }
 }
 
 /// The records' last verified values, as the store keeps them.

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::config::Config;
 use crate::engine::Event;
+use crate::host::clock;
 use crate::units::{StepOutcome, SyncLook, SyncShould, Whose};
 
 use super::home;
@@ -38,7 +39,7 @@ pub async fn stop(world: &World) -> StepOutcome {
 /// Remembers behind a step that succeeded that what lies here is this node's own from now on.
 pub async fn served(world: &World, secured: StepOutcome) -> StepOutcome {
     let StepOutcome::Done(proof) = secured else { return secured };
-    match world.sync.note(Whose::Ours).await {
+    match world.sync.note(Whose::Ours(clock::now().wall)).await {
         Ok(()) => StepOutcome::Done(proof),
         Err(why) => StepOutcome::Done(format!("{proof}; WARNING, {why}")),
     }
@@ -147,6 +148,10 @@ pub async fn watch(
             let outcome = stop(&world).await;
             tracing::warn!(ran = look.runs.join("; "), stop = outcome.text(), "the sync ran while this node serves");
         }
+        if idle && !look.runs.is_empty() {
+            // Whoever started it.
+            let _ = world.sync.note(Whose::Brought).await;
+        }
         let pause = if look == last { EVERY } else { AGAIN };
         last = look.clone();
         if inputs.send(Input::Heard(Event::Sync(look))).await.is_err() {
@@ -181,8 +186,6 @@ async fn start_late(world: &World, may: &(dyn Fn() -> bool + Sync)) -> Option<St
     // Its last look is taken by whoever puts it by.
     if !matches!(home::is_open(&world.config).await, Ok(false))
         || !matches!(home::waits(&world.config).await, Ok(None)) && home::has_a_way(&world.config)
-        // Half of a snapshot is told by the looks; it would be said at each of these.
-        || world.gate.half_done().await.is_some()
     {
         return None;
     }

@@ -3,13 +3,10 @@
 //! A lock makes each change one step; the file is replaced as a whole, so that a reader sees all of it or the one before.
 //! It has the owner of its directory: the guard runs as root, the agent does not.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use rustix::fs::{Gid, Uid, fchown};
 
 use super::place;
 use crate::host::{file, lock};
@@ -68,7 +65,7 @@ impl PrimaryFile {
     pub fn update(&self, change: impl FnOnce(&mut Memory)) -> Result<Memory, String> {
         place::prepare(&self.dir).map_err(|error| error.to_string())?;
         let bad = |error: std::io::Error| format!("{} cannot be written: {error}", self.dir.join(FILE).display());
-        let held = self.lock_file().map_err(bad)?;
+        let held = file::open(&self.dir.join(LOCK)).map_err(bad)?;
         lock::take(&held, |waited| waited < LOCK_MAX).map_err(bad)?;
         let before = self.read()?;
         let mut memory = before.clone();
@@ -78,17 +75,6 @@ impl PrimaryFile {
             file::write_whole(&self.dir.join(FILE), text.as_bytes()).map_err(bad)?;
         }
         Ok(memory)
-    }
-
-    /// Opens or makes the file of the lock; it belongs to the directory's owner.
-    fn lock_file(&self) -> std::io::Result<File> {
-        let path = self.dir.join(LOCK);
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)?;
-        let (dir, meta) = (fs::metadata(&self.dir)?, file.metadata()?);
-        if (dir.uid(), dir.gid()) != (meta.uid(), meta.gid()) && rustix::process::geteuid().is_root() {
-            fchown(&file, Some(Uid::from_raw(dir.uid())), Some(Gid::from_raw(dir.gid())))?;
-        }
-        Ok(file)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Judged in `data::gate`; what follows from it before a takeover is the engine's to decide.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::tree::TreeSeen;
@@ -221,6 +221,15 @@ impl DataLook {
             noted: Vec::new(),
             trouble_since: None,
         }
+    }
+
+    /// Whether a heartbeat lies there that was written after this time, give or take two clocks: then the sync brought it.
+    pub fn has_beat_after(&self, time: Timestamp) -> bool {
+        /// What two hosts' clocks may differ by.
+        const CLOCKS: SignedDuration = SignedDuration::from_mins(2);
+        let written =
+            self.beat_age_s.and_then(|age| self.at.checked_sub(SignedDuration::from_secs(age.try_into().ok()?)).ok());
+        written.is_some_and(|written| written.duration_since(time) > CLOCKS)
     }
 
     /// Whether a sync is writing, so that it is worth waiting.

@@ -1,5 +1,7 @@
 //! The sync that brings files to this node: what it should do, and what was seen of it.
 
+use jiff::Timestamp;
+
 /// What it should do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -13,8 +15,8 @@ pub enum SyncShould {
 /// Whose files lie here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
-    /// What this node served with: nothing was brought since.
-    Ours,
+    /// What this node serves, or served with, since this time: nothing was brought since.
+    Ours(Timestamp),
     /// What is brought.
     Brought,
 }

@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Part;
@@ -23,15 +24,15 @@ const BYTES_MAX: u64 = 64 * 1024;
 pub struct Stopped {
     units: BTreeSet<String>,
     folders: BTreeSet<String>,
-    /// What lies here is what this node served with: nothing was started since.
+    /// Since when what lies here is what this node serves with; `None`: it is what was brought.
     #[serde(default)]
-    served: bool,
+    ours: Option<Timestamp>,
 }
 
 impl Stopped {
     /// Whose files lie here.
     pub fn whose(&self) -> Whose {
-        if self.served { Whose::Ours } else { Whose::Brought }
+        self.ours.map_or(Whose::Brought, Whose::Ours)
     }
 
     /// Notes one part.
@@ -118,7 +119,12 @@ impl Remembered {
     /// One line: what failed, and what to do.
     pub fn note(&self, whose: Whose) -> Result<(), String> {
         let all = self.read().ok().flatten().unwrap_or_default();
-        if all.whose() == whose { Ok(()) } else { self.write(&Stopped { served: whose == Whose::Ours, ..all }) }
+        let ours = match whose {
+            // The first one counts: nothing was brought since.
+            Whose::Ours(since) => Some(all.ours.unwrap_or(since)),
+            Whose::Brought => None,
+        };
+        if all.ours == ours { Ok(()) } else { self.write(&Stopped { ours, ..all }) }
     }
 
     fn write(&self, all: &Stopped) -> Result<(), String> {
@@ -187,9 +193,10 @@ mod tests {
         let whose = || files.read().expect("read").map(|all| all.whose());
         files.add(&units(&["a.service"])).expect("written");
         assert_eq!(whose(), Some(Whose::Brought), "a takeover has only begun");
-        files.note(Whose::Ours).expect("written");
+        files.note(Whose::Ours(Timestamp::UNIX_EPOCH)).expect("written");
+        files.note(Whose::Ours(Timestamp::MAX)).expect("written");
         files.add(&units(&["b.timer"])).expect("written");
-        assert_eq!(whose(), Some(Whose::Ours), "it was taken back, and stopped once more");
+        assert_eq!(whose(), Some(Whose::Ours(Timestamp::UNIX_EPOCH)), "it was taken back, and stopped once more");
         files.lift().expect("lifted");
         assert_eq!(whose(), Some(Whose::Brought), "a start that failed may have begun");
         assert_eq!(files.read(), Ok(Some(units(&["a.service", "b.timer"]))), "what runs not yet is not forgotten");

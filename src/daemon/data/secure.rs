@@ -59,13 +59,22 @@ pub async fn data(
 
 /// What this node left when it served, since when nothing was brought here: no snapshot is newer, what the primary vouches for
 /// is older, and a spool holds what this node's own PBX put there.
-pub async fn own(gate: &dyn DataGate, (plan, attempt): (PlanId, u32), stopped: StepOutcome) -> StepOutcome {
+pub async fn own(
+    gate: &dyn DataGate,
+    settle: Duration,
+    (plan, attempt): (PlanId, u32),
+    stopped: StepOutcome,
+) -> StepOutcome {
     let said = "what this node left when it served is loaded as it is, since nothing was brought here since";
     let loaded = match gate.complete(plan).await {
         Some(StepOutcome::Unknown(half)) => return nothing_is_loaded(&half),
         Some(completed) => format!("{}; {said}", warned(&completed)),
         None => said.to_owned(),
     };
+    if gate.half_done().await.is_some() {
+        // Another snapshot in its place is what cures it.
+        return data(gate, settle, (plan, attempt), (Duration::ZERO, stopped)).await;
+    }
     conclude(gate, StepOutcome::Done(loaded), stopped, attempt).await
 }
 
@@ -267,12 +276,12 @@ mod tests {
         // It would be put aside for the last good snapshot.
         let broken = || Mutex::new(vec![look(Outcome::LastGood, Some(Weight::Broken))]);
         let mut gate = Scripted { looks: broken(), snapshot: Some(StepOutcome::done("put back")), half: None };
-        let said = own(&gate, (PLAN, 1), stopped()).await;
+        let said = own(&gate, Duration::ZERO, (PLAN, 1), stopped()).await;
         assert!(matches!(&said, StepOutcome::Done(text) if text.contains("loaded as it is")), "{said:?}");
         let failed = StepOutcome::failed("sync.stop: exit status 1");
-        assert!(matches!(own(&gate, (PLAN, 1), failed).await, StepOutcome::Failed(_)));
+        assert!(matches!(own(&gate, Duration::ZERO, (PLAN, 1), failed).await, StepOutcome::Failed(_)));
         gate.half = Some("a person's restore is at work".to_owned());
-        assert!(matches!(own(&gate, (PLAN, 1), stopped()).await, StepOutcome::Unknown(_)));
+        assert!(matches!(own(&gate, Duration::ZERO, (PLAN, 1), stopped()).await, StepOutcome::Unknown(_)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -36,9 +36,8 @@ pub fn lock(dir: &Path, which: Lock) -> Result<File, String> {
     };
     let path = dir.join(name);
     let cannot = |error: io::Error| format!("cannot lock {}: {error}", path.display());
-    let held = File::options().create(true).truncate(false).write(true).open(&path).map_err(cannot)?;
     // A person's command runs as root, the daemon does not: a file of root's would keep it out for ever.
-    file::give(&held, dir).map_err(cannot)?;
+    let held = file::open(&path).map_err(cannot)?;
     match lock::take(&held, |waited| waited < wait) {
         Ok(()) => Ok(held),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Err(busy.to_owned()),
