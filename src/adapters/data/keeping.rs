@@ -240,6 +240,8 @@ impl Keeper {
         self.memory(|memory| Arc::clone(&memory.taking)).call_off();
         let (keeper, stop) = (Arc::clone(self), Arc::new(Stop::default()));
         let own = Arc::clone(&stop);
+        // Whoever is no longer waited for, because its caller was dropped, must not go on to change files.
+        let _unwaited = Unwaited(Arc::clone(&stop));
         let mut done = tokio::task::spawn_blocking(move || work(&keeper, &own));
         let (mut ended, mut waited) = (tokio::time::timeout(WORK_MAX, &mut done).await, WORK_MAX);
         if ended.is_err() {
@@ -441,6 +443,15 @@ struct Busy<'a>(&'a AtomicBool);
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Calls the work off once nobody waits for it, which does nothing to what has ended or has begun to change files.
+struct Unwaited(Arc<Stop>);
+
+impl Drop for Unwaited {
+    fn drop(&mut self) {
+        self.0.call_off();
     }
 }
 
@@ -697,6 +708,27 @@ mod tests {
         let lock = rig.keeper.vault.lock(&Stop::default()).expect("lock");
         assert!(matches!(rig.keeper.vault.lock(&off), Err(Failed::CalledOff | Failed::Busy)));
         drop(lock);
+    }
+
+    #[tokio::test]
+    async fn work_whose_caller_was_dropped_is_called_off_and_changes_nothing() {
+        let rig = rig(3, DAY);
+        let (go, wait) = std::sync::mpsc::channel();
+        let (begins, begun) = tokio::sync::oneshot::channel();
+        let (ends, ended) = tokio::sync::oneshot::channel();
+        let work = move |_: &Keeper, stop: &Stop| {
+            let _ = begins.send(());
+            let _ = wait.recv_timeout(Duration::from_secs(20));
+            let _ = ends.send(stop.go_beyond());
+            Ok(())
+        };
+        let keeper = Arc::clone(&rig.keeper);
+        let waiting = tokio::spawn(async move { keeper.within(work).await });
+        begun.await.expect("it begins");
+        waiting.abort();
+        assert!(waiting.await.is_err_and(|error| error.is_cancelled()));
+        go.send(()).expect("it waits");
+        assert_eq!(ended.await.expect("it ends"), Err(Failed::CalledOff));
     }
 
     #[tokio::test]

@@ -65,6 +65,8 @@ impl Vault {
         // Where half of an earlier one lies there, that is so until this one is whole.
         let first = if before.is_some() { Stage::Committing } else { Stage::Staging };
         self.write_note(&note(first)).map_err(cannot)?;
+        let puts =
+            |plan: &restore_plan::Plan| order.plan.is_some() && known.head.kind == Kind::LastGood && !plan.is_nothing();
         let staged = restore_plan::stage(self, &dir, order, stop).and_then(|(plan, roots)| {
             let kept = self.kept_of(&plan, order);
             let begun = self
@@ -72,7 +74,9 @@ impl Vault {
                 .and_then(|()| self.write_note(&note(Stage::Committing)).map_err(cannot))
                 // Asked behind the note: who begins to serve from here on sees it, and waits.
                 .and_then(|()| may())
-                .and_then(|()| stop.go_beyond());
+                .and_then(|()| stop.go_beyond())
+                // Before the first file: whoever goes on after a kill finds nothing left to do, and would not note it.
+                .and_then(|()| if puts(&plan) { self.note_put(order).map_err(cannot) } else { Ok(()) });
             if begun.is_err() {
                 restore_plan::unstage(&plan, &roots);
             }
@@ -93,9 +97,6 @@ impl Vault {
         let broke =
             |error| self.trouble("the restore broke off in its midst, and goes on when it is run again", &error);
         commit(&plan, &roots, &kept, &mut aside, &mut restored).map_err(broke)?;
-        if order.plan.is_some() && known.head.kind == Kind::LastGood && !restored.is_nothing() {
-            self.note_put(order).map_err(broke)?;
-        }
         match before.filter(|before| !before.is_covered_by(order)) {
             Some(before) => self.note_again(&before).map_err(cannot)?,
             None => self.forget_note(),

@@ -231,10 +231,11 @@ impl Vault {
         self.forget_note();
     }
 
-    /// Notes what a takeover has put in place, for when the sync is started again. The first stays: it knows what came from
-    /// the primary.
+    /// Notes what a takeover is about to put in place, for when the sync is started again. That of an earlier takeover stays:
+    /// it knows what came from the primary. Of the same one the last counts, since that is what lies there.
     pub(super) fn note_put(&self, order: &Order) -> io::Result<()> {
-        if self.put_in_place().is_ok_and(|put| put.is_some()) { Ok(()) } else { write(&self.put_file(), order) }
+        let is_anothers = self.put_in_place().is_ok_and(|put| put.is_some_and(|put| put.plan != order.plan));
+        if is_anothers { Ok(()) } else { write(&self.put_file(), order) }
     }
 
     /// What a takeover has put in place since the sync was stopped.

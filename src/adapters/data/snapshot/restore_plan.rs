@@ -53,6 +53,13 @@ pub struct Plan {
     pub same: u64,
 }
 
+impl Plan {
+    /// Whether it changes nothing.
+    pub fn is_nothing(&self) -> bool {
+        self.staged.is_empty() && self.appeared.is_empty()
+    }
+}
+
 /// Files, each by its working directory and its path.
 pub type Places = HashSet<(usize, Vec<u8>)>;
 

@@ -247,6 +247,26 @@ fn what_a_takeover_put_in_place_is_given_back_before_the_sync_starts_and_what_ch
 }
 
 #[test]
+fn what_a_restore_put_in_place_at_its_second_try_is_given_back_as_well() {
+    let rig = Rig::new();
+    rig.write("etc/a.conf", "good");
+    let id = rig.good().id;
+    rig.write("etc/a.conf", "newer");
+    let kept = rig.take(Kind::Takeover(P1.into())).expect("taken").id;
+    let ours = Restore { aside: format!("{P1}.replaced"), ..order(&id, Some(&kept), Some(P1)) };
+    // The last thing that can go wrong is its end: a directory lies where what appeared is moved aside to.
+    rig.write("etc/new.conf", "newer");
+    fs::write(rig.state("held-back"), "a file in its place").expect("file");
+    rig.vault.restore(&lock(&rig), &ours, &Stop::default()).expect_err("it breaks off");
+    fs::remove_file(rig.state("held-back")).expect("removed");
+    fs::remove_file(rig.work("etc/new.conf")).expect("removed");
+    assert!(rig.vault.restore(&lock(&rig), &ours, &Stop::default()).expect("restored").is_nothing());
+    assert_eq!((read(&rig, "etc/a.conf").as_str(), rig.vault.half_done()), ("good", None));
+    rig.vault.give_back(&lock(&rig), &Stop::default()).expect("given back").expect("there was something");
+    assert_eq!(read(&rig, "etc/a.conf"), "newer");
+}
+
+#[test]
 fn half_of_a_takeovers_restore_is_undone_before_the_sync_starts_and_of_a_persons_it_does_not() {
     let rig = Rig::new();
     rig.write("etc/a.conf", "good");
