@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::snapshot::copy::{Failed, Stop};
 use super::snapshot::held::first;
-use super::snapshot::restore::{Order as Restore, Stage, UnderWay};
+use super::snapshot::restore::{Order as Restore, Stage};
 use super::snapshot::take::{Order, Taken, measure};
 use super::snapshot::{Known, Lock, Vault};
 use crate::config::Config;
@@ -113,6 +113,8 @@ impl Keeper {
         let note = self.vault.under_way().ok().flatten();
         if let Some(began) = note.as_ref().and_then(|note| note.at)
             && equal.is_some_and(|at| at > began)
+            // What the primary vouches for is its configuration, and says nothing of a database.
+            && note.as_ref().is_some_and(|note| self.vault.is_of_configuration_alone(&note.order))
         {
             let at_once = Stop::default();
             at_once.call_off();
@@ -144,18 +146,7 @@ impl Keeper {
         }
         let (bytes, trouble) = self.memory(|memory| (memory.bytes, memory.trouble.clone()));
         let damaged = odd.first().map(|(id, why)| format!("snapshot {id} is not used: {why}"));
-        let broken_off = match self.vault.under_way() {
-            _ if self.vault.is_at_work() => None,
-            Ok(Some(UnderWay { order, stage: Stage::Committing, .. })) => Some(match order.plan {
-                None => format!("a restore of {} was broken off in its midst: run it again", order.id),
-                Some(_) => format!(
-                    "a takeover's restore of {} was broken off in its midst: put one in place (`snapshots restore NAME`)",
-                    order.id
-                ),
-            }),
-            Ok(_) => None,
-            Err(odd) => Some(odd),
-        };
+        let broken_off = self.vault.half_told();
         let unwritable = self.vault.unwritable();
         let wish = unwritable.as_ref().filter(|_| !self.hold_back.is_empty());
         let wish =
@@ -318,8 +309,8 @@ impl Keeper {
                 completed => return completed,
             }
         };
-        let is_ours = note.is_ok_and(|note| note.is_some_and(|note| note.order.plan == Some(ours)));
-        match self.vault.undo(lock, stop) {
+        let is_ours = note.is_ok_and(|note| note.is_some_and(|note| note.order.plan.as_ref() == Some(&ours)));
+        match self.vault.undo(lock, Some(&ours), stop) {
             Ok(Some(said)) => {
                 if is_ours {
                     self.memory(|memory| memory.undone = Some((plan, failed.to_string())));

@@ -21,7 +21,8 @@ use super::held::{Aside, FOLDER, Owner};
 use super::listing::Reader;
 pub use super::restore_note::{Order, Restored, Stage, UnderWay};
 use super::restore_plan;
-use super::{Lock, TREE, Vault, database};
+use super::{Lock, TREE, Vault};
+use crate::data::family::PARTS;
 use crate::data::snapshot::{Item, Kind, is_asked};
 use crate::data::{manifest, shown};
 use crate::host::clock;
@@ -109,10 +110,11 @@ impl Vault {
         Failed::Trouble(format!("{what}: {error}; {} and the working directory may say more", self.state_dir.display()))
     }
 
-    /// What the snapshot that was taken before holds of the files that are replaced.
+    /// What the snapshot that was taken before holds of the files that are replaced: where its list is damaged, none, so that
+    /// they are moved aside.
     fn kept_of(&self, plan: &restore_plan::Plan, order: &Order) -> Held {
         let wanted = plan.staged.iter().map(|staged| (staged.dir, staged.path.clone())).collect();
-        order.kept.as_ref().map(|id| self.items(id, &wanted)).unwrap_or_default()
+        order.kept.as_ref().and_then(|id| self.items(id, &wanted).ok()).unwrap_or_default()
     }
 
     /// Whether all that will be moved aside fits where it goes. Once files are changed a full disk leaves half of it.
@@ -129,7 +131,7 @@ impl Vault {
             let now = at::stat(&parent, name).map_err(cannot)?;
             let item = kept.get(&(staged.dir, staged.path.clone()));
             add(now.filter(|now| now.st_dev != goes && !is_held(item, now, &parent, name)));
-            for end in database::BESIDE {
+            for end in PARTS {
                 let mut beside = name.to_owned();
                 beside.push(end);
                 add(at::stat(&parent, &beside).map_err(cannot)?);
@@ -159,6 +161,12 @@ impl Vault {
         if note.is_over(plan) {
             let why = "it is over, and half of it may lie there still";
             return Ok(Some(format!("a restore of {} that {who} broke off is not completed: {why}", order.id)));
+        }
+        if let Some(put) = note.gives_back() {
+            let back = self.go_back(lock, put, stop)?;
+            return Ok(Some(format!(
+                "what a takeover had put in place is as it was, which had been broken off: {back}"
+            )));
         }
         let restored = self.restore(lock, order, stop)?;
         Ok(Some(format!("a restore that was broken off is complete: {}", restored.told(&order.id, &order.aside))))
@@ -268,7 +276,7 @@ fn commit(
             aside.take(staged.dir, &staged.path, &parent, name, &stop)?;
             restored.aside.add(shown(&staged.path));
         }
-        for end in database::BESIDE {
+        for end in PARTS {
             // A log of what was there would be applied to what is put there.
             let (path, mut beside) = ([staged.path.as_slice(), end.as_bytes()].concat(), name.to_owned());
             beside.push(end);
