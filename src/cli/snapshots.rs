@@ -37,6 +37,9 @@ struct Listed {
     /// A restore that was broken off in its midst.
     #[serde(skip_serializing_if = "Option::is_none")]
     broken_off: Option<String>,
+    /// The same for people.
+    #[serde(skip)]
+    half: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -172,7 +175,13 @@ impl Call<'_> {
             held_back: held
                 .map(|held| HeldBack { name: held.name, files: held.files.all, first: held.files.named })
                 .collect(),
-            broken_off: vault.under_way().ok().flatten().map(|note| note.order.id),
+            broken_off: vault
+                .under_way()
+                .ok()
+                .flatten()
+                .filter(|note| note.stage == Stage::Committing && !vault.is_at_work())
+                .map(|note| note.order.id),
+            half: vault.half_told(),
         };
         let page = self.console.page();
         self.answer(&listed, || {
@@ -203,8 +212,8 @@ impl Call<'_> {
                 let few = Few { named: held.first.clone(), all: held.files };
                 lines.text(2, &format!("{} files moved aside: {}", held.files, first(&few)));
             }
-            if let Some(id) = &listed.broken_off {
-                lines.text(0, &format!("a restore of {id} was broken off in its midst: run it again"));
+            if let Some(half) = &listed.half {
+                lines.text(0, half);
             }
             lines.finish().trim_end().to_owned()
         })?;

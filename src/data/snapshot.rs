@@ -319,21 +319,25 @@ pub struct Kept {
 
 /// Which go, so that no more than `keep` of each kind are left. Never the newest of a takeover, nor the newest before a
 /// person's restore: each may be the only copy of what was there.
-pub fn outdated(all: &[Kept], keep: u32) -> Vec<String> {
+pub fn outdated(all: &[Kept], keep: u32, needed: &[String]) -> Vec<String> {
     let mut gone = Vec::new();
     for kind in ["last-good", "takeover", "before-restore"] {
         let keep = if kind == "last-good" { keep } else { keep.max(1) };
         let of_kind = newest_first(all).filter(|kept| kept.kind.name() == kind);
-        gone.extend(of_kind.skip(keep as usize).map(|kept| kept.id.clone()));
+        let of_kind = of_kind.skip(keep as usize).map(|kept| kept.id.clone());
+        gone.extend(of_kind.filter(|id| !needed.contains(id)));
     }
     gone
 }
 
 /// Which goes next where they take too much room: the oldest, but never the newest of its kind.
-pub fn goes_next(all: &[Kept]) -> Option<&str> {
+pub fn goes_next<'a>(all: &'a [Kept], needed: &[String]) -> Option<&'a str> {
     let newest = |name: &str| newest_first(all).find(|kept| kept.kind.name() == name).map(|kept| kept.id.as_str());
     let held = [newest("last-good"), newest("takeover"), newest("before-restore")];
-    newest_first(all).map(|kept| kept.id.as_str()).filter(|id| !held.contains(&Some(id))).last()
+    newest_first(all)
+        .map(|kept| kept.id.as_str())
+        .filter(|id| !held.contains(&Some(id)) && !needed.iter().any(|needed| needed == id))
+        .last()
 }
 
 fn newest_first(all: &[Kept]) -> impl Iterator<Item = &Kept> {

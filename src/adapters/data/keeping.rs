@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::snapshot::copy::{Failed, Stop};
 use super::snapshot::held::first;
-use super::snapshot::restore::{Order as Restore, Stage, UnderWay};
+use super::snapshot::restore::{Order as Restore, Stage};
 use super::snapshot::take::{Order, Taken, measure};
 use super::snapshot::{Known, Lock, Vault};
 use crate::config::Config;
@@ -113,6 +113,8 @@ impl Keeper {
         let note = self.vault.under_way().ok().flatten();
         if let Some(began) = note.as_ref().and_then(|note| note.at)
             && equal.is_some_and(|at| at > began)
+            // What the primary vouches for is its configuration, and says nothing of a database.
+            && note.as_ref().is_some_and(|note| self.vault.is_of_configuration_alone(&note.order))
         {
             let at_once = Stop::default();
             at_once.call_off();
@@ -144,18 +146,7 @@ impl Keeper {
         }
         let (bytes, trouble) = self.memory(|memory| (memory.bytes, memory.trouble.clone()));
         let damaged = odd.first().map(|(id, why)| format!("snapshot {id} is not used: {why}"));
-        let broken_off = match self.vault.under_way() {
-            _ if self.vault.is_at_work() => None,
-            Ok(Some(UnderWay { order, stage: Stage::Committing, .. })) => Some(match order.plan {
-                None => format!("a restore of {} was broken off in its midst: run it again", order.id),
-                Some(_) => format!(
-                    "a takeover's restore of {} was broken off in its midst: put one in place (`snapshots restore NAME`)",
-                    order.id
-                ),
-            }),
-            Ok(_) => None,
-            Err(odd) => Some(odd),
-        };
+        let broken_off = self.vault.half_told();
         let unwritable = self.vault.unwritable();
         let wish = unwritable.as_ref().filter(|_| !self.hold_back.is_empty());
         let wish =
@@ -240,6 +231,8 @@ impl Keeper {
         self.memory(|memory| Arc::clone(&memory.taking)).call_off();
         let (keeper, stop) = (Arc::clone(self), Arc::new(Stop::default()));
         let own = Arc::clone(&stop);
+        // Whoever is no longer waited for, because its caller was dropped, must not go on to change files.
+        let _unwaited = Unwaited(Arc::clone(&stop));
         let mut done = tokio::task::spawn_blocking(move || work(&keeper, &own));
         let (mut ended, mut waited) = (tokio::time::timeout(WORK_MAX, &mut done).await, WORK_MAX);
         if ended.is_err() {
@@ -316,8 +309,8 @@ impl Keeper {
                 completed => return completed,
             }
         };
-        let is_ours = note.is_ok_and(|note| note.is_some_and(|note| note.order.plan == Some(ours)));
-        match self.vault.undo(lock, stop) {
+        let is_ours = note.is_ok_and(|note| note.is_some_and(|note| note.order.plan.as_ref() == Some(&ours)));
+        match self.vault.undo(lock, Some(&ours), stop) {
             Ok(Some(said)) => {
                 if is_ours {
                     self.memory(|memory| memory.undone = Some((plan, failed.to_string())));
@@ -441,6 +434,15 @@ struct Busy<'a>(&'a AtomicBool);
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Calls the work off once nobody waits for it, which does nothing to what has ended or has begun to change files.
+struct Unwaited(Arc<Stop>);
+
+impl Drop for Unwaited {
+    fn drop(&mut self) {
+        self.0.call_off();
     }
 }
 
@@ -697,6 +699,27 @@ mod tests {
         let lock = rig.keeper.vault.lock(&Stop::default()).expect("lock");
         assert!(matches!(rig.keeper.vault.lock(&off), Err(Failed::CalledOff | Failed::Busy)));
         drop(lock);
+    }
+
+    #[tokio::test]
+    async fn work_whose_caller_was_dropped_is_called_off_and_changes_nothing() {
+        let rig = rig(3, DAY);
+        let (go, wait) = std::sync::mpsc::channel();
+        let (begins, begun) = tokio::sync::oneshot::channel();
+        let (ends, ended) = tokio::sync::oneshot::channel();
+        let work = move |_: &Keeper, stop: &Stop| {
+            let _ = begins.send(());
+            let _ = wait.recv_timeout(Duration::from_secs(20));
+            let _ = ends.send(stop.go_beyond());
+            Ok(())
+        };
+        let keeper = Arc::clone(&rig.keeper);
+        let waiting = tokio::spawn(async move { keeper.within(work).await });
+        begun.await.expect("it begins");
+        waiting.abort();
+        assert!(waiting.await.is_err_and(|error| error.is_cancelled()));
+        go.send(()).expect("it waits");
+        assert_eq!(ended.await.expect("it ends"), Err(Failed::CalledOff));
     }
 
     #[tokio::test]

@@ -26,12 +26,16 @@ fn the_oldest_go_and_never_the_newest_good_one_nor_what_may_be_the_only_copy() {
         kept(Kind::BeforeRestore, 0),
         kept(Kind::BeforeRestore, 1),
     ]);
-    assert_eq!(outdated(&all, 3), ["last-good-0"]);
-    assert_eq!(outdated(&all, 100), [] as [&str; 0]);
-    assert_eq!(outdated(&all, 0).len(), all.len() - 2, "none are kept, but what a service or a person may need");
-    assert!(["takeover-2", "before-restore-1"].iter().all(|id| !outdated(&all, 0).contains(&(*id).to_owned())));
+    assert_eq!(outdated(&all, 3, &[]), ["last-good-0"]);
+    assert_eq!(outdated(&all, 100, &[]), [] as [&str; 0]);
+    assert_eq!(outdated(&all, 0, &[]).len(), all.len() - 2, "none are kept, but what a service or a person may need");
+    assert!(["takeover-2", "before-restore-1"].iter().all(|id| !outdated(&all, 0, &[]).contains(&(*id).to_owned())));
     let mut gone = Vec::new();
-    while let Some(next) = goes_next(&all).map(str::to_owned) {
+    let needed = ["takeover-1", "last-good-0"].map(str::to_owned);
+    assert_eq!(outdated(&all, 3, &needed), [] as [&str; 0], "what a note names is needed");
+    assert!(outdated(&all, 1, &[]).contains(&needed[0]) && !outdated(&all, 1, &needed).contains(&needed[0]));
+    assert_eq!(goes_next(&all, &["before-restore-0".to_owned(), needed[1].clone()]), Some("last-good-1"));
+    while let Some(next) = goes_next(&all, &[]).map(str::to_owned) {
         all.retain(|kept| kept.id != next);
         gone.push(next);
     }

@@ -15,6 +15,7 @@ use rustix::fs::{FileType, Stat};
 
 use super::at;
 use super::copy::{self, Broke, Failed, Stop};
+use crate::data::family::{LOGS, PARTS};
 use crate::data::snapshot::FILE_MAX;
 
 /// How every such file begins.
@@ -28,10 +29,8 @@ const STEP_MAX: Duration = Duration::from_millis(20);
 const FINISH_MAX: Duration = Duration::from_secs(60);
 /// It is asked whether it was called off every so many of its instructions.
 const ASKED_EVERY: std::ffi::c_int = 10_000;
-/// What lies beside a database and belongs to it.
-pub const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
-/// What is copied. The index of a log is made anew.
-const PARTS: [&str; 3] = ["", "-wal", "-journal"];
+/// What is copied: the file and what may hold a part of its content. The index of a log is made anew.
+const COPIED: [&str; 3] = ["", LOGS[0], LOGS[1]];
 
 /// Whether this is a database, by how it begins; the file is read from its start.
 pub fn is_one(file: &mut File) -> io::Result<bool> {
@@ -61,7 +60,7 @@ pub fn copy((parent, name): (BorrowedFd<'_>, &OsStr), into: &Path, scratch: &Pat
         }
     };
     let copied = copied.and_then(|()| fs::rename(&whole, into).map_err(|error| Failed::Trouble(error.to_string())));
-    for end in PARTS.iter().chain(&BESIDE) {
+    for end in COPIED.iter().chain(&PARTS) {
         let _ = fs::remove_file(beside(&whole, end));
     }
     copied
@@ -69,7 +68,7 @@ pub fn copy((parent, name): (BorrowedFd<'_>, &OsStr), into: &Path, scratch: &Pat
 
 /// What tells that none of its parts has changed.
 fn seen(parent: BorrowedFd<'_>, name: &OsStr) -> [Option<Seen>; 3] {
-    PARTS.map(|end| at::stat(parent, &with(name, end)).ok().flatten().map(|stat| copy::stamp(&stat)))
+    COPIED.map(|end| at::stat(parent, &with(name, end)).ok().flatten().map(|stat| copy::stamp(&stat)))
 }
 
 type Seen = (u64, i64, (i64, i64), (i64, i64));
@@ -95,7 +94,7 @@ fn beside(path: &Path, end: &str) -> PathBuf {
 /// Copies the file and what lies beside it, as they are.
 fn parts(parent: BorrowedFd<'_>, name: &OsStr, whole: &Path, stop: &Stop) -> Result<(), Failed> {
     let plain = |error: io::Error| Failed::Trouble(error.to_string());
-    for end in PARTS {
+    for end in COPIED {
         let (name, copy) = (with(name, end), beside(whole, end));
         let _ = fs::remove_file(&copy);
         let held = |stat: &Stat| stat.st_size > 0 || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile;

@@ -274,12 +274,14 @@ impl Vault {
             let known = self.list().0.into_iter();
             known.map(|one| Kept { id: one.id, kind: one.head.kind, at: one.head.at }).collect::<Vec<_>>()
         };
-        for id in snapshot::outdated(&kept(), self.keep) {
+        // Without them there would be no way back; where a note does not read nobody knows which.
+        let Ok(needed) = self.needed() else { return };
+        for id in snapshot::outdated(&kept(), self.keep, &needed) {
             self.remove(&id);
         }
         let mut all = kept();
         while self.bytes() > self.bytes_max {
-            let Some(next) = snapshot::goes_next(&all).map(str::to_owned) else { return };
+            let Some(next) = snapshot::goes_next(&all, &needed).map(str::to_owned) else { return };
             self.remove(&next);
             all.retain(|kept| kept.id != next);
         }

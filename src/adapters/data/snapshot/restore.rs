@@ -21,7 +21,8 @@ use super::held::{Aside, FOLDER, Owner};
 use super::listing::Reader;
 pub use super::restore_note::{Order, Restored, Stage, UnderWay};
 use super::restore_plan;
-use super::{Lock, TREE, Vault, database};
+use super::{Lock, TREE, Vault};
+use crate::data::family::PARTS;
 use crate::data::snapshot::{Item, Kind, is_asked};
 use crate::data::{manifest, shown};
 use crate::host::clock;
@@ -65,6 +66,8 @@ impl Vault {
         // Where half of an earlier one lies there, that is so until this one is whole.
         let first = if before.is_some() { Stage::Committing } else { Stage::Staging };
         self.write_note(&note(first)).map_err(cannot)?;
+        let puts =
+            |plan: &restore_plan::Plan| order.plan.is_some() && known.head.kind == Kind::LastGood && !plan.is_nothing();
         let staged = restore_plan::stage(self, &dir, order, stop).and_then(|(plan, roots)| {
             let kept = self.kept_of(&plan, order);
             let begun = self
@@ -72,7 +75,9 @@ impl Vault {
                 .and_then(|()| self.write_note(&note(Stage::Committing)).map_err(cannot))
                 // Asked behind the note: who begins to serve from here on sees it, and waits.
                 .and_then(|()| may())
-                .and_then(|()| stop.go_beyond());
+                .and_then(|()| stop.go_beyond())
+                // Before the first file: whoever goes on after a kill finds nothing left to do, and would not note it.
+                .and_then(|()| if puts(&plan) { self.note_put(order).map_err(cannot) } else { Ok(()) });
             if begun.is_err() {
                 restore_plan::unstage(&plan, &roots);
             }
@@ -93,9 +98,6 @@ impl Vault {
         let broke =
             |error| self.trouble("the restore broke off in its midst, and goes on when it is run again", &error);
         commit(&plan, &roots, &kept, &mut aside, &mut restored).map_err(broke)?;
-        if order.plan.is_some() && known.head.kind == Kind::LastGood && !restored.is_nothing() {
-            self.note_put(order).map_err(broke)?;
-        }
         match before.filter(|before| !before.is_covered_by(order)) {
             Some(before) => self.note_again(&before).map_err(cannot)?,
             None => self.forget_note(),
@@ -108,10 +110,11 @@ impl Vault {
         Failed::Trouble(format!("{what}: {error}; {} and the working directory may say more", self.state_dir.display()))
     }
 
-    /// What the snapshot that was taken before holds of the files that are replaced.
+    /// What the snapshot that was taken before holds of the files that are replaced: where its list is damaged, none, so that
+    /// they are moved aside.
     fn kept_of(&self, plan: &restore_plan::Plan, order: &Order) -> Held {
         let wanted = plan.staged.iter().map(|staged| (staged.dir, staged.path.clone())).collect();
-        order.kept.as_ref().map(|id| self.items(id, &wanted)).unwrap_or_default()
+        order.kept.as_ref().and_then(|id| self.items(id, &wanted).ok()).unwrap_or_default()
     }
 
     /// Whether all that will be moved aside fits where it goes. Once files are changed a full disk leaves half of it.
@@ -128,7 +131,7 @@ impl Vault {
             let now = at::stat(&parent, name).map_err(cannot)?;
             let item = kept.get(&(staged.dir, staged.path.clone()));
             add(now.filter(|now| now.st_dev != goes && !is_held(item, now, &parent, name)));
-            for end in database::BESIDE {
+            for end in PARTS {
                 let mut beside = name.to_owned();
                 beside.push(end);
                 add(at::stat(&parent, &beside).map_err(cannot)?);
@@ -158,6 +161,12 @@ impl Vault {
         if note.is_over(plan) {
             let why = "it is over, and half of it may lie there still";
             return Ok(Some(format!("a restore of {} that {who} broke off is not completed: {why}", order.id)));
+        }
+        if let Some(put) = note.gives_back() {
+            let back = self.go_back(lock, put, stop)?;
+            return Ok(Some(format!(
+                "what a takeover had put in place is as it was, which had been broken off: {back}"
+            )));
         }
         let restored = self.restore(lock, order, stop)?;
         Ok(Some(format!("a restore that was broken off is complete: {}", restored.told(&order.id, &order.aside))))
@@ -267,7 +276,7 @@ fn commit(
             aside.take(staged.dir, &staged.path, &parent, name, &stop)?;
             restored.aside.add(shown(&staged.path));
         }
-        for end in database::BESIDE {
+        for end in PARTS {
             // A log of what was there would be applied to what is put there.
             let (path, mut beside) = ([staged.path.as_slice(), end.as_bytes()].concat(), name.to_owned());
             beside.push(end);

@@ -21,9 +21,9 @@ use crate::host::file::write_whole;
 use super::held::first;
 
 /// The note, in the state directory.
-const NOTE: &str = "restore-under-way";
+pub(super) const NOTE: &str = "restore-under-way";
 /// What a takeover has put in place, beside it.
-const PUT: &str = "put-in-place";
+pub(super) const PUT: &str = "put-in-place";
 /// A longer one is none of ours.
 const NOTE_MAX: u64 = 1024 * 1024;
 /// What a person began longer ago is not completed: the sync has brought newer data since.
@@ -76,12 +76,49 @@ pub enum Stage {
     Committing,
 }
 
+impl Order {
+    /// Whether all that a takeover put in place is given back: `id` names what was put there, `kept` and `aside` what was
+    /// there before.
+    pub(super) fn gives_back(&self) -> bool {
+        self.unless_changed.as_ref() == Some(&self.id)
+    }
+
+    /// The snapshots that it needs.
+    fn needs(&self) -> impl Iterator<Item = String> + use<> {
+        [Some(self.id.clone()), self.kept.clone(), self.unless_changed.clone()].into_iter().flatten()
+    }
+}
+
 impl UnderWay {
+    /// What all of it is about, where this is the second half of giving back.
+    pub(super) fn gives_back(&self) -> Option<&Order> {
+        let whole = [Some(&self.order), self.before.as_ref().map(|before| &before.order)];
+        whole.into_iter().flatten().find(|order| order.gives_back())
+    }
+
+    /// What was broken off, for people, with what to do.
+    fn told(&self) -> String {
+        let id = &self.order.id;
+        let goes_on = "goes on before the sync is started, or in the next takeover";
+        match (&self.order, self.gives_back()) {
+            (_, Some(put)) => {
+                format!("giving back what a takeover put in place ({}) was broken off: it {goes_on}", put.id)
+            }
+            (Order { unless_changed: Some(of), .. }, None) => {
+                format!("undoing a restore of {of} was broken off in its midst: it {goes_on}")
+            }
+            (Order { plan: None, .. }, None) => format!("a restore of {id} was broken off in its midst: run it again"),
+            (Order { .. }, None) => format!(
+                "a takeover's restore of {id} was broken off in its midst: put one in place (`snapshots restore NAME`)"
+            ),
+        }
+    }
+
     /// Whether it is neither this takeover's nor a person's of just now: the world has gone on since.
     pub fn is_over(&self, plan: Option<&str>) -> bool {
         match &self.order.plan {
             // What goes back to what was there is right whoever began it.
-            Some(_) if self.order.unless_changed.is_some() => false,
+            _ if self.order.unless_changed.is_some() => false,
             Some(of) => plan != Some(of),
             None => {
                 let age = self.at.map(|at| clock::now().wall.duration_since(at).unsigned_abs());
@@ -140,6 +177,10 @@ impl Before {
 
     /// Whether this order, once it is whole, leaves nothing of that half.
     pub(super) fn is_covered_by(&self, order: &Order) -> bool {
+        if self.note.as_ref().is_some_and(|note| note.order.gives_back()) && order.unless_changed.is_some() {
+            // One half of it is no more than that.
+            return false;
+        }
         order.only.is_empty() || self.note.as_ref().is_some_and(|note| note.order.only == order.only)
     }
 }
@@ -206,14 +247,43 @@ impl Vault {
     pub fn broken_off(&self) -> Option<String> {
         match self.under_way() {
             Ok(Some(note)) if note.stage == Stage::Committing => {
-                Some(format!("a restore of {} is half done", note.order.id))
+                Some(match (note.gives_back(), &note.order.unless_changed) {
+                    (Some(put), _) => format!("giving back what a takeover put in place ({}) is half done", put.id),
+                    (None, Some(of)) => format!("undoing a restore of {of} is half done"),
+                    (None, None) => format!("a restore of {} is half done", note.order.id),
+                })
             }
             Ok(_) => None,
             Err(odd) => Some(odd),
         }
     }
 
-    /// The same, with who is at it. One that has changed nothing yet keeps nobody waiting: it asks once more before it does.
+    /// The same for people, with what to do; `None` also while somebody is at it.
+    pub fn half_told(&self) -> Option<String> {
+        match self.under_way() {
+            _ if self.is_at_work() => None,
+            Ok(Some(note)) if note.stage == Stage::Committing => Some(note.told()),
+            Ok(_) => None,
+            Err(odd) => Some(odd),
+        }
+    }
+
+    /// The snapshots without which what is half done could be neither completed nor undone, and what was put in place not
+    /// given back.
+    ///
+    /// # Errors
+    /// One line: a note does not read.
+    pub(super) fn needed(&self) -> Result<Vec<String>, String> {
+        let mut needed = Vec::new();
+        if let Some(note) = self.under_way()? {
+            needed.extend(note.order.needs());
+            needed.extend(note.before.iter().flat_map(|before| before.order.needs()));
+        }
+        needed.extend(self.put_in_place()?.iter().flat_map(Order::needs));
+        Ok(needed)
+    }
+
+    /// The same as [`Self::broken_off`], with who is at it. One that has changed nothing yet keeps nobody waiting: it asks once more before it does.
     pub fn half_done(&self) -> Option<String> {
         let half = self.broken_off()?;
         Some(match self.person_restores() {
@@ -231,10 +301,11 @@ impl Vault {
         self.forget_note();
     }
 
-    /// Notes what a takeover has put in place, for when the sync is started again. The first stays: it knows what came from
-    /// the primary.
+    /// Notes what a takeover is about to put in place, for when the sync is started again. That of an earlier takeover stays:
+    /// it knows what came from the primary. Of the same one the last counts, since that is what lies there.
     pub(super) fn note_put(&self, order: &Order) -> io::Result<()> {
-        if self.put_in_place().is_ok_and(|put| put.is_some()) { Ok(()) } else { write(&self.put_file(), order) }
+        let is_anothers = self.put_in_place().is_ok_and(|put| put.is_some_and(|put| put.plan != order.plan));
+        if is_anothers { Ok(()) } else { write(&self.put_file(), order) }
     }
 
     /// What a takeover has put in place since the sync was stopped.

@@ -53,6 +53,13 @@ pub struct Plan {
     pub same: u64,
 }
 
+impl Plan {
+    /// Whether it changes nothing.
+    pub fn is_nothing(&self) -> bool {
+        self.staged.is_empty() && self.appeared.is_empty()
+    }
+}
+
 /// Files, each by its working directory and its path.
 pub type Places = HashSet<(usize, Vec<u8>)>;
 
@@ -73,8 +80,8 @@ pub fn stage(vault: &Vault, dir: &Path, order: &Order, stop: &Stop) -> Result<(P
     let mut plan = Plan { appeared: around.appeared, ..Plan::default() };
     let spared = match &order.unless_changed {
         Some(put) => {
-            let changed = vault.changed_since(put, &order.id, &roots);
-            let put = vault.items(put, &plan.appeared.iter().cloned().collect());
+            let changed = vault.changed_since(put, &order.id, &roots)?;
+            let put = vault.items(put, &plan.appeared.iter().cloned().collect())?;
             plan.appeared.retain(|place| put.contains_key(place) && !changed.contains(place));
             changed
         }
@@ -99,7 +106,7 @@ pub fn unstage(plan: &Plan, roots: &[OwnedFd]) {
 
 /// Databases that the robot's own restore leaves alone: the snapshot of the takeover holds a whole copy of each, so that
 /// none of them is what is broken, and one bad file of configuration takes nobody's newer data back.
-fn databases(vault: &Vault, order: &Order) -> Places {
+pub(super) fn databases(vault: &Vault, order: &Order) -> Places {
     let mut spared = Places::new();
     let Some(kept) = order.kept.as_ref().filter(|_| order.plan.is_some()).map(|id| vault.path(id)) else {
         return spared;

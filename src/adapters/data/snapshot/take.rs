@@ -16,6 +16,7 @@ use super::listing::{Ahead, Reader, Writer};
 use super::{Lock, TREE, UNFINISHED, Vault, database, sync_dir};
 use crate::adapters::data::look::{Subject, seen};
 use crate::adapters::data::walk::{Descend, Entry, Visitor, walk};
+use crate::data::family::PARTS;
 use crate::data::manifest::{self, Line};
 use crate::data::snapshot::{Copied, Foot, Head, Item, Kind, Measure, Measuring, is_copied, left_out};
 use crate::data::survey::NAMED_MAX;
@@ -345,7 +346,7 @@ impl Taking<'_> {
         let stamp = (entry.identity.1, entry.changed);
         let same = same.filter(|item| item.stamp == stamp && item.line.about == entry.about);
         // A database changes beside itself, in its log.
-        let same = same.filter(|_| !database::BESIDE.iter().any(|end| entry.has_sibling(&with(entry.name(), end))));
+        let same = same.filter(|_| !PARTS.iter().any(|end| entry.has_sibling(&with(entry.name(), end))));
         let digest = same.and_then(|item| item.line.digest.clone())?;
         let from = tree.join(entry.dir.to_string()).join(std::ffi::OsStr::from_bytes(entry.path));
         // Where it cannot be linked (the file has too many names), it is copied.
@@ -364,7 +365,7 @@ fn with(name: &[u8], end: &str) -> Vec<u8> {
 /// Whether this is a log or a journal beside its database.
 fn belongs(entry: &Entry<'_>) -> bool {
     let beside = |end: &&str| entry.name().strip_suffix(end.as_bytes()).is_some_and(|main| entry.has_sibling(main));
-    database::BESIDE.iter().any(beside)
+    PARTS.iter().any(beside)
 }
 
 impl Visitor for Taking<'_> {

@@ -480,7 +480,8 @@ fn half_a_restore_stays_noted_until_it_is_whole_or_undone() {
     fs::write(rig.state(&format!("snapshots/{id}/tree/0/etc/a.conf")), "x").expect("damaged");
     assert!(rig.vault.complete(&lock, Some("P1"), &Stop::default()).is_err());
     assert!(rig.vault.half_done().is_some(), "what could not even be staged is half done all the same");
-    let said = rig.vault.undo(&lock, &Stop::default()).expect_err("a.conf is nobody's copy, and cannot be moved");
+    let said =
+        rig.vault.undo(&lock, Some("P1"), &Stop::default()).expect_err("a.conf is nobody's copy, and cannot be moved");
     assert!(rig.vault.half_done().is_some(), "{said}");
     fs::remove_file(rig.state("held-back/aside/tree/0/etc")).expect("removed");
     let said = rig.vault.complete(&lock, Some("P1"), &Stop::default());

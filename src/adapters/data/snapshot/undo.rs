@@ -1,8 +1,8 @@
 //! Puts back what was there before a restore: one that is half done and cannot be completed, and, before the sync is started
 //! again, what a takeover has put in place of newer files that the primary still has.
 //!
-//! What was replaced is in the snapshot that was taken before, or lies aside in `held-back`. Neither is ever put over what
-//! was changed since.
+//! What was replaced is in the snapshot that was taken before, or lies aside in `held-back`. Neither is put over what was
+//! changed since; only where the restore that is undone is of just now, so that nobody else was at it, is all of it put back.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -11,27 +11,34 @@ use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
+use rustix::fs::Stat;
+
 use super::at::{self, Missing};
-use super::copy::{Failed, Stop};
+use super::copy::{self, Failed, Stop};
 use super::held::{FOLDER, carry, carry_over, trees};
 use super::listing::Reader;
-use super::restore_note::{Order, Stage, UnderWay};
+use super::restore_note::{NOTE, Order, PUT, Stage, UnderWay};
 use super::restore_plan::{self, Places};
-use super::{Lock, Vault, database};
+use super::{Lock, Vault};
 use crate::adapters::data::walk::{Entry, Visitor, walk};
-use crate::data::shown;
-use crate::data::snapshot::Item;
+use crate::data::manifest::Kind;
+use crate::data::path::unshown;
+use crate::data::snapshot::{Item, is_asked, is_database};
+use crate::data::{Class, family, shown};
+use crate::host::clock;
 
 /// More than one restore moves aside.
 const ASIDE_MAX: usize = 200_000;
 
 impl Vault {
-    /// Puts back what was there before the restore that is half done; `None`: nothing holds it.
+    /// Puts back what was there before the restore that is half done; `None`: nothing holds it. `plan`: the takeover that
+    /// asks. Of one that is over only what lies there as that restore put it goes back.
     ///
     /// # Errors
     /// One line: it is still half done.
-    pub fn undo(&self, lock: &Lock, stop: &Stop) -> Result<Option<String>, Failed> {
+    pub fn undo(&self, lock: &Lock, plan: Option<&str>, stop: &Stop) -> Result<Option<String>, Failed> {
         let Some(note) = self.under_way().map_err(Failed::Trouble)? else { return Ok(None) };
+        let is_over = note.is_over(plan);
         let (order, half) = (note.order, note.before);
         if order.unless_changed.is_some() {
             // It goes back already: its other way would lead to neither of the two.
@@ -43,23 +50,24 @@ impl Vault {
             return Ok(None);
         }
         let back = self.put_back_replaced(&order, stop)?;
-        if self.put_in_place().is_ok_and(|put| put.is_some_and(|put| put.plan == order.plan)) {
-            self.forget_put();
-        }
         let Some(id) = kept else {
             restore_plan::clear(self);
-            self.end_undo(half.as_deref())?;
+            self.end_undo(&order, half.as_deref())?;
             return Ok(Some(format!("{back} files put back from held-back/{}", order.aside)));
         };
-        let undo = Order { id, kept: Some(order.id.clone()), ..order };
+        let unless_changed = is_over.then(|| order.id.clone());
+        let undo = Order { id, kept: Some(order.id.clone()), unless_changed, ..order };
         let restored = self.restore(lock, &undo, stop)?;
-        self.end_undo(half.as_deref())?;
+        self.end_undo(&undo, half.as_deref())?;
         let back = if back == 0 { String::new() } else { format!(", {back} from held-back") };
         Ok(Some(format!("{}{back}", restored.told(&undo.id, &undo.aside))))
     }
 
     /// What lay there before may have been half of yet another restore.
-    fn end_undo(&self, half: Option<&UnderWay>) -> Result<(), Failed> {
+    fn end_undo(&self, undone: &Order, half: Option<&UnderWay>) -> Result<(), Failed> {
+        if self.put_in_place().is_ok_and(|put| put.is_some_and(|put| put.plan == undone.plan)) {
+            self.forget_put();
+        }
         if let Some(half) = half {
             return self.write_note(half).map_err(|error| Failed::Trouble(format!("{}: {error}", half.order.id)));
         }
@@ -74,31 +82,58 @@ impl Vault {
     /// One line: the sync must not be started.
     pub fn give_back(&self, lock: &Lock, stop: &Stop) -> Result<Option<String>, Failed> {
         let mut said = Vec::new();
-        if let Some(note) = self.under_way().map_err(Failed::Trouble)?.filter(|note| note.stage == Stage::Committing) {
+        // Below one half another may lie.
+        while let Some(note) = self.under_way().map_err(Failed::Trouble)?.filter(|note| note.stage == Stage::Committing)
+        {
             let id = &note.order.id;
-            let done = match &note.order {
-                Order { plan: None, .. } => None,
-                Order { unless_changed: Some(_), .. } => {
+            let done = match (&note.order, note.gives_back()) {
+                (_, Some(put)) => Some(self.go_back(lock, put, stop)?),
+                (Order { unless_changed: Some(_), .. }, None) => {
                     Some(self.restore(lock, &note.order, stop)?.told(id, &note.order.aside))
                 }
-                Order { .. } => self.undo(lock, stop)?,
+                (Order { plan: None, .. }, None) => None,
+                (Order { .. }, None) => self.undo(lock, None, stop)?,
             };
             let half = || Failed::Trouble(format!("a restore of {id} that {} broke off is half done", note.who()));
             said.push(done.ok_or_else(half)?);
+            if self.under_way().is_ok_and(|now| now.is_some_and(|now| now == note)) {
+                return Err(half());
+            }
         }
         if let Some(put) = self.put_in_place().map_err(Failed::Trouble)? {
-            let back = self.put_back_replaced(&put, stop)?;
-            let mut told = format!("{back} files from held-back");
-            if let Some(kept) = put.kept.clone().filter(|kept| self.path(kept).is_dir()) {
-                let aside = put.aside.replace(".replaced", ".given-back");
-                let since = Some(put.id.clone());
-                let order = Order { id: kept, kept: since.clone(), unless_changed: since, aside, ..put };
-                told = format!("{told}, {}", self.restore(lock, &order, stop)?.told(&order.id, &order.aside));
-            }
-            self.forget_put();
-            said.push(told);
+            said.push(self.go_back(lock, &put, stop)?);
         }
         Ok((!said.is_empty()).then(|| format!("what the takeover had put in place is as it was: {}", said.join("; "))))
+    }
+
+    /// Gives back what was put in place, all of it or, with a note on disk, what a kill left of it.
+    pub(super) fn go_back(&self, lock: &Lock, put: &Order, stop: &Stop) -> Result<String, Failed> {
+        let given_back = Order { unless_changed: Some(put.id.clone()), ..put.clone() };
+        let kept = put.kept.clone().filter(|kept| *kept != put.id);
+        // Without the lists nobody could tell what was changed since: then not one file is moved.
+        for id in [Some(&put.id), kept.as_ref()].into_iter().flatten() {
+            self.items(id, &HashSet::new())?;
+        }
+        stop.go_beyond()?;
+        let note = UnderWay { order: given_back, at: Some(clock::now().wall), stage: Stage::Committing, before: None };
+        let cannot =
+            |error| Failed::Trouble(format!("the note of giving back {} could not be written: {error}", put.id));
+        self.write_note(&note).map_err(cannot)?;
+        let back = self.put_back_replaced(&note.order, stop)?;
+        let mut told = format!("{back} files from held-back");
+        if let Some(kept) = kept {
+            let aside = put.aside.replace(".replaced", ".given-back");
+            let since = Some(put.id.clone());
+            let order = Order { id: kept, kept: since.clone(), unless_changed: since, aside, ..put.clone() };
+            told = format!("{told}, {}", self.restore(lock, &order, stop)?.told(&order.id, &order.aside));
+        }
+        restore_plan::clear(self);
+        if self.put_in_place().is_ok_and(|now| now.is_some_and(|now| now.plan == put.plan)) {
+            self.forget_put();
+        }
+        // Last: where the robot is killed before it, all of this is done again, and finds nothing to do.
+        self.forget_note();
+        Ok(told)
     }
 
     /// Puts what this restore moved aside back in its place, where what it put there lies unchanged, or nothing.
@@ -113,11 +148,14 @@ impl Vault {
         if aside.0.len() >= ASIDE_MAX {
             return Err(Failed::Trouble(format!("{}: too many files lie there", folder.display())));
         }
-        let wanted: HashSet<_> = aside.0.iter().cloned().collect();
-        let put = self.items(&order.id, &wanted);
-        let is_log = |path: &[u8]| database::BESIDE.iter().any(|end| path.ends_with(end.as_bytes()));
-        // A log goes before its database: whoever is killed between the two begins with the database.
-        aside.0.sort_by_key(|(_, path)| !is_log(path));
+        let mut wanted: HashSet<_> = aside.0.iter().cloned().collect();
+        wanted.extend(aside.0.iter().filter_map(|(dir, path)| Some((*dir, family::base(path)?.to_vec()))));
+        let put = self.items(&order.id, &wanted)?;
+        let kept = order.kept.as_ref().and_then(|id| self.items(id, &wanted).ok()).unwrap_or_default();
+        // A log goes before its database, and what was put in the database's place goes before both: whoever is killed in
+        // between finds no log beside a database that it does not belong to.
+        let base = |path: &[u8]| family::base(path).unwrap_or(path).to_vec();
+        aside.0.sort_by_cached_key(|(dir, path)| (*dir, base(path), family::base(path).is_none()));
         let mut back = 0;
         for (dir, path) in &aside.0 {
             if stop.is_called_off() {
@@ -130,13 +168,21 @@ impl Vault {
             let place = at::root(working).and_then(|root| at::parent(root, path, Missing::Refuse));
             // Its directory is gone: nothing reads it there.
             let Ok((into, _)) = place else { continue };
-            let main = database::BESIDE.iter().find_map(|end| path.strip_suffix(end.as_bytes()));
-            if let Some(main) = main.filter(|_| is_log(path)) {
-                // Beside another database than its own a log would be applied to that.
+            if let Some(main) = family::base(path) {
                 let key = (*dir, main.to_vec());
-                let main_name = main.rsplit(|byte| *byte == b'/').next().unwrap_or(main);
-                if !wanted.contains(&key) || !lies_as_put(put.get(&key), &into, OsStr::from_bytes(main_name)) {
-                    continue;
+                let main_name = OsStr::from_bytes(main.rsplit(|byte| *byte == b'/').next().unwrap_or(main));
+                let now = at::stat(&into, main_name).map_err(at_it)?;
+                let comes_back = aside.0.contains(&key);
+                match now {
+                    None if comes_back => {}
+                    Some(_) if comes_back && lies_as_put(put.get(&key), &into, main_name) => {
+                        at::remove(&into, main_name).map_err(at_it)?;
+                        rustix::fs::fsync(&into).map_err(|error| at_it(error.into()))?;
+                    }
+                    // The restore was broken off before it put another one there.
+                    Some(now) if kept.get(&key).is_some_and(|item| is_the_one(item, &now)) => {}
+                    // Beside another database than its own a log would be applied to that.
+                    _ => continue,
                 }
             }
             let moved = match at::stat(&into, name).map_err(at_it)? {
@@ -152,31 +198,80 @@ impl Vault {
         Ok(back)
     }
 
-    /// What a snapshot holds of these places; what a damaged list does not name is not held.
-    pub(super) fn items(&self, id: &str, wanted: &HashSet<(usize, Vec<u8>)>) -> HashMap<(usize, Vec<u8>), Item> {
+    /// What a snapshot holds of these places.
+    ///
+    /// # Errors
+    /// One line: its list is gone or damaged, so that nobody knows.
+    pub(super) fn items(&self, id: &str, wanted: &Places) -> Result<HashMap<(usize, Vec<u8>), Item>, Failed> {
         let mut items = HashMap::new();
-        if let Ok(mut list) = Reader::open(&self.path(id)) {
-            while let Ok(Some(item)) = list.next() {
-                let place = (item.line.dir, item.line.path.clone());
-                if item.is_held() && wanted.contains(&place) {
-                    items.insert(place, item);
-                }
+        self.each_held(id, |item| {
+            let place = (item.line.dir, item.line.path.clone());
+            if wanted.contains(&place) {
+                items.insert(place, item);
+            }
+        })?;
+        Ok(items)
+    }
+
+    /// Gives each file and link that a snapshot holds.
+    fn each_held(&self, id: &str, mut with: impl FnMut(Item)) -> Result<(), Failed> {
+        let unusable = |why: String| {
+            Failed::Trouble(format!(
+                "without the list of snapshot {id} nobody can tell what was changed since ({why}); remove the notes {NOTE} and \
+                 {PUT} in {} to have what lies there taken as it is",
+                self.state_dir().display()
+            ))
+        };
+        let mut list = Reader::open(&self.path(id)).map_err(unusable)?;
+        while let Some(item) = list.next().map_err(unusable)? {
+            if item.is_held() {
+                with(item);
             }
         }
-        items
+        Ok(())
+    }
+
+    /// Whether all that this restore changes is configuration: whoever vouches for that then vouches for all of it.
+    pub fn is_of_configuration_alone(&self, order: &Order) -> bool {
+        let Some(kept) = &order.kept else { return false };
+        let only: Vec<_> = order.only.iter().filter_map(|path| unshown(path)).collect();
+        let spared = restore_plan::databases(self, order);
+        let is_other = |item: &Item| {
+            let (line, place) = (&item.line, (item.line.dir, item.line.path.clone()));
+            let is_link = line.about.kind == Kind::Link;
+            let is_config = is_link || self.subject().classes.of(&line.path) == Class::Config;
+            let is_meant =
+                line.about.kind != Kind::Directory && is_asked(&line.path, &only) && !spared.contains(&place);
+            is_meant && (!is_config || is_database(&line.path))
+        };
+        let mut others = HashMap::new();
+        let listed = self.each_held(&order.id, |item| {
+            if is_other(&item) {
+                others.insert((item.line.dir, item.line.path.clone()), item.line.digest);
+            }
+        });
+        let compared = self.each_held(kept, |item| {
+            let place = (item.line.dir, item.line.path);
+            // The same copy of a database proves nothing: its log may have been moved aside.
+            let is_sure = !is_database(&place.1);
+            if is_sure && others.get(&place).is_some_and(|digest| digest.is_some() && *digest == item.line.digest) {
+                others.remove(&place);
+            }
+        });
+        listed.and(compared).is_ok() && others.is_empty()
     }
 
     /// The places where what lies there is not as this snapshot has it, of those that either of the two holds.
-    pub(super) fn changed_since(&self, put: &str, kept: &str, roots: &[OwnedFd]) -> Places {
+    ///
+    /// # Errors
+    /// One line: one of their lists is gone or damaged.
+    pub(super) fn changed_since(&self, put: &str, kept: &str, roots: &[OwnedFd]) -> Result<Places, Failed> {
         let mut changed = Places::new();
         let mut all = HashMap::new();
         for id in [kept, put] {
-            let Ok(mut list) = Reader::open(&self.path(id)) else { continue };
-            while let Ok(Some(item)) = list.next() {
-                if item.is_held() {
-                    all.insert((item.line.dir, item.line.path.clone()), (id == put).then_some(item));
-                }
-            }
+            self.each_held(id, |item| {
+                all.insert((item.line.dir, item.line.path.clone()), (id == put).then_some(item));
+            })?;
         }
         for ((dir, path), item) in all {
             let Some(root) = roots.get(dir) else { continue };
@@ -189,8 +284,14 @@ impl Vault {
                 changed.insert((dir, path));
             }
         }
-        changed
+        Ok(changed)
     }
+}
+
+/// Whether this is the very file of which the snapshot was taken, as it was then.
+fn is_the_one(item: &Item, now: &Stat) -> bool {
+    let (ino, _, _, changed) = copy::stamp(now);
+    (ino, changed) == (item.stamp.0, (item.stamp.1.0, i64::from(item.stamp.1.1)))
 }
 
 /// Whether what lies there is what the snapshot that was put in place has.

@@ -128,7 +128,7 @@ fn half_a_restore_of_which_no_snapshot_was_taken_is_undone_from_what_was_moved_a
     for n in 2..1000 {
         fs::remove_file(rig.state(&format!("held-back/aside/tree/0/etc/b.conf.{n}"))).expect("removed");
     }
-    let said = rig.vault.undo(&lock(&rig), &Stop::default()).expect("undone").expect("something holds it");
+    let said = rig.vault.undo(&lock(&rig), Some(P1), &Stop::default()).expect("undone").expect("something holds it");
     assert!(said.contains("1 files put back from held-back/aside"), "{said}");
     assert_eq!((rig.tree("work"), rig.vault.half_done()), (before, None));
 }
@@ -148,7 +148,7 @@ fn a_restore_into_another_half_leaves_that_half_when_it_is_undone() {
     rig.vault.restore(&lock(&rig), &ours, &Stop::default()).expect_err("it breaks off");
     assert_eq!(rig.vault.under_way().map(|note| note.map(|note| note.order)), Ok(Some(ours)));
     assert!(rig.vault.complete(&lock(&rig), Some(P1), &Stop::default()).is_err(), "nor the second time");
-    rig.vault.undo(&lock(&rig), &Stop::default()).expect("undone").expect("held");
+    rig.vault.undo(&lock(&rig), Some(P1), &Stop::default()).expect("undone").expect("held");
     assert_eq!((read(&rig, "etc/a.conf").as_str(), rig.vault.under_way()), ("mixture", half));
     // A part of it mends no half; all of it does.
     fs::remove_file(rig.state("held-back")).expect("removed");
@@ -247,6 +247,174 @@ fn what_a_takeover_put_in_place_is_given_back_before_the_sync_starts_and_what_ch
 }
 
 #[test]
+fn what_a_restore_put_in_place_at_its_second_try_is_given_back_as_well() {
+    let rig = Rig::new();
+    rig.write("etc/a.conf", "good");
+    let id = rig.good().id;
+    rig.write("etc/a.conf", "newer");
+    let kept = rig.take(Kind::Takeover(P1.into())).expect("taken").id;
+    let ours = Restore { aside: format!("{P1}.replaced"), ..order(&id, Some(&kept), Some(P1)) };
+    // The last thing that can go wrong is its end: a directory lies where what appeared is moved aside to.
+    rig.write("etc/new.conf", "newer");
+    fs::write(rig.state("held-back"), "a file in its place").expect("file");
+    rig.vault.restore(&lock(&rig), &ours, &Stop::default()).expect_err("it breaks off");
+    fs::remove_file(rig.state("held-back")).expect("removed");
+    fs::remove_file(rig.work("etc/new.conf")).expect("removed");
+    assert!(rig.vault.restore(&lock(&rig), &ours, &Stop::default()).expect("restored").is_nothing());
+    assert_eq!((read(&rig, "etc/a.conf").as_str(), rig.vault.half_done()), ("good", None));
+    rig.vault.give_back(&lock(&rig), &Stop::default()).expect("given back").expect("there was something");
+    assert_eq!(read(&rig, "etc/a.conf"), "newer");
+}
+
+/// A takeover of P1 of which no snapshot was taken, whose state lies on another file system.
+fn taken_over_without_a_copy(rig: &mut Rig, elsewhere: &tempfile::TempDir) {
+    rig.vault.state_dir = elsewhere.path().to_owned();
+    for name in ["etc/a.conf", "etc/x/b.conf", "etc/z.sqlite3"] {
+        rig.write(name, "good");
+    }
+    let id = rig.good().id;
+    for name in ["etc/a.conf", "etc/x/b.conf", "etc/z.sqlite3", "etc/z.sqlite3-wal"] {
+        rig.write(name, "newer");
+    }
+    rig.vault.restore(&lock(rig), &order(&id, None, Some(P1)), &Stop::default()).expect("restored");
+    assert_eq!(texts(rig), ["good", "good", "good", "(NotFound)"]);
+}
+
+fn texts(rig: &Rig) -> [String; 4] {
+    ["etc/a.conf", "etc/x/b.conf", "etc/z.sqlite3", "etc/z.sqlite3-wal"].map(|name| read(rig, name))
+}
+
+#[test]
+fn giving_back_that_broke_off_between_two_files_is_half_a_restore_and_goes_on() {
+    for next in ["the sync", "another takeover"] {
+        let elsewhere = tempfile::tempdir_in("/dev/shm").expect("another file system");
+        let mut rig = Rig::new();
+        taken_over_without_a_copy(&mut rig, &elsewhere);
+        let off = Stop::default();
+        off.call_off();
+        assert_eq!(rig.vault.give_back(&lock(&rig), &off), Err(Failed::CalledOff));
+        assert_eq!((texts(&rig)[0].as_str(), rig.vault.half_done()), ("good", None), "before the first file");
+        // Nothing can be copied to where the second one goes.
+        fs::create_dir(rig.work("etc/x/.pbx-failover-moving")).expect("directory");
+        let stop = Stop::default();
+        rig.vault.give_back(&lock(&rig), &stop).expect_err("it breaks off");
+        assert_eq!(texts(&rig), ["newer", "good", "good", "(NotFound)"]);
+        let half = rig.vault.half_done().expect("it is half done");
+        assert!(stop.is_beyond() && half.contains("giving back what a takeover put in place (good-"), "{half}");
+        assert!(rig.vault.half_told().is_some_and(|told| told.contains("goes on before the sync is started")));
+        fs::remove_dir(rig.work("etc/x/.pbx-failover-moving")).expect("removed");
+        let said = match next {
+            "the sync" => rig.vault.give_back(&lock(&rig), &Stop::default()),
+            _ => rig.vault.complete(&lock(&rig), Some("P2"), &Stop::default()),
+        };
+        assert!(said.as_ref().is_ok_and(Option::is_some), "{next}: {said:?}");
+        assert_eq!((texts(&rig), rig.vault.half_done()), (["newer"; 4].map(str::to_owned), None), "{next}");
+        assert_eq!(rig.vault.put_in_place(), Ok(None), "{next}");
+    }
+}
+
+#[test]
+fn no_log_comes_back_beside_another_database_than_its_own_wherever_the_robot_is_killed() {
+    let elsewhere = tempfile::tempdir_in("/dev/shm").expect("another file system");
+    let mut rig = Rig::new();
+    taken_over_without_a_copy(&mut rig, &elsewhere);
+    fs::create_dir(rig.work("etc/.pbx-failover-moving")).expect("directory");
+    fs::remove_file(elsewhere.path().join("held-back/aside/tree/0/etc/a.conf")).expect("removed");
+    rig.vault.give_back(&lock(&rig), &Stop::default()).expect_err("it breaks off at the log");
+    assert_eq!(texts(&rig)[2..], ["(NotFound)", "(NotFound)"], "what was put there makes room first");
+    fs::remove_dir(rig.work("etc/.pbx-failover-moving")).expect("removed");
+    // Killed after the log.
+    let log = elsewhere.path().join("held-back/aside/tree/0/etc/z.sqlite3-wal");
+    fs::copy(&log, rig.work("etc/z.sqlite3-wal")).expect("copied");
+    fs::remove_file(log).expect("removed");
+    rig.vault.give_back(&lock(&rig), &Stop::default()).expect("given back");
+    assert_eq!(texts(&rig)[1..], ["newer", "newer", "newer"]);
+    // A database that was changed since keeps what is beside it: nothing.
+    let elsewhere = tempfile::tempdir_in("/dev/shm").expect("another file system");
+    let mut rig = Rig::new();
+    taken_over_without_a_copy(&mut rig, &elsewhere);
+    rig.write("etc/z.sqlite3", "changed here");
+    rig.vault.give_back(&lock(&rig), &Stop::default()).expect("given back");
+    assert_eq!(texts(&rig), ["newer", "newer", "changed here", "(NotFound)"]);
+}
+
+#[test]
+fn what_giving_back_needs_is_never_pruned_and_without_it_nothing_is_moved_or_forgotten() {
+    let rig = Rig::with(1, u64::MAX);
+    rig.write("etc/a.conf", "good");
+    let id = rig.good().id;
+    rig.write("etc/a.conf", "newer");
+    take_over(&rig, &id);
+    for n in 2..4 {
+        rig.write("etc/b.conf", &n.to_string());
+        rig.good();
+        rig.take(Kind::Takeover(format!("P{n}"))).expect("taken");
+    }
+    rig.vault.prune(&lock(&rig));
+    let takeover = format!("takeover-{P1}");
+    assert!(rig.ids().contains(&id) && rig.ids().contains(&takeover) && rig.ids().len() == 4, "{:?}", rig.ids());
+    for gone in [&id, &takeover] {
+        let (there, away) = (rig.state("snapshots").join(gone), rig.state("away"));
+        fs::rename(&there, &away).expect("moved");
+        let refused = rig.vault.give_back(&lock(&rig), &Stop::default()).expect_err("nobody can tell").to_string();
+        assert!(refused.contains(&format!("without the list of snapshot {gone}")), "{refused}");
+        assert_eq!((read(&rig, "etc/a.conf").as_str(), rig.vault.half_done()), ("good", None));
+        fs::rename(&away, &there).expect("moved");
+    }
+    rig.vault.give_back(&lock(&rig), &Stop::default()).expect("given back").expect("there was something");
+    assert_eq!(read(&rig, "etc/a.conf"), "newer");
+    rig.vault.prune(&lock(&rig));
+    assert_eq!(rig.ids().len(), 2, "nothing needs them any more");
+}
+
+#[test]
+fn undoing_a_half_that_is_over_leaves_what_was_changed_since() {
+    let rig = Rig::new();
+    for name in ["a", "b", "c"] {
+        rig.write(format!("etc/{name}.conf"), "good");
+    }
+    let id = rig.good().id;
+    for name in ["a", "b", "c"] {
+        rig.write(format!("etc/{name}.conf"), "newer");
+    }
+    let kept = rig.take(Kind::Takeover("P0".into())).expect("taken").id;
+    let half = |plan| {
+        rig.write("etc/a.conf", "good");
+        rig.write("etc/b.conf", "newer");
+        rig.write("etc/c.conf", "the sync brought it since");
+        note(&rig, order(&id, Some(&kept), plan), 60, Stage::Committing);
+        rig.vault.undo(&lock(&rig), Some(P1), &Stop::default()).expect("undone").expect("something holds it");
+        assert_eq!(rig.vault.half_done(), None);
+        ["a", "b", "c"].map(|name| read(&rig, &format!("etc/{name}.conf")))
+    };
+    for over in [Some("P0"), None] {
+        assert_eq!(half(over), ["newer", "newer", "the sync brought it since"], "{over:?}");
+    }
+    assert_eq!(half(Some(P1)), ["newer"; 3], "its own");
+}
+
+#[test]
+fn a_restore_that_changes_a_database_is_not_of_configuration_alone() {
+    let rig = Rig::new();
+    rig.write("etc/a.conf", "good");
+    rig.write("1.call", "the same");
+    let id = rig.good().id;
+    rig.write("etc/a.conf", "newer");
+    let kept = rig.take(Kind::BeforeRestore).expect("taken").id;
+    assert!(rig.vault.is_of_configuration_alone(&order(&id, Some(&kept), None)));
+    assert!(!rig.vault.is_of_configuration_alone(&order(&id, None, None)), "nobody knows what it changed");
+    rig.write("1.call", "another");
+    let other = rig.take(Kind::Takeover(P1.into())).expect("taken").id;
+    assert!(!rig.vault.is_of_configuration_alone(&order(&id, Some(&other), None)));
+    fs::remove_file(rig.work("1.call")).expect("removed");
+    rig.write("astdb.sqlite3", "one");
+    let id = rig.good().id;
+    assert!(!rig.vault.is_of_configuration_alone(&order(&id, Some(&kept), None)));
+    let only = Restore { only: vec!["etc/a.conf".to_owned()], ..order(&id, Some(&kept), None) };
+    assert!(rig.vault.is_of_configuration_alone(&only));
+}
+
+#[test]
 fn half_of_a_takeovers_restore_is_undone_before_the_sync_starts_and_of_a_persons_it_does_not() {
     let rig = Rig::new();
     rig.write("etc/a.conf", "good");
@@ -267,7 +435,7 @@ fn half_of_a_takeovers_restore_is_undone_before_the_sync_starts_and_of_a_persons
         rig.write("etc/a.conf", "good");
         let back = Restore { unless_changed: Some(id.clone()), ..order(&kept, Some(&id), Some(P1)) };
         note(&rig, back, 600, Stage::Committing);
-        assert_eq!(rig.vault.undo(&lock(&rig), &Stop::default()), Ok(None));
+        assert_eq!(rig.vault.undo(&lock(&rig), Some(P1), &Stop::default()), Ok(None));
         let said = match next {
             "the sync" => rig.vault.give_back(&lock(&rig), &Stop::default()),
             _ => rig.vault.complete(&lock(&rig), Some("P2"), &Stop::default()),
