@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::net::{TcpListener, UdpSocket};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -66,16 +68,28 @@ impl Drop for Running {
     }
 }
 
-/// A port of 127.0.0.1 that is free for both TCP and UDP.
+/// The ports that a test may give to its servers: below those from which the kernel takes one for a client's socket.
+const PORTS: std::ops::Range<u16> = 20_000..32_768;
+
+/// A port of 127.0.0.1 that is free for both TCP and UDP. No other test gets it while this process lives, however long
+/// its server takes to bind it.
 pub fn free_port() -> u16 {
-    for _ in 0..100 {
-        let tcp = TcpListener::bind("127.0.0.1:0").expect("loopback");
-        let port = tcp.local_addr().expect("address").port();
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+    let own_part = usize::try_from(std::process::id()).unwrap_or_default().wrapping_mul(101) % PORTS.len();
+    for port in PORTS.cycle().skip(own_part).take(PORTS.len()) {
+        let Some(lease) = lease(port) else { continue };
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() && UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            std::mem::forget(lease);
             return port;
         }
     }
     panic!("no free port on loopback");
+}
+
+/// Takes the name of this port among all test processes of the machine, unless one has it; the kernel ends it with its
+/// process, and leaves no file.
+fn lease(port: u16) -> Option<UnixListener> {
+    let name = UnixAddr::from_abstract_name(format!("pbx-failover test port {port}")).expect("a short name");
+    UnixListener::bind_addr(&name).ok()
 }
 
 /// Polls `condition` every 10 ms until it holds; panics with `what` after `limit`.

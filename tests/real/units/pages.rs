@@ -61,7 +61,7 @@ pub fn with_robot(world: &World, machine: &Machine, host: Host, pbx: &str) {
     install(machine, "50-pbx-failover.rules", "/etc/polkit-1/rules.d/50-pbx-failover.rules");
     machine.must(&["systemd-sysusers"]);
     // Faster than its defaults, among targets that are there, and without mail.
-    let fast = "interval: 200ms, fast_interval: 100ms, timeout: 300ms, checks:";
+    let fast = "interval: 200ms, fast_interval: 100ms, timeout: 2s, checks:";
     let others = blocks(include_str!("../../../docs/recipes/asterisk.md"), "yaml").concat();
     let lines = |text: &str, wanted: &dyn Fn(&str) -> bool| {
         text.lines().filter(|line| wanted(line)).fold(String::new(), |text, line| text + line + "\n")
