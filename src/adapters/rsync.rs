@@ -20,7 +20,7 @@ use crate::config::{Config, ReturnTo};
 use crate::data::family::{self, LogThere};
 use crate::data::ledger::{Entry, Far, Live, Pass, There, Way, way};
 use crate::host::command::{self, CommandEnd};
-use crate::host::{file, here};
+use crate::host::{disk, file, here};
 use crate::wire::rsync::{self, Compared, DIFFERENCE, LIST, ListedKind, Reach};
 
 pub use beside::Families;
@@ -138,7 +138,7 @@ impl Rsync {
         let live = if pass == Pass::Delta { self.delta_live } else { Live::Beside };
         let families = {
             let (entries, root) = (entries.to_vec(), self.here[dir].clone());
-            blocking(deadline, move || Families::of(&entries, &root)).await?
+            disk::within(left(deadline), move || Families::of(&entries, &root)).await?
         };
         let asked = names(&entries.iter().collect::<Vec<_>>()).into_iter().chain(families.names()).collect();
         let there = self.there(asked, dir, deadline, sent).await?;
@@ -177,7 +177,7 @@ impl Rsync {
         let stage = self.work.join("beside");
         let groups = {
             let (stage, root, node) = (stage.clone(), self.here[dir].clone(), self.node.clone());
-            blocking(deadline, move || staged(&entries, &root, &stage, &node)).await?
+            disk::within(left(deadline), move || staged(&entries, &root, &stage, &node)).await?
         };
         if groups.is_empty() {
             return Ok(());
@@ -187,7 +187,8 @@ impl Rsync {
         let options = ["--ignore-existing", "--no-implied-dirs"];
         self.send(&stage, &names, dir, (pass, deadline), &options, sent).await?;
         let compared = self.compared(&stage, &names, dir, deadline, sent).await?;
-        let _ = blocking(deadline, move || fs::remove_dir_all(&stage).map_err(|error| error.to_string())).await;
+        let _ =
+            disk::within(left(deadline), move || fs::remove_dir_all(&stage).map_err(|error| error.to_string())).await;
         for Group { entries, sent: members } in groups {
             sent.bytes += members.iter().map(|(entry, _)| entry.now.line.about.size).sum::<u64>();
             let is_there = |(_, name): &(Entry, Vec<u8>)| compared.get(name) == Some(&Compared::Same);
@@ -212,7 +213,7 @@ impl Rsync {
     async fn still(&self, entries: Vec<Entry>, deadline: Instant) -> Result<Vec<Entry>, String> {
         let here = self.here.clone();
         // What has arrived is worth a moment more.
-        blocking(deadline.max(Instant::now() + STILL_MIN), move || {
+        disk::within(left(deadline).max(STILL_MIN), move || {
             Ok(entries.into_iter().filter(|entry| is_as_seen(&here[entry.now.line.dir], entry)).collect())
         })
         .await
@@ -340,7 +341,7 @@ impl Rsync {
     /// Names with a NUL behind each. `./` keeps one that begins with `#` or `;` from being a remark.
     async fn list(&self, names: Vec<Vec<u8>>, deadline: Instant) -> Result<PathBuf, String> {
         let path = self.work.join("names");
-        blocking(deadline, move || {
+        disk::within(left(deadline), move || {
             let write = || -> std::io::Result<()> {
                 let mut file = std::io::BufWriter::new(file::create(&path)?);
                 for name in names {
@@ -359,14 +360,14 @@ impl Rsync {
     /// Our own folder, and no rsync of an earlier robot in it.
     async fn prepare(&self, deadline: Instant) -> Result<(), String> {
         let empty = self.work.join("empty");
-        blocking(deadline, move || {
+        disk::within(left(deadline), move || {
             file::create_dirs(&empty)
                 .map_err(|error| format!("cannot make {}: {error}; see to state_dir", empty.display()))
         })
         .await?;
         let file = self.work.join("pid");
         let reading = file.clone();
-        let pid = blocking(deadline, move || Ok(fs::read_to_string(reading).ok())).await?;
+        let pid = disk::within(left(deadline), move || Ok(fs::read_to_string(reading).ok())).await?;
         let Some(pid) = pid.and_then(|text| text.trim().parse::<i32>().ok()) else { return Ok(()) };
         let ours = self.work.as_os_str().as_bytes();
         let runs = || {
@@ -380,7 +381,7 @@ impl Rsync {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let _ = blocking(deadline, move || Ok(fs::remove_file(file))).await;
+        let _ = disk::within(left(deadline), move || Ok(fs::remove_file(file))).await;
         if runs() { Err(format!("an earlier rsync (process {pid}) does not end; see to it")) } else { Ok(()) }
     }
 
@@ -389,7 +390,7 @@ impl Rsync {
         let text = |path: &Path| path.display().to_string();
         // The shell goes on with them, so that they stay those of the robot's user where root carries.
         let made = [self.work.join("pid"), out.clone()];
-        blocking(deadline, move || {
+        disk::within(left(deadline), move || {
             let cannot = |path: &Path, error| format!("cannot write {}: {error}; see to state_dir", path.display());
             made.iter().try_for_each(|path| file::create(path).map(drop).map_err(|error| cannot(path, error)))
         })
@@ -398,10 +399,9 @@ impl Rsync {
         argv.extend([text(&self.work.join("pid")), text(&out)]);
         argv.extend(rsync);
         let env = [("LC_ALL".to_owned(), "C".to_owned()), ("TZ".to_owned(), "UTC".to_owned())];
-        let left = deadline.saturating_duration_since(Instant::now());
-        let end = command::run(&argv, &env, left).await;
+        let end = command::run(&argv, &env, left(deadline)).await;
         let pid = self.work.join("pid");
-        let _ = blocking(deadline.max(Instant::now() + STILL_MIN), move || Ok(fs::remove_file(pid))).await;
+        let _ = disk::within(left(deadline).max(STILL_MIN), move || Ok(fs::remove_file(pid))).await;
         let end = match end {
             // Files that vanished meanwhile (24) are no fault.
             CommandEnd::Exited { code: Some(0 | 24), .. } => End::Whole,
@@ -416,7 +416,7 @@ impl Rsync {
             CommandEnd::TimedOut => return Err(format!("{}: not done in time", self.to.host)),
             CommandEnd::NotStarted(why) => return Err(format!("rsync could not be started: {why}")),
         };
-        let text = blocking(deadline.max(Instant::now() + STILL_MIN), move || {
+        let text = disk::within(left(deadline).max(STILL_MIN), move || {
             fs::read(&out).map_err(|error| format!("cannot read {}: {error}; see to state_dir", out.display()))
         })
         .await?;
@@ -459,17 +459,9 @@ pub fn is_as_seen(dir: &Path, entry: &Entry) -> bool {
     seen.is_some_and(|now| (now.size, now.modified) == (line.about.size, line.about.modified))
 }
 
-/// Work on the disk, in a thread of its own and no longer than until then: a disk may hang.
-async fn blocking<T: Send + 'static>(
-    deadline: Instant,
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, String> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    match tokio::time::timeout(left, tokio::task::spawn_blocking(work)).await {
-        Ok(Ok(done)) => done,
-        Ok(Err(_)) => Err("the work on the disk broke off; see the log".to_owned()),
-        Err(_) => Err("the disk did not answer in time".to_owned()),
-    }
+/// What is left until then.
+fn left(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now())
 }
 
 fn names(entries: &[&Entry]) -> Vec<Vec<u8>> {

@@ -19,7 +19,7 @@ use crate::adapters::rsync::{Rsync, Sent};
 use crate::config::Config;
 use crate::data::ledger::{Entry, Pass};
 use crate::data::shown;
-use crate::host::clock;
+use crate::host::{clock, disk};
 use crate::units::data::size;
 use crate::units::ledger::{Ledger as Told, Phase};
 use crate::units::{PlanId, StepOutcome};
@@ -125,7 +125,7 @@ async fn pass(config: &Config, pass: Pass, deadline: Instant) -> StepOutcome {
         Ok(lock) => lock,
         Err(why) => return StepOutcome::failed(why),
     };
-    let looked = on_disk(lists_max(deadline), {
+    let looked = disk::within(lists_max(deadline), {
         let ledger = Arc::clone(&ledger);
         move || ledger.look(clock::now().wall)
     })
@@ -148,7 +148,8 @@ async fn pass(config: &Config, pass: Pass, deadline: Instant) -> StepOutcome {
         Err(why) => return StepOutcome::done(format!("WARNING, nothing was carried, {why}")),
     };
     let mut sum = Sum::default();
-    let done = pieces(config, &ledger, &rsync, (pass, &told.service), deadline, &mut sum).await;
+    let carry = Carry { config, ledger: &ledger, service: &told.service, deadline };
+    let done = carry.pieces(&rsync, pass, &mut sum).await;
     let later = match pass {
         Pass::First => "go later: large, in use, or being written",
         Pass::Delta | Pass::Rest => "go once the primary serves",
@@ -182,7 +183,7 @@ pub async fn rest(config: &Config) -> StepOutcome {
             };
         }
         let outcome = match &service {
-            Some(service) => rest_locked(config, &ledger, service, &mut sum, deadline).await,
+            Some(service) => Carry { config, ledger: &ledger, service, deadline }.rest_alone(&mut sum).await,
             None => Err("the ledger cannot be read; see to state_dir".to_owned()),
         };
         let Err(why) = outcome else { return StepOutcome::Done(outcome.unwrap_or_default()) };
@@ -224,29 +225,8 @@ pub async fn carry(config: &Config) -> Result<String, String> {
         Some(told) => told.service,
     };
     let mut sum = Sum::default();
-    let carried = rest_locked(config, &ledger, &service, &mut sum, Instant::now() + REST_MAX).await;
-    carried.map_err(|why| format!("{why} ({})", sum.text("wait")))
-}
-
-/// Carries the rest of this service, once, alone; what keeps it from that is noted for `status`.
-async fn rest_locked(
-    config: &Config,
-    ledger: &Arc<Ledger>,
-    service: &str,
-    sum: &mut Sum,
-    deadline: Instant,
-) -> Result<String, String> {
-    // That another carries is no trouble of the ledger: its own end says how it went.
-    let _lock = lock(ledger)?;
-    let outcome = rest_once(config, ledger, service, sum, deadline).await;
-    if let Err(why) = &outcome
-        && let Ok(Some(told)) = told::open(ledger).await
-        && told.service == service
-        && !(told.gap.is_some() && told.files == 0)
-    {
-        let _ = note(ledger, Some(why.clone()), LISTS_MAX).await;
-    }
-    outcome
+    let carry = Carry { config, ledger: &ledger, service: &service, deadline: Instant::now() + REST_MAX };
+    carry.rest_alone(&mut sum).await.map_err(|why| format!("{why} ({})", sum.text("wait")))
 }
 
 /// What waits to be carried home, or may, in one line; `None`: nothing does.
@@ -288,7 +268,7 @@ pub async fn close(config: &Config) -> Result<(), String> {
 
 async fn closed(ledger: &Arc<Ledger>, service: &str) -> Result<Option<Told>, String> {
     let (closing, service) = (Arc::clone(ledger), service.to_owned());
-    let closed = on_disk(LISTS_MAX, move || closing.close(&service, clock::now().wall)).await;
+    let closed = disk::within(LISTS_MAX, move || closing.close(&service, clock::now().wall)).await;
     if let Err(why) = &closed
         && why != SERVES_AGAIN
     {
@@ -312,86 +292,100 @@ pub fn way_out(config: &Config) -> &'static str {
     }
 }
 
-async fn rest_once(
-    config: &Config,
-    ledger: &Arc<Ledger>,
-    service: &str,
-    sum: &mut Sum,
+/// Carrying home what one service left, until then.
+struct Carry<'a> {
+    config: &'a Config,
+    ledger: &'a Arc<Ledger>,
+    service: &'a str,
     deadline: Instant,
-) -> Result<String, String> {
-    let Some(told) = closed(ledger, service).await? else { return Ok(NOTHING_LEFT.to_owned()) };
-    note(ledger, None, LISTS_MAX).await?;
-    let mut proof = "";
-    if told.files > 0 {
-        match Rsync::new(config, ledger.dir()) {
-            Some(rsync) => {
-                (sum.another, sum.another_named, sum.refused) = (0, None, None);
-                pieces(config, ledger, &rsync, (Pass::Rest, service), deadline, sum).await?;
-                proof = "; read back by digest";
-                if sum.another > 0 {
-                    let another = || "the primary has another content than was sent".to_owned();
-                    return Err(sum.refused.clone().unwrap_or_else(another));
-                }
-            }
-            None => command::rest(config, ledger, deadline, sum).await?,
+}
+
+impl Carry<'_> {
+    /// Carries the rest, once, while nobody else does; what keeps it from that is noted for `status`.
+    async fn rest_alone(&self, sum: &mut Sum) -> Result<String, String> {
+        // That another carries is no trouble of the ledger: its own end says how it went.
+        let _lock = lock(self.ledger, self.deadline).await?;
+        let outcome = self.rest(sum).await;
+        if let Err(why) = &outcome
+            && let Ok(Some(told)) = told::open(self.ledger).await
+            && told.service == self.service
+            && !(told.gap.is_some() && told.files == 0)
+        {
+            let _ = note(self.ledger, Some(why.clone()), LISTS_MAX).await;
         }
+        outcome
     }
-    if let Some(named) = &sum.unread_named {
-        return Err(format!("{} files cannot be read here, as {named}", sum.unread));
+
+    async fn rest(&self, sum: &mut Sum) -> Result<String, String> {
+        let Self { config, ledger, service, deadline } = *self;
+        let Some(told) = closed(ledger, service).await? else { return Ok(NOTHING_LEFT.to_owned()) };
+        note(ledger, None, LISTS_MAX).await?;
+        let mut proof = "";
+        if told.files > 0 {
+            match Rsync::new(config, ledger.dir()) {
+                Some(rsync) => {
+                    (sum.another, sum.another_named, sum.refused) = (0, None, None);
+                    self.pieces(&rsync, Pass::Rest, sum).await?;
+                    proof = "; read back by digest";
+                    if sum.another > 0 {
+                        let another = || "the primary has another content than was sent".to_owned();
+                        return Err(sum.refused.clone().unwrap_or_else(another));
+                    }
+                }
+                None => command::rest(config, ledger, deadline, sum).await?,
+            }
+        }
+        if let Some(named) = &sum.unread_named {
+            return Err(format!("{} files cannot be read here, as {named}", sum.unread));
+        }
+        let left = told::open(ledger).await?.map_or(0, |told| told.files);
+        if left > sum.vanished {
+            return Err(format!("{left} files were written here meanwhile"));
+        }
+        if let Some(gap) = told.gap {
+            return Err(format!(
+                "more may have changed here than is listed ({gap}): carry it home by hand, then `pbx-failover ledger --end --yes`"
+            ));
+        }
+        end(ledger, service).await?;
+        Ok(format!("{}{proof}; the ledger has ended", sum.text("wait")))
     }
-    let left = told::open(ledger).await?.map_or(0, |told| told.files);
-    if left > sum.vanished {
-        return Err(format!("{left} files were written here meanwhile"));
+
+    /// Carries piece by piece what belongs to a pass.
+    async fn pieces(&self, rsync: &Rsync, pass: Pass, sum: &mut Sum) -> Result<(), String> {
+        let Self { config, ledger, service, deadline } = *self;
+        let opened = (config.clone(), Arc::clone(ledger));
+        let mut pieces = disk::within(lists_max(deadline), move || Pieces::new(&opened.0, &opened.1, pass)).await?;
+        (sum.vanished, sum.unread, sum.unread_named) = (0, 0, None);
+        loop {
+            let (back, piece) = disk::within(lists_max(deadline), move || {
+                let piece = pieces.next();
+                Ok((pieces, piece))
+            })
+            .await?;
+            pieces = back;
+            let Some(piece) = piece? else { break };
+            let sent = rsync.carry(&piece.entries, pass, deadline).await?;
+            let told = settle(ledger, piece, &sent, deadline).await?;
+            sum.add(&sent);
+            if told.service != service {
+                return Err(SERVES_AGAIN.to_owned());
+            }
+            if let Some(why) = sent.broke_off {
+                return Err(why);
+            }
+        }
+        sum.vanished = pieces.vanished;
+        (sum.unread, sum.unread_named) = (pieces.unread, pieces.unread_named);
+        sum.later = pieces.later;
+        Ok(())
     }
-    if let Some(gap) = told.gap {
-        return Err(format!(
-            "more may have changed here than is listed ({gap}): carry it home by hand, then `pbx-failover ledger --end --yes`"
-        ));
-    }
-    end(ledger, service).await?;
-    Ok(format!("{}{proof}; the ledger has ended", sum.text("wait")))
 }
 
 /// All that this service left is at home.
 async fn end(ledger: &Arc<Ledger>, service: &str) -> Result<(), String> {
     let (ledger, service) = (Arc::clone(ledger), service.to_owned());
-    on_disk(LISTS_MAX, move || ledger.end(Ending::Carried(&service))).await
-}
-
-/// Carries piece by piece what belongs to a pass of this service.
-async fn pieces(
-    config: &Config,
-    ledger: &Arc<Ledger>,
-    rsync: &Rsync,
-    (pass, service): (Pass, &str),
-    deadline: Instant,
-    sum: &mut Sum,
-) -> Result<(), String> {
-    let opened = (config.clone(), Arc::clone(ledger));
-    let mut pieces = on_disk(lists_max(deadline), move || Pieces::new(&opened.0, &opened.1, pass)).await?;
-    (sum.vanished, sum.unread, sum.unread_named) = (0, 0, None);
-    loop {
-        let (back, piece) = on_disk(lists_max(deadline), move || {
-            let piece = pieces.next();
-            Ok((pieces, piece))
-        })
-        .await?;
-        pieces = back;
-        let Some(piece) = piece? else { break };
-        let sent = rsync.carry(&piece.entries, pass, deadline).await?;
-        let told = settle(ledger, piece, &sent, deadline).await?;
-        sum.add(&sent);
-        if told.service != service {
-            return Err(SERVES_AGAIN.to_owned());
-        }
-        if let Some(why) = sent.broke_off {
-            return Err(why);
-        }
-    }
-    sum.vanished = pieces.vanished;
-    (sum.unread, sum.unread_named) = (pieces.unread, pieces.unread_named);
-    sum.later = pieces.later;
-    Ok(())
+    disk::within(LISTS_MAX, move || ledger.end(Ending::Carried(&service))).await
 }
 
 async fn settle(ledger: &Arc<Ledger>, piece: Piece, sent: &Sent, deadline: Instant) -> Result<Told, String> {
@@ -400,7 +394,7 @@ async fn settle(ledger: &Arc<Ledger>, piece: Piece, sent: &Sent, deadline: Insta
         sent.bytes.saturating_mul(1000) / millis
     });
     let (ledger, sent) = (Arc::clone(ledger), sent.clone());
-    on_disk(lists_max(deadline).max(STRIKE_MIN), move || {
+    disk::within(lists_max(deadline).max(STRIKE_MIN), move || {
         ledger.settle(&sent.carried, &piece.listed, &sent.beside, rate)
     })
     .await
@@ -409,7 +403,7 @@ async fn settle(ledger: &Arc<Ledger>, piece: Piece, sent: &Sent, deadline: Insta
 /// What keeps what waits where it is, for `status`.
 async fn note(ledger: &Arc<Ledger>, trouble: Option<String>, limit: Duration) -> Result<(), String> {
     let ledger = Arc::clone(ledger);
-    on_disk(limit, move || ledger.note_trouble(trouble)).await
+    disk::within(limit, move || ledger.note_trouble(trouble)).await
 }
 
 /// The bound of work on the lists in a pass that must end by then.
@@ -417,17 +411,21 @@ fn lists_max(deadline: Instant) -> Duration {
     LISTS_MAX.min(deadline.saturating_duration_since(Instant::now()))
 }
 
-fn lock(ledger: &Ledger) -> Result<Option<File>, String> {
-    // Without its folder there is no ledger, and nothing that two could carry.
-    if ledger.dir().exists() { ledger.lock(Lock::Carry).map(Some) } else { Ok(None) }
+/// Alone on the way home, or why not.
+async fn lock(ledger: &Arc<Ledger>, deadline: Instant) -> Result<Option<File>, String> {
+    let ledger = Arc::clone(ledger);
+    disk::within(lists_max(deadline).max(STRIKE_MIN), move || {
+        // Without its folder there is no ledger, and nothing that two could carry.
+        if ledger.dir().exists() { ledger.lock(Lock::Carry).map(Some) } else { Ok(None) }
+    })
+    .await
 }
 
 /// The same for a pass: another's way home, that of a person, ends by itself once it sees that this node serves.
 async fn lock_by(ledger: &Arc<Ledger>, deadline: Instant) -> Result<Option<File>, String> {
     let mut is_said = false;
     loop {
-        let locking = Arc::clone(ledger);
-        let why = match on_disk(lists_max(deadline).max(STRIKE_MIN), move || lock(&locking)).await {
+        let why = match lock(ledger, deadline).await {
             Ok(lock) => return Ok(lock),
             Err(why) => why,
         };
@@ -440,17 +438,5 @@ async fn lock_by(ledger: &Arc<Ledger>, deadline: Instant) -> Result<Option<File>
             is_said = true;
         }
         tokio::time::sleep(LOCK_PAUSE).await;
-    }
-}
-
-/// Work on the disk, in a thread of its own and with an end: a disk may hang.
-async fn on_disk<T: Send + 'static>(
-    limit: Duration,
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
-) -> Result<T, String> {
-    match tokio::time::timeout(limit, tokio::task::spawn_blocking(work)).await {
-        Ok(Ok(done)) => done,
-        Ok(Err(_)) => Err("the work on the ledger broke off; see the log".to_owned()),
-        Err(_) => Err(format!("the disk did not answer in {} s", limit.as_secs())),
     }
 }

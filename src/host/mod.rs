@@ -1,10 +1,11 @@
-//! What this machine offers to adapters: secrets, commands, HTTP requests, trust roots, clocks, single files and their
-//! locks, the sequence of our beats.
+//! What this machine offers to adapters: secrets, commands, HTTP requests, trust roots, clocks, the disk, single files
+//! and their locks, the sequence of our beats.
 //!
 //! A line below the adapters, so that none of them has to import a sibling.
 
 pub mod clock;
 pub mod command;
+pub mod disk;
 pub mod file;
 pub mod guarded;
 pub mod here;

@@ -1,6 +1,6 @@
 //! Measures one look at a large working directory beside `find -printf`, which asks the kernel for the same of each file
-//! and judges nothing; a snapshot of its configuration beside `cp -a`; and the memory of a look at a million files.
-//! `tests/bench/run data` starts it.
+//! and judges nothing; a snapshot of its configuration, and the last good one put in place, beside `cp -a`; and the memory
+//! of a look at a million files. `tests/bench/run data` starts it.
 
 mod figures;
 mod goals;
@@ -15,6 +15,7 @@ use goals::{Goals, below};
 use pbx_failover::adapters::data::look::{Looker, Subject};
 use pbx_failover::adapters::data::snapshot::Vault;
 use pbx_failover::adapters::data::snapshot::copy::Stop;
+use pbx_failover::adapters::data::snapshot::restore;
 use pbx_failover::adapters::data::snapshot::take::{Order, measure};
 use pbx_failover::data::Classes;
 use pbx_failover::data::snapshot::Kind;
@@ -27,6 +28,10 @@ const MANY: usize = 1_000_000;
 const MANY_KIB_MAX: f64 = 16.0 * 1024.0;
 /// Looks of each kind.
 const RUNS: usize = 9;
+/// Restores; each is of all files of configuration.
+const RESTORES: usize = 5;
+/// Half of what a takeover waits for.
+const RESTORE_MS_MAX: f64 = 30_000.0;
 /// A warm look must be below, milliseconds.
 const WARM_MS_MAX: f64 = 2000.0;
 
@@ -59,6 +64,7 @@ fn main() -> ExitCode {
     goals.judge("the first look, which reads 10,000 files", "none", &format!("{first:.0} ms"), goals::Met::Yes);
     goals.judge("`find -printf`", "none", &text(&finds), goals::Met::Yes);
     snapshots(dir.path(), &mut goals);
+    restores(dir.path(), &mut goals);
     many(dir.path(), &mut goals);
     goals.missed().iter().for_each(|missed| eprintln!("missed: {missed}"));
     if goals.missed().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -98,6 +104,64 @@ fn snapshots(work: &Path, goals: &mut Goals) {
     goals.judge("the first, with digests", "none", &format!("{first:.0} ms"), goals::Met::Yes);
     goals.judge("the next, one file changed", "none", &text(&next), goals::Met::Yes);
     goals.judge("`cp -a` of these files, `sync -f`", "none", &text(&copies), goals::Met::Yes);
+}
+
+/// A sync has emptied all files of configuration: a takeover keeps them as they are, and puts the last good ones in place.
+fn restores(work: &Path, goals: &mut Goals) {
+    let state = tempfile::Builder::new().prefix("state").tempdir().expect("temporary directory");
+    let subject = Subject { dirs: vec![work.to_owned()], classes: Classes::default(), ignore: Vec::new() };
+    let vault = Vault::of(state.path(), subject.clone(), 3, u64::MAX);
+    let (stop, etc) = (Stop::default(), work.join("etc"));
+    let lock = vault.lock(&stop).expect("locked");
+    let take = |kind| {
+        let measure = measure(&subject, &stop).expect("measured");
+        vault.take(&lock, &Order { kind, reason: None }, &measure, &stop).expect("taken").id
+    };
+    let good = take(Kind::LastGood);
+    let copy = state.path().join("copy");
+    let run = |program: &str, argv: &[&Path]| {
+        assert!(Command::new(program).args(argv).status().expect("it runs").success());
+    };
+    run("cp", &[Path::new("-a"), &etc, &copy]);
+    let (mut ours, mut copies) = (Samples::default(), Samples::default());
+    for n in 0..RESTORES {
+        empty(&etc);
+        let began = Instant::now();
+        let kept = take(Kind::Takeover(n.to_string()));
+        let order = restore::Order {
+            id: good.clone(),
+            only: Vec::new(),
+            aside: format!("{n}.replaced"),
+            kept: Some(kept),
+            plan: Some(n.to_string()),
+            unless_changed: None,
+        };
+        let restored = vault.restore(&lock, &order, &stop).expect("restored");
+        ours.push(ms(began));
+        assert_eq!((restored.put.all, restored.aside.all), (FILES as u64 / 10, 0));
+        empty(&etc);
+        let began = Instant::now();
+        run("cp", &[Path::new("-aT"), &copy, &etc]);
+        run("sync", &[Path::new("-f"), state.path()]);
+        copies.push(ms(began));
+    }
+    let text =
+        |all: &Samples| format!("{:.0} ms ({:.0} to {:.0}), n = {RESTORES}", all.median(), all.least(), all.most());
+    println!(
+        "\n## All of 10,000 files of configuration are emptied: kept as they are, and the last good ones put in place\n"
+    );
+    head(&["what", "goal", "median (least to most)", ""]);
+    let goal = below(ours.median(), RESTORE_MS_MAX);
+    goals.judge("snapshot of the takeover, restore", "median < 30 s", &text(&ours), goal);
+    goals.judge("`cp -aT` of a copy, `sync -f`", "none", &text(&copies), goals::Met::Yes);
+}
+
+/// Empties all files below this directory.
+fn empty(dir: &Path) {
+    for entry in fs::read_dir(dir).expect("listed") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { empty(&path) } else { fs::write(path, "").expect("emptied") }
+    }
 }
 
 /// The memory of a look at a million files.

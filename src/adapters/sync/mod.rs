@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use crate::config::Config;
+use crate::host::disk;
 use crate::ports::{Answer, SyncFence};
 use crate::units::finding::Finding;
 use crate::units::{StepOutcome, SyncLook, Whose};
@@ -159,9 +160,7 @@ impl InboundSync {
         work: impl FnOnce(&Remembered) -> Result<T, String> + Send + 'static,
     ) -> Result<T, String> {
         let files = self.remembered.clone();
-        let done = timeout(DISK_MAX, tokio::task::spawn_blocking(move || work(&files))).await;
-        done.map_err(|_| format!("state_dir did not answer within {} s", DISK_MAX.as_secs()))?
-            .map_err(|_| "the work on state_dir broke off; see the log".to_owned())?
+        disk::within(DISK_MAX, move || work(&files)).await.map_err(|why| format!("state_dir: {why}"))
     }
 }
 

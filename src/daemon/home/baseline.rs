@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{closed, end, note, on_disk, told};
+use super::{closed, end, note, told};
 use crate::adapters::data::ledger::{Begun, Ledger, Wanted};
 use crate::config::Config;
 use crate::daemon::data::pace;
 use crate::daemon::watch::Standing;
 use crate::daemon::world::World;
-use crate::host::clock;
+use crate::host::{clock, disk};
 use crate::units::ledger::Phase;
 use crate::units::{PlanId, State, StepOutcome};
 
@@ -31,7 +31,7 @@ const LOOK_MAX: Duration = Duration::from_secs(300);
 pub async fn after(secured: StepOutcome, config: &Config, plan: PlanId) -> StepOutcome {
     let StepOutcome::Done(proof) = secured else { return secured };
     let (ledger, service, wanted) = (Arc::new(Ledger::new(config)), plan.to_string(), Wanted::default());
-    let begun = on_disk(BASELINE_MAX, {
+    let begun = disk::within(BASELINE_MAX, {
         let (ledger, service, wanted) = (Arc::clone(&ledger), service.clone(), wanted.clone());
         move || ledger.begin(&service, clock::now().wall, &wanted)
     })
@@ -45,7 +45,7 @@ pub async fn after(secured: StepOutcome, config: &Config, plan: PlanId) -> StepO
         Ok(Begun::GoesOn) => format!("{proof}; the ledger goes on: what was changed here before is not at home yet"),
         Err(why) => {
             let said = format!("{proof}; WARNING, no ledger of what changes here from now on: {why}");
-            let noted = on_disk(GAP_MAX, move || ledger.note_gap(&service, &why, clock::now().wall)).await;
+            let noted = disk::within(GAP_MAX, move || ledger.note_gap(&service, &why, clock::now().wall)).await;
             match noted {
                 Ok(()) => said,
                 Err(also) => format!("{said}; nor is that remembered: {also}"),
@@ -79,13 +79,13 @@ pub async fn follow(mut worlds: watch::Receiver<Arc<World>>, mut standing: watch
 /// be written. `serves`: this node serves still.
 pub async fn look(ledger: &Arc<Ledger>, serves: &(dyn Fn() -> bool + Sync)) {
     let looking = Arc::clone(ledger);
-    match on_disk(LOOK_MAX, move || looking.look(clock::now().wall)).await {
+    match disk::within(LOOK_MAX, move || looking.look(clock::now().wall)).await {
         Ok(Some(told)) if told.phase == Phase::Serving => {}
         // A person has ended it, or neither the baseline nor that there is none could be written down.
         Ok(other) if serves() => {
             let service = other.map_or_else(|| UNKNOWN_SERVICE.to_owned(), |told| told.service);
             let noting = Arc::clone(ledger);
-            let noted = on_disk(GAP_MAX, move || noting.note_gap(&service, NO_LEDGER, clock::now().wall)).await;
+            let noted = disk::within(GAP_MAX, move || noting.note_gap(&service, NO_LEDGER, clock::now().wall)).await;
             tracing::warn!(noted = noted.err(), "this node serves without a ledger");
         }
         Ok(_) => {}

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::pieces::Pieces;
-use super::{STRIKE_MIN, Sum, lists_max, on_disk};
+use super::{STRIKE_MIN, Sum, lists_max};
 use crate::adapters::data::ledger::Ledger;
 use crate::adapters::rsync::is_as_seen;
 use crate::config::Config;
 use crate::data::ledger::Pass;
 use crate::host::command::{self, CommandEnd};
+use crate::host::disk;
 use crate::host::file::create;
 use crate::units::StepOutcome;
 use crate::units::data::size;
@@ -111,7 +112,7 @@ fn given(config: &Config, pass: Pass) -> Pass {
 /// Each file as it is at this moment: what a look saw of it may be an hour old.
 async fn list(config: &Config, ledger: &Arc<Ledger>, pass: Pass, deadline: Instant) -> Result<List, String> {
     let (config, ledger, given) = (config.clone(), Arc::clone(ledger), given(config, pass));
-    on_disk(lists_max(deadline), move || {
+    disk::within(lists_max(deadline), move || {
         let file = ledger.dir().join("list");
         let cannot = |error: std::io::Error| format!("cannot write {}: {error}; see to state_dir", file.display());
         let mut out = std::io::BufWriter::new(create(&file).map_err(cannot)?);
@@ -137,7 +138,7 @@ async fn list(config: &Config, ledger: &Arc<Ledger>, pass: Pass, deadline: Insta
 /// Strikes off what the command was given and what is as it was then: how many files, and their bytes.
 async fn strike(config: &Config, ledger: &Arc<Ledger>, deadline: Instant) -> Result<(u64, u64), String> {
     let (ledger, dirs) = (Arc::clone(ledger), config.pbx.working_dirs.clone());
-    on_disk(lists_max(deadline).max(STRIKE_MIN), move || {
+    disk::within(lists_max(deadline).max(STRIKE_MIN), move || {
         // A look meanwhile may have listed what the command was not given.
         let (mut held, mut all, mut all_bytes) = (ledger.held()?, 0, 0);
         let (mut carried, mut listed) = (Vec::new(), Vec::new());

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::on_disk;
 use crate::adapters::data::ledger::Ledger;
 use crate::config::Config;
 use crate::data::Class;
 use crate::data::ledger::Pass;
 use crate::data::survey::Count;
-use crate::host::clock;
+use crate::host::{clock, disk};
 use crate::units::data::{ClassCount, size};
 use crate::units::ledger::classes;
 
@@ -33,7 +32,7 @@ pub async fn of(config: &Config) -> Option<Preview> {
     let ledger = Arc::new(Ledger::new(config));
     let settle_s = i64::try_from(config.sync.settle.as_secs()).unwrap_or(i64::MAX);
     let by_rsync = config.failback.return_to.is_some();
-    let read = on_disk(READ_MAX, move || {
+    let read = disk::within(READ_MAX, move || {
         let Some(told) = ledger.told()? else { return Ok(None) };
         let mut preview = Preview { rate: told.rate, ..Preview::default() };
         let now_s = clock::now().wall.as_second();

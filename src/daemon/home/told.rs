@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::on_disk;
 use crate::adapters::data::ledger::{Ending, Ledger};
 use crate::config::Config;
 use crate::data::ledger::Entry;
 use crate::data::{Class, shown};
-use crate::host::clock;
+use crate::host::{clock, disk};
 use crate::units::ledger::{Ledger as Told, Phase};
 
 /// A small file is read within so long, or its disk hangs.
@@ -30,7 +29,7 @@ pub async fn of(config: &Config) -> Result<Option<Told>, String> {
 
 pub(super) async fn open(ledger: &Arc<Ledger>) -> Result<Option<Told>, String> {
     let ledger = Arc::clone(ledger);
-    on_disk(READ_MAX, move || ledger.told()).await
+    disk::within(READ_MAX, move || ledger.told()).await
 }
 
 /// One entry, for people and for JSON.
@@ -67,7 +66,7 @@ pub struct Whole {
 /// One line.
 pub async fn whole(config: &Config, class: Option<Class>) -> Result<Whole, String> {
     let ledger = Ledger::new(config);
-    on_disk(LOOK_MAX, move || {
+    disk::within(LOOK_MAX, move || {
         let mut told = ledger.last_told()?;
         if told.as_ref().is_some_and(|told| told.phase == Phase::Serving && !told.ended) {
             match ledger.look(clock::now().wall) {
@@ -115,7 +114,7 @@ pub async fn end(config: &Config) -> Result<String, String> {
         // One that cannot be read is put by as well.
         Ok(Some(_)) | Err(_) => {}
     }
-    on_disk(LOOK_MAX, move || ledger.end(Ending::Word)).await?;
+    disk::within(LOOK_MAX, move || ledger.end(Ending::Word)).await?;
     Ok("the ledger has ended; what waited in it is not carried any more (`pbx-failover ledger` shows it still)"
         .to_owned())
 }

@@ -16,6 +16,7 @@ mod restore_note;
 mod restore_plan;
 pub mod take;
 mod undo;
+mod unsynced;
 pub mod verify;
 
 use std::collections::HashSet;

@@ -21,6 +21,7 @@ use super::held::{Aside, FOLDER, Owner};
 use super::listing::Reader;
 pub use super::restore_note::{Order, Restored, Stage, UnderWay};
 use super::restore_plan;
+use super::unsynced::Unsynced;
 use super::{Lock, TREE, Vault};
 use crate::data::family::PARTS;
 use crate::data::snapshot::{Item, Kind, is_asked};
@@ -238,7 +239,7 @@ impl Vault {
             roots.push(at::root(&root).map_err(plain(&root))?);
         }
         let mut reader = Reader::open(&dir).map_err(Failed::Trouble)?;
-        let mut restored = Restored::default();
+        let (mut restored, mut unsynced) = (Restored::default(), Unsynced::default());
         while let Some(item) = reader.next().map_err(Failed::Trouble)? {
             let root = roots.get(item.line.dir).ok_or_else(|| Failed::Trouble("its list is damaged".to_owned()))?;
             let is_dir = item.line.about.kind == manifest::Kind::Directory;
@@ -249,9 +250,11 @@ impl Vault {
                 continue;
             }
             let (parent, name) = at::parent(root, &item.line.path, Missing::Make).map_err(plain(to))?;
-            restore_plan::put(&dir.join(TREE), &item, &parent, (name, Owner::IfPossible), stop)?;
+            let owner = Owner::IfPossible;
+            restore_plan::put(&dir.join(TREE), &item, &parent, (name, owner), (&mut unsynced, stop))?;
             restored.put.add(shown(&item.line.path));
         }
+        unsynced.sync().map_err(plain(to))?;
         if restored.put.is_empty() && !only.is_empty() {
             return Err(restore_plan::none_of(id));
         }
@@ -268,7 +271,7 @@ fn commit(
     restored: &mut Restored,
 ) -> io::Result<()> {
     // What has begun to change files cannot be called off.
-    let stop = Stop::default();
+    let (stop, mut unsynced) = (Stop::default(), Unsynced::default());
     for staged in &plan.staged {
         let (parent, name) = at::parent(&roots[staged.dir], &staged.path, Missing::Refuse)?;
         let now = at::stat(&parent, name)?;
@@ -286,18 +289,19 @@ fn commit(
             }
         }
         rustix::fs::renameat(&parent, &staged.temporary, &parent, name)?;
-        rustix::fs::fsync(&parent)?;
+        unsynced.add(&parent)?;
         restored.put.add(shown(&staged.path));
     }
     for (dir, path) in &plan.appeared {
         let (parent, name) = at::parent(&roots[*dir], path, Missing::Refuse)?;
         if at::stat(&parent, name)?.is_some() {
             aside.take(*dir, path, &parent, name, &stop)?;
-            rustix::fs::fsync(&parent)?;
+            unsynced.add(&parent)?;
             restored.aside.add(shown(path));
         }
     }
-    Ok(())
+    // Whoever is killed before it finds the note, and does all of it again.
+    unsynced.sync()
 }
 
 /// Whether the snapshot that was taken before holds what lies there now.

@@ -19,6 +19,7 @@ use super::held::{Owner, dress};
 use super::listing::{Ahead, Reader};
 use super::restore::make_directory;
 use super::restore_note::Order;
+use super::unsynced::Unsynced;
 use super::{TREE, Vault, database};
 use crate::adapters::data::walk::{Descend, Entry, Visitor, walk};
 use crate::data::manifest::Kind;
@@ -144,7 +145,7 @@ fn fill(
     // What lies there under such a name may not be ours to remove, a directory for one.
     let token = ulid::Ulid::new().to_string().to_lowercase();
     let mut reader = Reader::open(dir).map_err(Failed::Trouble)?;
-    let mut met = false;
+    let (mut met, mut unsynced) = (false, Unsynced::default());
     while let Some(item) = reader.next().map_err(Failed::Trouble)? {
         if stop.is_called_off() {
             return Err(Failed::CalledOff);
@@ -179,8 +180,9 @@ fn fill(
         }
         let temporary = free_name(&parent, &token, plan.staged.len()).map_err(at_it)?;
         plan.staged.push(Staged { dir: line.dir, path: line.path.clone(), temporary: temporary.clone() });
-        put(&dir.join(TREE), &item, &parent, (&temporary, Owner::Needed), stop)?;
+        put(&dir.join(TREE), &item, &parent, (&temporary, Owner::Needed), (&mut unsynced, stop))?;
     }
+    unsynced.sync().map_err(|error| Failed::Trouble(format!("what was staged could not be written: {error}")))?;
     if !met && !only.is_empty() {
         let id = dir.file_name().unwrap_or_default().to_string_lossy();
         return Err(none_of(&id));
@@ -252,13 +254,13 @@ pub fn is_same(item: &Item, now: &Stat, parent: BorrowedFd<'_>, name: &OsStr, st
     }
 }
 
-/// Writes one file or link of a snapshot's tree under a name that is free, whole and on disk.
+/// Writes one file or link of a snapshot's tree under a name that is free.
 pub fn put(
     tree: &Path,
     item: &Item,
     parent: &OwnedFd,
     (name, owner): (&OsStr, Owner),
-    stop: &Stop,
+    (unsynced, stop): (&mut Unsynced, &Stop),
 ) -> Result<(), Failed> {
     let line = &item.line;
     let at_it = |error: io::Error| Failed::Trouble(format!("{} could not be written: {error}", shown(&line.path)));
@@ -280,7 +282,7 @@ pub fn put(
         Err(Broke::Io(error)) => return Err(at_it(error)),
     }
     dress(&into, item.owner, owner, line.about.mode, line.about.modified).map_err(at_it)?;
-    into.sync_all().map_err(at_it)
+    unsynced.add(&into).map_err(at_it)
 }
 
 /// Removes what a restore that is not completed has staged.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::copy::{self, Broke, Failed, Stop};
 use super::listing::{Ahead, Reader, Writer};
+use super::unsynced::Unsynced;
 use super::{Lock, TREE, UNFINISHED, Vault, database, sync_dir};
 use crate::adapters::data::look::{Subject, seen};
 use crate::adapters::data::walk::{Descend, Entry, Visitor, walk};
@@ -143,6 +144,7 @@ impl Vault {
             count_left_out: 0,
             linked: 0,
             made,
+            unsynced: Unsynced::default(),
             at: None,
             failed: None,
         };
@@ -161,9 +163,11 @@ impl Vault {
         let foot = Foot { entries: list.entries, left_out: taking.count_left_out, measure: seen };
         fs::remove_dir_all(&scratch).map_err(cannot)?;
         list.end(&foot).map_err(cannot)?;
+        let mut unsynced = taking.unsynced;
         for dir in taking.made.iter().filter(|dir| **dir != scratch) {
-            sync_dir(dir).map_err(cannot)?;
+            unsynced.add(File::open(dir).map_err(cannot)?).map_err(cannot)?;
         }
+        unsynced.sync().map_err(cannot)?;
         let left_out = taking.left_out.iter().map(|line| line.trim_start_matches("left-out ").trim_end().to_owned());
         Ok(Taken { id: String::new(), foot, linked: taking.linked, left_out: left_out.collect() })
     }
@@ -183,6 +187,7 @@ struct Taking<'a> {
     linked: u64,
     /// Directories that were made.
     made: Vec<PathBuf>,
+    unsynced: Unsynced,
     /// The directory of the tree that was made last.
     at: Option<PathBuf>,
     failed: Option<Failed>,
@@ -299,14 +304,14 @@ impl Taking<'_> {
         Err(Failed::Moved(shown(entry.path)))
     }
 
-    fn finish(&self, entry: &Entry<'_>, into: &File) -> Result<(), Failed> {
+    fn finish(&mut self, entry: &Entry<'_>, into: &File) -> Result<(), Failed> {
         let (seconds, nanos) = entry.about.modified;
         let seconds = u64::try_from(seconds).unwrap_or_default();
         let modified = std::time::UNIX_EPOCH + Duration::new(seconds, nanos);
         // For people who look into the tree; the list has the true one.
         let _ = into.set_modified(modified);
         let _ = rustix::fs::fchmod(into, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
-        into.sync_all().map_err(|error| self.vault.cannot(&error))
+        self.unsynced.add(into).map_err(|error| self.vault.cannot(&error))
     }
 
     fn database(&mut self, entry: &Entry<'_>, place: &Path) -> Result<Fate, Failed> {
