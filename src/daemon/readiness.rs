@@ -110,6 +110,7 @@ pub fn offline(config: Config) -> Vec<Finding> {
         findings.push(Finding::problem("state_dir", text, "move it away, or choose another state_dir"));
     }
     findings.extend(disks::state_dir(&config.state_dir));
+    findings.extend(config.failback.return_to.iter().flat_map(disks::files_of_ssh));
     // An agent without a token runs and answers nobody: that is for the full check to say.
     let answers = config.role == Role::Observer || config.agent.door.is_some();
     let door = elsewhere::door(&config).filter(|finding| answers && finding.level == Level::Problem);

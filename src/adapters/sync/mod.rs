@@ -138,7 +138,7 @@ impl InboundSync {
         // Nothing is remembered of a stop that an older version did, or a person: then all that is named runs.
         let owed = self.parts().filter(|part| stopped.as_ref().is_none_or(|stopped| stopped.has(part)));
         let outcomes = join_all(owed.map(async |part| part.start().await)).await;
-        if outcomes.is_empty() { StepOutcome::done("no sync was stopped") } else { told(outcomes) }
+        if outcomes.is_empty() { StepOutcome::done("sync.fence had stopped nothing") } else { told(outcomes) }
     }
 
     async fn seen(&self) -> SyncLook {
