@@ -265,6 +265,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_heartbeat_written_later_than_this_was_brought_by_a_sync_and_two_clocks_differ() {
+        let now: Timestamp = "2026-11-20T10:00:00Z".parse().expect("a time");
+        let look = |beat_age_s| DataLook { beat_age_s, ..DataLook::bare(now, Outcome::Go, Vec::new()) };
+        let ago = |seconds| now - SignedDuration::from_secs(seconds);
+        assert!(look(Some(10)).has_beat_after(ago(131)));
+        for (beat_age_s, since) in [(Some(10), 130), (Some(10), 5), (Some(600), 60), (Some(u64::MAX), 900), (None, 900)]
+        {
+            assert!(!look(beat_age_s).has_beat_after(ago(since)), "{beat_age_s:?} {since}");
+        }
+    }
+
+    #[test]
     fn a_size_is_two_or_three_digits_and_a_unit() {
         for (bytes, text) in
             [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (56_000_000, "56 MB"), (1_234_567_890, "1.2 GB")]

@@ -87,7 +87,8 @@ fn tell(found: &Found, names: &Names, config: &Config, findings: &mut Vec<Findin
         let targets = config.monitor.checks.iter().map(|check| &check.target);
         targets.into_iter().any(|target| matches!(target, CheckTarget::Heartbeat { file, .. } if file == path))
     };
-    for place in found.places.iter().filter(|place| !is_beat(&place.path)) {
+    let places: Vec<_> = found.places.iter().filter(|place| !is_beat(&place.path)).collect();
+    for place in &places {
         let at = format!("{}:{}", shown(&place.path), place.hit.line);
         let word = &place.hit.word;
         findings.push(if let Some(key) = place.hit.announced_by {
@@ -117,7 +118,7 @@ fn tell(found: &Found, names: &Names, config: &Config, findings: &mut Vec<Findin
         let hint = "put the robot's user into the group of these files (usermod -aG GROUP pbx-failover)";
         findings.push(Finding::warning(ABOUT, text, hint));
     }
-    if found.places.is_empty() && found.read > 0 {
+    if places.is_empty() && found.more == 0 && found.read > 0 {
         let large = match found.large {
             0 => String::new(),
             large => format!("; {large} larger than 1 MB were not read"),
@@ -129,7 +130,40 @@ fn tell(found: &Found, names: &Names, config: &Config, findings: &mut Vec<Findin
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
+    use crate::config::{Files, Surroundings, parse};
+
+    #[tokio::test]
+    async fn the_heartbeat_names_the_primary_and_is_no_line_of_the_pbx() {
+        let dir = tempfile::tempdir().expect("directory");
+        let text = format!(
+            "node: pbx-b\nprimary: {{ node: pbx-a, address: 203.0.113.10 }}\n\
+             backup: {{ node: pbx-b, address: 198.51.100.20 }}\n\
+             pbx: {{ working_dir: \"{}\", driver: {{ systemd: {{ unit: pbx.service }} }} }}\n\
+             monitor: {{ checks: {{ beat: {{ heartbeat: beat }}, sip: {{ sip: \"sip:pbx.example.com\" }} }} }}\n\
+             dns: {{ updates: [{{ server: 192.0.2.53, zone: example.com, key: {{ name: k, secret: {{ file: /k }} }} }}] }}\n\
+             epoch: {{ store: dns, record: _e.example.com }}\n",
+            dir.path().display()
+        );
+        let surroundings = Surroundings { host_name: "pbx-b".into(), files: Files::Ignored };
+        let config = parse(&text, &PathBuf::from("failover.yaml"), &surroundings).expect("a good file").config;
+        let said = async || {
+            let mut findings = Vec::new();
+            look(&config, &mut findings).await;
+            findings.into_iter().map(|finding| (finding.level, finding.text)).collect::<Vec<_>>()
+        };
+        std::fs::write(dir.path().join("beat"), "pbx-a 2026-11-20T10:00:00Z\n").expect("file");
+        let alone = said().await;
+        assert!(
+            matches!(&alone[..], [(Level::Ok, text)] if text.starts_with("none of 1 files names pbx-a")),
+            "{alone:?}"
+        );
+        std::fs::write(dir.path().join("sip.conf"), "externaddr=203.0.113.10\n").expect("file");
+        let beside = said().await;
+        assert!(matches!(&beside[..], [(Level::Problem, text)] if text.contains("sip.conf:1")), "{beside:?}");
+    }
 
     #[test]
     fn the_host_of_a_url_is_found_in_every_form() {
