@@ -29,22 +29,28 @@ fn serving(ground: &mut Ground, small: &mut Small) -> serde_json::Value {
     small.robot.wait_served()
 }
 
-#[test]
-fn syncthings_folder_is_paused_while_this_node_serves_and_resumed_after_the_failback() {
-    if !possible() || !have(&Pair::PROGRAMS) {
-        return;
-    }
-    let mut ground = Ground::new(Kind::Bind);
+/// The primary's directory, Syncthing on both sides of it, and a robot that fences it.
+fn with_syncthing(ground: &Ground) -> (tempfile::TempDir, Pair, Small) {
     let home = tempfile::Builder::new().prefix("primary").tempdir().expect("directory");
     let port = free_port();
     let fence = format!(
         "sync: {{ settle: 0s, fence: {{ syncthing: {{ url: \"http://127.0.0.1:{port}\", \
          api_key: {{ file: \"@DIR@/st.key\" }}, folders: [pbx] }} }} }}"
     );
-    let mut small = Small::on(&ground, |yaml| yaml.replace("sync: { settle: 0s }", &fence));
-    let work = small.robot.path("work");
-    let pair = Pair::start(home.path(), &work, port);
+    let small = Small::on(ground, |yaml| yaml.replace("sync: { settle: 0s }", &fence));
+    let pair = Pair::start(home.path(), &small.robot.path("work"), port);
     small.robot.secret("st.key", Pair::KEY);
+    (home, pair, small)
+}
+
+#[test]
+fn syncthings_folder_is_paused_while_this_node_serves_and_resumed_after_the_failback() {
+    if !possible() || !have(&Pair::PROGRAMS) {
+        return;
+    }
+    let mut ground = Ground::new(Kind::Bind);
+    let (home, pair, mut small) = with_syncthing(&ground);
+    let work = small.robot.path("work");
     let at_home = |name: &str| home.path().join(name);
     let here = |name: &str| work.join(name);
     fs::write(at_home("a.conf"), "[general]\n").expect("written");
@@ -90,16 +96,8 @@ fn what_a_takeover_put_in_place_of_newer_files_is_not_carried_home_by_a_sync_tha
         return;
     }
     let mut ground = Ground::new(Kind::Bind);
-    let home = tempfile::Builder::new().prefix("primary").tempdir().expect("directory");
-    let port = free_port();
-    let fence = format!(
-        "sync: {{ settle: 0s, fence: {{ syncthing: {{ url: \"http://127.0.0.1:{port}\", \
-         api_key: {{ file: \"@DIR@/st.key\" }}, folders: [pbx] }} }} }}"
-    );
-    let mut small = Small::on(&ground, |yaml| yaml.replace("sync: { settle: 0s }", &fence));
+    let (home, pair, mut small) = with_syncthing(&ground);
     let work = small.robot.path("work");
-    let pair = Pair::start(home.path(), &work, port);
-    small.robot.secret("st.key", Pair::KEY);
     let at_home = |name: &str| home.path().join(name);
     let text = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
     let (old, new) = (ENDPOINT.repeat(40), ENDPOINT.repeat(41));
