@@ -14,7 +14,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::adapters::data::ledger::{Ending, Ledger, Lock, SERVES_AGAIN};
+use crate::adapters::data::ledger::{Ending, IS_LOOKED_AT, Ledger, Lock, SERVES_AGAIN};
 use crate::adapters::rsync::{Rsync, Sent};
 use crate::config::Config;
 use crate::data::ledger::{Entry, Pass};
@@ -40,6 +40,8 @@ const REST_STANDS: Duration = Duration::from_secs(3600);
 const REST_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Between two looks whether another way home has ended.
 const LOCK_PAUSE: Duration = Duration::from_millis(500);
+/// Where no ledger says which plan made this node serve.
+const UNKNOWN_SERVICE: &str = "-";
 /// Of a service that left nothing.
 const NOTHING_LEFT: &str = "nothing was left to carry";
 /// A rate is believed of so many bytes.
@@ -125,14 +127,18 @@ async fn pass(config: &Config, pass: Pass, deadline: Instant) -> StepOutcome {
         Ok(lock) => lock,
         Err(why) => return StepOutcome::failed(why),
     };
-    let looked = disk::within(lists_max(deadline), {
-        let ledger = Arc::clone(&ledger);
-        move || ledger.look(clock::now().wall)
-    })
-    .await;
-    let told = match looked {
+    let told = match on_lists(&ledger, deadline, |ledger| ledger.look(clock::now().wall)).await {
         Ok(Some(told)) => Ok(told),
-        Ok(None) => Err("no ledger was kept of this service".to_owned()),
+        Ok(None) => {
+            let why = "no ledger was kept of this service";
+            // The sync that may delete is not started before a person has seen to it.
+            let noted =
+                on_lists(&ledger, deadline, move |ledger| ledger.note_gap(UNKNOWN_SERVICE, why, clock::now().wall));
+            Err(noted
+                .await
+                .err()
+                .map_or_else(|| why.to_owned(), |also| format!("{why}; nor is that remembered: {also}")))
+        }
         Err(why) => {
             let _ = note(&ledger, Some(why.clone()), lists_max(deadline)).await;
             Err(why)
@@ -393,11 +399,27 @@ async fn settle(ledger: &Arc<Ledger>, piece: Piece, sent: &Sent, deadline: Insta
         let millis = u64::try_from(sent.took.as_millis()).unwrap_or(u64::MAX).max(1);
         sent.bytes.saturating_mul(1000) / millis
     });
-    let (ledger, sent) = (Arc::clone(ledger), sent.clone());
-    disk::within(lists_max(deadline).max(STRIKE_MIN), move || {
-        ledger.settle(&sent.carried, &piece.listed, &sent.beside, rate)
+    let (sent, listed) = (Arc::new(sent.clone()), Arc::new(piece.listed));
+    on_lists(ledger, deadline.max(Instant::now() + STRIKE_MIN), move |ledger| {
+        ledger.settle(&sent.carried, &listed, &sent.beside, rate)
     })
     .await
+}
+
+/// Work on the lists of a pass that must end by then; another look at them is waited for.
+async fn on_lists<T: Send + 'static>(
+    ledger: &Arc<Ledger>,
+    deadline: Instant,
+    work: impl Fn(&Ledger) -> Result<T, String> + Clone + Send + 'static,
+) -> Result<T, String> {
+    let until = deadline.min(Instant::now() + LISTS_MAX);
+    loop {
+        let (ledger, work) = (Arc::clone(ledger), work.clone());
+        match disk::within(lists_max(deadline), move || work(&ledger)).await {
+            Err(why) if why == IS_LOOKED_AT && Instant::now() < until => {}
+            done => return done,
+        }
+    }
 }
 
 /// What keeps what waits where it is, for `status`.
@@ -438,5 +460,34 @@ async fn lock_by(ledger: &Arc<Ledger>, deadline: Instant) -> Result<Option<File>
             is_said = true;
         }
         tokio::time::sleep(LOCK_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::config::{Files, Surroundings, parse};
+
+    #[tokio::test]
+    async fn another_look_at_the_lists_is_waited_for_and_no_other_trouble() {
+        let text = include_str!("../../failover.yaml.example");
+        let surroundings = Surroundings { host_name: "pbx-b".into(), files: Files::Ignored };
+        let config = parse(text, std::path::Path::new("x"), &surroundings).expect("a good file").config;
+        let ledger = Arc::new(Ledger::new(&config));
+        let asked = Arc::new(AtomicU32::new(0));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let counting = Arc::clone(&asked);
+        let busy_twice = move |_: &Ledger| match counting.fetch_add(1, Ordering::SeqCst) {
+            0 | 1 => Err(IS_LOOKED_AT.to_owned()),
+            more => Ok(more),
+        };
+        assert_eq!(on_lists(&ledger, deadline, busy_twice.clone()).await, Ok(2));
+        let other = on_lists(&ledger, deadline, |_| Err::<(), _>("the disk is full".to_owned())).await;
+        assert_eq!(other, Err("the disk is full".to_owned()));
+        asked.store(0, Ordering::SeqCst);
+        let over = on_lists(&ledger, Instant::now(), busy_twice).await;
+        assert!(over.is_err_and(|why| why.contains("was over")), "no pass outlasts its time for it");
     }
 }

@@ -142,8 +142,11 @@ pub async fn watch(
                 late = Some(outcome);
             }
         }
+        if !idle || !world.sync.is_owed() {
+            late = None;
+        }
         rested = idle;
-        let look = with_what_waits(&world.config, world.sync.look().await).await;
+        let look = with_what_waits(&world.config, with_command(&world, idle, late.as_ref()).await).await;
         if should == Some(SyncShould::Rest) && !look.runs.is_empty() && world.sync.is_configured() {
             let outcome = stop(&world).await;
             tracing::warn!(ran = look.runs.join("; "), stop = outcome.text(), "the sync ran while this node serves");
@@ -167,6 +170,18 @@ pub async fn watch(
             }
         }
     }
+}
+
+/// What a look sees, with what only the robot knows of the person's own command: nothing else shows that it rests.
+async fn with_command(world: &World, idle: bool, late: Option<&StepOutcome>) -> SyncLook {
+    let mut look = world.sync.look().await;
+    if idle && look.rests.is_empty() && !world.config.sync.start.is_empty() && world.sync.is_owed() {
+        look.rests.push(match late {
+            Some(StepOutcome::Failed(why) | StepOutcome::Unknown(why)) => why.clone(),
+            _ => "sync.start was not run yet since this node served".to_owned(),
+        });
+    }
+    look
 }
 
 /// What a look saw, and what must be carried home before that which rests may be started.

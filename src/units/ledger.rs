@@ -92,10 +92,16 @@ impl Ledger {
             };
             parts.push(format!("more may have changed here than is listed ({gap}){todo}"));
         }
-        if self.files > 0 && self.phase == Phase::Home {
-            parts.push("`pbx-failover ledger --carry` carries them".to_owned());
-        }
         parts.join("; ")
+    }
+
+    /// The same, with what to do about what waits.
+    pub fn line_to_do(&self) -> String {
+        let line = self.line();
+        if self.files == 0 || self.phase == Phase::Serving {
+            return line;
+        }
+        format!("{line}; `pbx-failover ledger --carry` carries them, or says what does")
     }
 }
 
@@ -134,8 +140,9 @@ mod tests {
         };
         assert_eq!(
             ledger.line(),
-            "1 files, 5.0 GB to carry home (recording 1 file 5.0 GB); 3 files, 4.0 kB carried; 1 kept twice at home; 2 removed here only; `pbx-failover ledger --carry` carries them"
+            "1 files, 5.0 GB to carry home (recording 1 file 5.0 GB); 3 files, 4.0 kB carried; 1 kept twice at home; 2 removed here only"
         );
+        assert!(ledger.line_to_do().ends_with("only; `pbx-failover ledger --carry` carries them, or says what does"));
         let ledger = Ledger { files: 0, carried_files: 0, kept_twice: 0, removed: 0, gap: Some("x".into()), ..ledger };
         assert!(ledger.line().contains("(x): carry it home by hand"), "{}", ledger.line());
         let ledger = Ledger { phase: Phase::Serving, ..ledger };

@@ -138,6 +138,28 @@ fn what_a_takeover_put_in_place_of_newer_files_is_not_carried_home_by_a_sync_tha
     assert!(history.contains("what the takeover had put in place is as it was"), "{history}");
 }
 
+#[test]
+fn a_sync_that_only_a_command_starts_is_told_while_that_fails_and_starts_by_itself_once_it_can() {
+    if !possible() {
+        return;
+    }
+    let ground = Ground::new(Kind::Bind);
+    let sync = "sync: { settle: 0s, stop: [\"true\"], start: [/bin/sh, -c, \"test -e @DIR@/may\"] }";
+    let mut small = Small::on(&ground, |yaml| yaml.replace("sync: { settle: 0s }", sync));
+    // As a robot leaves it whose plan has given the start up.
+    let left = |name: &str| small.robot.path("state").join(name);
+    fs::create_dir_all(small.robot.path("state")).expect("directory");
+    fs::write(left("sync-stopped"), r#"{"units":[],"folders":[]}"#).expect("written");
+    fs::write(left("sync-fenced"), "").expect("written");
+    small.robot.start();
+    small.robot.wait_armed();
+    wait_until("it is told", LOOKS, || told(&small, "sync-trouble").iter().any(|told| told.contains("sync.start: ")));
+    fs::write(small.robot.path("may"), "").expect("written");
+    wait_until("its end is told", LOOKS * 3, || !told(&small, "sync-well").is_empty());
+    let left = |name: &str| small.robot.path("state").join(name).exists();
+    assert!(!left("sync-fenced") && !left("sync-stopped"));
+}
+
 /// An rsync that brings files into `to`, slowly; a real one.
 fn pushing(from: &Path, to: &Path, log: &Path) -> Running {
     let big: PathBuf = from.join("recording.wav");

@@ -1,12 +1,14 @@
 //! The ledger on disk: a baseline of the working directories, and what differs from it by now.
 //!
 //! In `state_dir/ledger`: `about` (numbers, JSON), `baseline` and `changes` (lists in the order of a walk), `twice` (what
-//! both sides changed), `gap` (why more may have changed than is listed; no other writer can undo it). A list is written whole beside the old one and renamed; what is read is streamed, so that a million
-//! files cost no more memory than one directory. What was carried home and read back there moves the baseline on: it is
-//! then what both sides have. Everything here blocks; the caller gives it a thread and a limit. How a list looks is
-//! [`crate::data::ledger`]'s, its files are in `lists`.
+//! both sides changed), `gap` (why more may have changed than is listed; no other writer can undo it). A list is written
+//! whole beside the old one and renamed; what is read is streamed, so that a million files cost no more memory than one
+//! directory. What was carried home and read back there moves the baseline on: it is then what both sides have. Everything
+//! here blocks; the caller gives it a thread and a limit. How a list looks is [`crate::data::ledger`]'s, its files are in
+//! `lists`.
 
 mod lists;
+mod mounts;
 mod visit;
 
 use std::fs;
@@ -26,7 +28,7 @@ use crate::host::file;
 use crate::units::ledger::{Ledger as Told, Phase};
 
 use lists::{Baseline, read_all, write_whole};
-pub use lists::{Entries, List, Lock};
+pub use lists::{Entries, IS_LOOKED_AT, List, Lock};
 pub use visit::Wanted;
 use visit::{Comparing, Taking, Totals, at_home, is_same};
 
@@ -49,8 +51,18 @@ pub struct Ledger {
 struct About {
     #[serde(flatten)]
     told: Told,
-    /// The working directories, as [`shown`] writes them: another list of them has other numbers.
+    #[serde(flatten)]
+    places: Places,
+}
+
+/// What its lists count on, each as [`shown`] writes it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Places {
+    /// The working directories: another list of them has other numbers.
     dirs: Vec<String>,
+    /// Where another file system began on the way to them and in them, when the baseline was taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    mounts: Vec<String>,
 }
 
 /// Why a ledger ends.
@@ -137,13 +149,14 @@ impl Ledger {
             digested: 0,
             inherited: Totals::default(),
             wanted,
+            mounts: mounts::above(&self.subject.dirs),
             failed: None,
         };
         walk(&self.subject.dirs, &mut taking);
         if let Some(why) = taking.failed {
             return Err(why);
         }
-        let (inherited, list) = (taking.inherited, taking.list);
+        let (inherited, list, mounts) = (taking.inherited, taking.list, taking.mounts);
         wanted.settle()?;
         match unknown {
             Some(why) => {
@@ -161,7 +174,8 @@ impl Ledger {
         let mut told = first(service, now);
         inherited.tell(&mut told);
         told.kept_twice = former.filter(|_| told.files > 0).map_or(0, |former| former.told.kept_twice);
-        self.save_as(told, self.shown_dirs())?;
+        let mounts = mounts.iter().map(|mount| shown(mount.as_os_str().as_bytes())).collect();
+        self.save_as(told, Places { dirs: self.shown_dirs(), mounts })?;
         Ok(Begun::Taken(files, inherited.files()))
     }
 
@@ -176,11 +190,11 @@ impl Ledger {
         match self.about().ok().flatten() {
             Some(About { told, .. }) if told.phase == Phase::Serving && told.service == service => Ok(()),
             // Against the older baseline more is listed than changed, which at home is seen to be the same.
-            Some(About { told, dirs }) => {
+            Some(About { told, places }) => {
                 let told = Told { service: service.to_owned(), phase: Phase::Serving, looked_at: None, ..told };
-                self.save_as(told, dirs)
+                self.save_as(told, places)
             }
-            None => self.save_as(first(service, now), self.shown_dirs()),
+            None => self.save_as(first(service, now), self.places()),
         }
     }
 
@@ -315,9 +329,7 @@ impl Ledger {
             Some(about) => (&self.dir, Some(about)),
             None => (&self.archive, about_in(&self.archive).ok().flatten()),
         };
-        let path = |shown: &String| unshown(shown).map(|path| PathBuf::from(std::ffi::OsString::from_vec(path)));
-        let dirs = about.map(|about| about.dirs.iter().filter_map(path).collect());
-        Ok((Entries::open(dir)?, dirs.unwrap_or_default()))
+        Ok((Entries::open(dir)?, about.map(|about| paths(&about.places.dirs)).unwrap_or_default()))
     }
 
     /// The files that both sides changed, one a line: where it is, and how ours is called at home.
@@ -404,13 +416,13 @@ impl Ledger {
 
     /// With the working directories that its baseline was taken of.
     fn save(&self, told: &Told) -> Result<(), String> {
-        let dirs = self.about()?.map_or_else(|| self.shown_dirs(), |about| about.dirs);
-        self.save_as(told.clone(), dirs)
+        let places = self.about()?.map_or_else(|| self.places(), |about| about.places);
+        self.save_as(told.clone(), places)
     }
 
-    fn save_as(&self, told: Told, dirs: Vec<String>) -> Result<(), String> {
+    fn save_as(&self, told: Told, places: Places) -> Result<(), String> {
         // The gap has a file of its own.
-        let about = About { told: Told { gap: None, ..told }, dirs };
+        let about = About { told: Told { gap: None, ..told }, places };
         let text = serde_json::to_string_pretty(&about).map_err(|error| error.to_string())?;
         write_whole(&self.dir, "about", &text)
     }
@@ -433,15 +445,25 @@ impl Ledger {
         }
     }
 
-    /// Its lists count the working directories that there were.
+    /// Its lists count the working directories that there were, with the file systems in them.
     fn checked(&self, about: &About) -> Result<(), String> {
-        if about.dirs == self.shown_dirs() {
-            return Ok(());
+        if about.places.dirs != self.shown_dirs() {
+            return Err(format!(
+                "the working directories are not those of the ledger any more ({}); carry home what changed by hand, then `pbx-failover ledger --end --yes`",
+                about.places.dirs.join(", ")
+            ));
         }
-        Err(format!(
-            "the working directories are not those of the ledger any more ({}); carry home what changed by hand, then `pbx-failover ledger --end --yes`",
-            about.dirs.join(", ")
-        ))
+        match mounts::missing(&paths(&about.places.mounts)) {
+            None => Ok(()),
+            Some(mount) => Err(format!(
+                "{} was a file system of its own when this node began to serve, and is not mounted now: mount it; or, where that is as it should be, carry home what changed by hand, then `pbx-failover ledger --end --yes`",
+                shown(mount.as_os_str().as_bytes())
+            )),
+        }
+    }
+
+    fn places(&self) -> Places {
+        Places { dirs: self.shown_dirs(), mounts: Vec::new() }
     }
 
     fn shown_dirs(&self) -> Vec<String> {
@@ -547,6 +569,11 @@ fn gap_in(dir: &Path) -> Result<Option<(String, String)>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!("cannot read {}: {error}", file.display())),
     }
+}
+
+fn paths(shown: &[String]) -> Vec<PathBuf> {
+    let path = |shown: &String| unshown(shown).map(|path| PathBuf::from(std::ffi::OsString::from_vec(path)));
+    shown.iter().filter_map(path).collect()
 }
 
 fn first(service: &str, now: Timestamp) -> Told {

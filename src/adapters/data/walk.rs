@@ -86,10 +86,22 @@ impl Entry<'_> {
         Ok(rustix::fs::readlinkat(self.parent, self.name(), Vec::new())?.into_bytes())
     }
 
+    /// Whether it lies on another file system than the directory that it lies in.
+    pub fn begins_a_file_system(&self) -> bool {
+        rustix::fs::fstat(self.parent).is_ok_and(|parent| {
+            let (major, minor) = (rustix::fs::major(parent.st_dev), rustix::fs::minor(parent.st_dev));
+            self.identity.0 != device(major, minor)
+        })
+    }
+
     /// Whether its directory held this name too when it was read.
     pub fn has_sibling(&self, name: &[u8]) -> bool {
         self.siblings.holds(name)
     }
+}
+
+fn device(major: u32, minor: u32) -> u64 {
+    u64::from(major) << 32 | u64::from(minor)
 }
 
 fn name_of(path: &[u8]) -> &[u8] {
@@ -235,7 +247,7 @@ fn entry<'a>(dir: usize, path: &'a [u8], parent: &'a OwnedFd, siblings: &'a Name
             mode: u32::from(told.stx_mode) & 0o7777,
         },
         changed: (changed.tv_sec, changed.tv_nsec),
-        identity: (u64::from(told.stx_dev_major) << 32 | u64::from(told.stx_dev_minor), told.stx_ino),
+        identity: (device(told.stx_dev_major, told.stx_dev_minor), told.stx_ino),
         owner: (told.stx_uid, told.stx_gid),
         parent,
         siblings,
@@ -347,5 +359,27 @@ mod tests {
         let mut swapped = Swapped(dir.path(), None);
         walk(&[dir.path().to_owned()], &mut swapped);
         assert!(swapped.1.expect("one file").is_err(), "followed");
+    }
+
+    #[test]
+    fn a_file_system_begins_where_another_one_is_mounted() {
+        struct Begins(Vec<Vec<u8>>);
+        impl Visitor for Begins {
+            fn file(&mut self, _: &Entry<'_>) -> ControlFlow<()> {
+                ControlFlow::Continue(())
+            }
+
+            fn directory(&mut self, entry: &Entry<'_>) -> Descend {
+                if entry.begins_a_file_system() {
+                    self.0.push(entry.path.to_vec());
+                }
+                Descend::Past
+            }
+
+            fn trouble(&mut self, _: usize, _: &[u8], _: &str) {}
+        }
+        let mut begins = Begins(Vec::new());
+        walk(&[PathBuf::from("/dev")], &mut begins);
+        assert!(begins.0.contains(&b"shm".to_vec()) && !begins.0.contains(&b"fd".to_vec()), "{:?}", begins.0);
     }
 }

@@ -4,17 +4,16 @@
 //! open files are looked for whoever runs. What follows from a sign is decided in the engine.
 
 use std::collections::BTreeMap;
-use std::thread;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::Semaphore;
 
 use super::Site;
 use super::marker::Phase;
 use super::open_files::Scan;
 use super::registrar::Heard;
 use super::unit::{State, Unit};
+use crate::host::disk;
 use crate::units::{Look, Meant, PassiveLook, Sign, TrunkKind, TrunkState, TrunkStatus};
 
 /// How long the look at open files may take: it bounds itself to a second, unless a file system does not answer.
@@ -94,30 +93,12 @@ fn judge(heard: Heard, refusal: Refusal) -> (Look, Look) {
     }
 }
 
-/// Looks in a thread of its own, one at a time behind `gate`. Nothing ends a thread that waits for a file system, and the
-/// runtime would wait for one of its own as the robot ends.
+/// Looks, one at a time behind `gate`.
 async fn within(gate: &'static Semaphore, limit: Duration, look: impl FnOnce() -> Look + Send + 'static) -> Look {
-    let deadline = Instant::now() + limit;
-    let hangs = || {
-        let why = "a file system may hang (a dead NFS mount?): see whether `ls` of each working directory answers";
-        Look::Unknown(format!("the look at open files has not ended within {limit:?}: {why}"))
-    };
-    let Ok(Ok(turn)) = timeout_at(deadline, gate.acquire()).await else { return hangs() };
-    let (tell, told) = oneshot::channel();
-    let looking = thread::Builder::new().name("open-files".to_owned()).spawn(move || {
-        let look = look();
-        drop(turn);
-        // Whoever asked may have given up.
-        let _ = tell.send(look);
-    });
-    if let Err(error) = looking {
-        return Look::Unknown(format!("no thread could be started to look at open files: {error}"));
-    }
-    match timeout_at(deadline, told).await {
-        Ok(Ok(look)) => look,
-        Ok(Err(_)) => Look::Unknown("the look at open files broke off; see the log".to_owned()),
-        Err(_) => hangs(),
-    }
+    disk::alone(gate, limit, look).await.unwrap_or_else(|why| {
+        let todo = "a file system may hang (a dead NFS mount?): see whether `ls` of each working directory answers";
+        Look::Unknown(format!("the look at open files {why}: {todo}"))
+    })
 }
 
 /// What to do about a PBX that is not passive, as far as its unit `name` can be asked.

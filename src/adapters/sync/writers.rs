@@ -10,8 +10,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::sync::Semaphore;
 
+use crate::host::disk;
 use crate::host::open_files::{self, Dir, Sight};
 use crate::units::SyncLook;
 
@@ -29,13 +30,11 @@ const ANCESTORS_MAX: usize = 20;
 
 /// Looks once, off the loop.
 pub async fn look(dirs: &[PathBuf]) -> SyncLook {
+    /// A working directory may hang, on a network file system whose server is gone.
+    static GATE: Semaphore = Semaphore::const_new(1);
     let dirs = dirs.to_owned();
-    match timeout(LOOK_MAX, tokio::task::spawn_blocking(move || scan(&dirs))).await {
-        Ok(Ok(look)) => look,
-        Ok(Err(_)) => unseen("the look at the sync tools broke off; see the log".to_owned()),
-        // A network file system whose server is gone.
-        Err(_) => unseen(format!("whether a sync tool writes here was not seen in {} s", LOOK_MAX.as_secs())),
-    }
+    let look = disk::alone(&GATE, LOOK_MAX, move || scan(&dirs)).await;
+    look.unwrap_or_else(|why| unseen(format!("the look whether a sync tool writes here {why}")))
 }
 
 fn unseen(why: String) -> SyncLook {

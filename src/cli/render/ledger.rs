@@ -16,7 +16,7 @@ pub fn render(whole: &Whole, page: &Page) -> String {
     };
     let ended = if ledger.ended { ", ended" } else { "" };
     let head = format!("ledger since {}{ended}: ", page.moment(ledger.since));
-    lines.beside(&page.paint.word(Tone::Head, &head), head.len(), &ledger.line());
+    lines.beside(&page.paint.word(Tone::Head, &head), head.len(), &ledger.line_to_do());
     for file in whole.files.iter().take(NAMED_MAX) {
         lines.beside(
             &format!("  {:7}  {:9}  {:>9}  ", file.change, file.class.name(), size(file.bytes)),

@@ -77,7 +77,7 @@ fn pair_lines(pair: &Pair, page: &Page, lines: &mut Lines) {
     }
     if let Some(ledger) = &pair.ledger {
         let tone = if ledger.trouble.is_some() { Tone::Warn } else { Tone::Plain };
-        lines.beside(&format!("{}: ", page.paint.word(tone, "ledger")), 8, &one_line(&ledger.line()));
+        lines.beside(&format!("{}: ", page.paint.word(tone, "ledger")), 8, &one_line(&ledger.line_to_do()));
     }
     held_back(&pair.held_back, lines);
     if let Some(peer) = &pair.peer {

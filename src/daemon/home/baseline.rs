@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{closed, end, note, told};
+use super::{UNKNOWN_SERVICE, closed, end, note, told};
 use crate::adapters::data::ledger::{Begun, Ledger, Wanted};
 use crate::config::Config;
 use crate::daemon::data::pace;
@@ -22,8 +22,6 @@ const BASELINE_MAX: Duration = Duration::from_secs(60);
 const GAP_MAX: Duration = Duration::from_secs(5);
 /// What a gap says where nothing else is known.
 const NO_LEDGER: &str = "this node served without a ledger for a while";
-/// Where no ledger says which plan made this node serve.
-const UNKNOWN_SERVICE: &str = "-";
 /// A look while this node serves; one that takes longer hangs.
 const LOOK_MAX: Duration = Duration::from_secs(300);
 

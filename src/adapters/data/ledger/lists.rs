@@ -28,10 +28,13 @@ pub enum Lock {
     Carry,
 }
 
+/// Why the lists cannot be had just now.
+pub const IS_LOOKED_AT: &str = "another look for the ledger is still under way";
+
 /// Takes a lock; it ends with the file, and with the process.
 pub fn lock(dir: &Path, which: Lock) -> Result<File, String> {
     let (name, wait, busy) = match which {
-        Lock::Lists => ("lock", LOCK_WAIT, "another look for the ledger is still under way"),
+        Lock::Lists => ("lock", LOCK_WAIT, IS_LOOKED_AT),
         Lock::Carry => ("lock.carry", Duration::ZERO, "another pbx-failover is carrying home at this moment"),
     };
     let path = dir.join(name);

@@ -99,6 +99,30 @@ fn a_service_that_was_taken_back_goes_on_with_its_ledger() {
 }
 
 #[test]
+fn a_file_system_that_is_not_mounted_any_more_is_no_end_of_what_waits() {
+    let mut rig = Rig::new(&[]);
+    rig.dir = tempfile::tempdir_in("/dev/shm").expect("a file system of its own");
+    rig.write("a", "1");
+    rig.ledger().begin("one", now(), &Wanted::default()).expect("begun");
+    rig.write("b", "1");
+    rig.ledger().look(now()).expect("looked");
+    let about = rig.dir.path().join("ledger/about");
+    let text = fs::read_to_string(&about).expect("read");
+    assert!(text.contains("\"/dev/shm\""), "{text}");
+    // Of the former boot, when another one was mounted at the directory itself.
+    let work = rig.dir.path().join("work");
+    fs::write(&about, text.replace("/dev/shm\"", &format!("{}\"", work.display()))).expect("written");
+    let was = fs::read(rig.dir.path().join("ledger/changes")).expect("read");
+    for why in [rig.ledger().look(now()).expect_err("refused"), rig.ledger().close("one", now()).expect_err("refused")]
+    {
+        assert!(why.contains("is not mounted now: mount it"), "{why}");
+    }
+    assert!(rig.ledger().entries().is_err(), "nothing of it counts as vanished");
+    assert_eq!(fs::read(rig.dir.path().join("ledger/changes")).expect("read"), was);
+    assert_eq!(rig.ledger().note_trouble(Some("x".into())), Ok(()), "it is told");
+}
+
+#[test]
 fn what_an_earlier_service_left_waits_in_the_next_ledger_unless_the_sync_has_replaced_it() {
     let rig = Rig::new(&[("a", "1"), ("b", "1")]);
     rig.ledger().begin("one", now(), &Wanted::default()).expect("begun");

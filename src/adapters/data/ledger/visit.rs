@@ -3,9 +3,12 @@
 //! What is written with what they find, and when, is [`super`]'s.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read as _;
 use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -103,6 +106,8 @@ pub struct Taking<'a> {
     pub digested: u64,
     pub inherited: Totals,
     pub wanted: &'a Wanted,
+    /// Where another file system begins.
+    pub mounts: Vec<PathBuf>,
     pub failed: Option<String>,
 }
 
@@ -156,7 +161,13 @@ impl Visitor for Taking<'_> {
     }
 
     fn directory(&mut self, walked: &Walked<'_>) -> Descend {
-        if is_passed_over(walked, &self.subject.ignore) { Descend::Past } else { Descend::Into }
+        if is_passed_over(walked, &self.subject.ignore) {
+            return Descend::Past;
+        }
+        if walked.begins_a_file_system() {
+            self.mounts.push(self.subject.dirs[walked.dir].join(OsStr::from_bytes(walked.path)));
+        }
+        Descend::Into
     }
 
     /// What cannot be looked at now counts as added once it can: it goes home, where it is seen to be the same.
