@@ -81,6 +81,11 @@ impl Rsync {
         Some(Self { to, node: config.node.to_string(), delta_live, here, work: work.join("rsync") })
     }
 
+    /// The same for a PBX that runs there: no database of it is replaced under it.
+    pub fn beside_live(self) -> Self {
+        Self { delta_live: Live::Beside, ..self }
+    }
+
     /// Carries entries of one working directory, all in the order of a walk.
     ///
     /// # Errors

@@ -113,15 +113,24 @@ fn bytes(entries: &[Entry]) -> u64 {
 
 /// The first pass, while this node serves.
 pub async fn first(config: &Config) -> StepOutcome {
-    pass(config, Pass::First, Instant::now() + FIRST_MAX).await
+    pass(config, Pass::First, Instant::now() + FIRST_MAX, There::MayRun).await
 }
 
 /// The last delta, while nobody serves.
-pub async fn delta(config: &Config) -> StepOutcome {
-    pass(config, Pass::Delta, Instant::now() + config.failback.return_limit).await
+pub async fn delta(config: &Config, there: There) -> StepOutcome {
+    pass(config, Pass::Delta, Instant::now() + config.failback.return_limit, there).await
 }
 
-async fn pass(config: &Config, pass: Pass, deadline: Instant) -> StepOutcome {
+/// The PBX at home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum There {
+    /// It answers, or nobody can tell: no database of it is replaced.
+    MayRun,
+    /// It does not answer, and is started only afterwards.
+    Rests,
+}
+
+async fn pass(config: &Config, pass: Pass, deadline: Instant, there: There) -> StepOutcome {
     let ledger = Arc::new(Ledger::new(config));
     let _lock = match lock_by(&ledger, deadline).await {
         Ok(lock) => lock,
@@ -144,7 +153,8 @@ async fn pass(config: &Config, pass: Pass, deadline: Instant) -> StepOutcome {
             Err(why)
         }
     };
-    let Some(rsync) = Rsync::new(config, ledger.dir()) else {
+    let rsync = Rsync::new(config, ledger.dir());
+    let Some(rsync) = rsync.map(|rsync| if there == There::MayRun { rsync.beside_live() } else { rsync }) else {
         return command::pass(config, &ledger, pass, told.err(), deadline).await;
     };
     let told = match told {

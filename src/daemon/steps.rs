@@ -3,19 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::watch;
 
+use crate::config::CheckTarget;
 use crate::engine::{Ask, Event, Order, StepReport};
 use crate::host::command;
 use crate::ports::{FenceOrder, Keep, Load};
 use crate::store::{DeliveryState, DeliveryStatus, Store};
 use crate::units::names::{Redirect, Redirected, Verified};
 use crate::units::{
-    Advance, EpochRead, EpochRecord, EpochSeen, EventName, Mode, PlanId, PlanKind, Step, StepOutcome, StopOrder, Whose,
+    Advance, EpochRead, EpochRecord, EpochSeen, EventName, Mode, PlanId, PlanKind, ProbeAnswer, Step, StepOutcome,
+    StopOrder, Whose,
 };
 
 use super::data::secure;
-use super::home;
+use super::home::{self, There};
 use super::messages::ACTION_URL;
 use super::sync;
 use super::watch::known_record;
@@ -115,7 +118,7 @@ async fn act(
         Step::LowerTtl => lower_ttl(hands, order).await,
         Step::ActionUrls | Step::Notify => messages(hands, plan, step, mode, &order).await,
         Step::ReturnData => home::first(&world.config).await,
-        Step::ReturnDelta => home::delta(&world.config).await,
+        Step::ReturnDelta => home::delta(&world.config, at_home(world).await).await,
         Step::ReturnRest => home::rest(&world.config).await,
         Step::Drain => world.pbx.drain().await,
         Step::UnregisterTrunks => world.pbx.unregister_trunks().await,
@@ -165,6 +168,20 @@ pub async fn run(world: &World, key: &str, argv: &[String], limit: Duration) -> 
 /// Starts the primary; its votes prove the rest.
 async fn start_primary(world: &World) -> StepOutcome {
     run(world, "failback.start_primary", &world.config.failback.start_primary, COMMAND_MAX).await
+}
+
+/// Whether the primary's PBX may run: whoever started it there, its databases must not be replaced under it.
+async fn at_home(world: &World) -> There {
+    if world.config.failback.start_primary.is_empty() {
+        return There::MayRun;
+    }
+    let checks = world.checks.iter().zip(&world.config.monitor.checks);
+    // A web server of its own may run without the PBX, and a heartbeat stays here for a while after its writer is gone.
+    let sip = checks.filter(|(_, check)| matches!(check.target, CheckTarget::Sip { .. } | CheckTarget::Tcp { .. }));
+    let answers = join_all(sip.map(async |((_, probe), _)| probe.ask().await.answer)).await;
+    let is_down = |answer: &ProbeAnswer| matches!(answer, ProbeAnswer::Down(_));
+    // Without such a check it is the person's word.
+    if answers.iter().all(is_down) { There::Rests } else { There::MayRun }
 }
 
 /// Waits for the end of what the sync is bringing, stops it, then secures what it has brought.

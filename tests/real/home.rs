@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use pbx_failover::adapters::data::ledger::{Ledger, Lock, Wanted};
 use pbx_failover::config::{Config, Files, Surroundings, parse};
-use pbx_failover::daemon::home;
+use pbx_failover::daemon::home::{self, There};
 use pbx_failover::host::clock;
 use pbx_failover::units::StepOutcome;
 use pbx_failover::units::ledger::{Ledger as Told, Phase};
@@ -109,7 +109,7 @@ impl Office {
 
     /// While nobody serves.
     fn delta(&self) -> StepOutcome {
-        let outcome = runtime().block_on(home::delta(&self.config));
+        let outcome = runtime().block_on(home::delta(&self.config, There::Rests));
         self.belongs_to_the_robot();
         outcome
     }
