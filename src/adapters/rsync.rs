@@ -21,7 +21,7 @@ use crate::data::family::{self, LogThere};
 use crate::data::ledger::{Entry, Far, Live, Pass, There, Way, way};
 use crate::host::command::{self, CommandEnd};
 use crate::host::{clock, disk, file, here};
-use crate::wire::rsync::{self, Compared, DIFFERENCE, LIST, ListedKind, Reach};
+use crate::wire::rsync::{self, Compared, DIFFERENCE, LIST, ListedKind, NO_REMARK, Reach};
 
 pub use beside::Families;
 use beside::{Group, Staged, can_stand, staged};
@@ -273,7 +273,11 @@ impl Rsync {
         let here = self.here.clone();
         // What has arrived is worth a moment more.
         disk::within(left(deadline).max(STILL_MIN), move || {
-            Ok(entries.into_iter().filter(|entry| is_as_seen(&here[entry.now.line.dir], entry)).collect())
+            let is_still = |entry: &Entry| {
+                let line = &entry.now.line;
+                here::is_still(&here[line.dir], &line.path, line.about.size, line.about.modified)
+            };
+            Ok(entries.into_iter().filter(is_still).collect())
         })
         .await
     }
@@ -397,14 +401,14 @@ impl Rsync {
         ssh
     }
 
-    /// Names with a NUL behind each. `./` keeps one that begins with `#` or `;` from being a remark.
+    /// Names with a NUL behind each.
     async fn list(&self, names: Vec<Vec<u8>>, deadline: Instant) -> Result<PathBuf, String> {
         let path = self.work.join("names");
         disk::within(left(deadline), move || {
             let write = || -> std::io::Result<()> {
                 let mut file = std::io::BufWriter::new(file::create(&path)?);
                 for name in names {
-                    file.write_all(b"./")?;
+                    file.write_all(NO_REMARK)?;
                     file.write_all(&name)?;
                     file.write_all(&[0])?;
                 }
@@ -530,13 +534,6 @@ impl Sent {
             End::BrokeOff(why) => Err(why),
         }
     }
-}
-
-/// Whether the file is what the entry says still, without a link on the way to it.
-pub fn is_as_seen(dir: &Path, entry: &Entry) -> bool {
-    let line = &entry.now.line;
-    let seen = here::seen(dir, &line.path).ok().flatten();
-    seen.is_some_and(|now| (now.size, now.modified) == (line.about.size, line.about.modified))
 }
 
 /// What is left until then.

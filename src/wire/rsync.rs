@@ -9,6 +9,9 @@ use jiff::tz::TimeZone;
 /// The format that [`listed`] reads; the clock must be UTC.
 pub const LIST: &str = "%i %l %M %n";
 
+/// Before a name in a list: one that begins with `#` or `;` would be a remark.
+pub const NO_REMARK: &[u8] = b"./";
+
 /// So long is `%i`.
 const ITEM_BYTES: usize = 11;
 

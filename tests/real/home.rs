@@ -300,7 +300,7 @@ fn what_comes_to_a_name_at_home_while_ours_is_sent_is_kept_and_told() {
             std::thread::spawn(move || passes(back.0, back.1, usize::MAX, || {}));
             let theirs = theirs.clone();
             std::thread::spawn(move || {
-                passes(ours, sshd, 1 << 20, move || fs::write(theirs, "a caller's").expect("file"))
+                passes(ours, sshd, 1 << 20, move || fs::write(theirs, "a caller's").expect("file"));
             });
         }
     });

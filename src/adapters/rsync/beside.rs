@@ -292,7 +292,6 @@ fn has_room(path: &Path, more: u64, whole: u64) -> io::Result<()> {
 mod tests {
     use std::time::Duration;
 
-    use super::super::is_as_seen;
     use super::*;
     use crate::data::Class;
 
@@ -315,7 +314,11 @@ mod tests {
         let entries = vec![entry(b"a/f"), entry(b"g")];
         fs::remove_dir_all(root.join("a")).expect("removed");
         std::os::unix::fs::symlink(outside.path(), root.join("a")).expect("link");
-        assert!(!is_as_seen(&root, &entries[0]) && is_as_seen(&root, &entries[1]));
+        let is_still = |entry: &Entry| {
+            let line = &entry.now.line;
+            here::is_still(&root, &line.path, line.about.size, line.about.modified)
+        };
+        assert!(!is_still(&entries[0]) && is_still(&entries[1]));
         let soon = Instant::now() + Duration::from_secs(60);
         let staged = staged(&entries, &root, (&stage, soon), "pbx-b", &BTreeSet::new()).expect("staged");
         let [Group { sent, .. }] = &staged.groups[..] else { panic!("one of them: {staged:?}") };
