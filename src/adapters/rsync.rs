@@ -6,7 +6,7 @@
 
 mod beside;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
@@ -20,11 +20,11 @@ use crate::config::{Config, ReturnTo};
 use crate::data::family::{self, LogThere};
 use crate::data::ledger::{Entry, Far, Live, Pass, There, Way, way};
 use crate::host::command::{self, CommandEnd};
-use crate::host::{disk, file, here};
-use crate::wire::rsync::{self, Compared, DIFFERENCE, LIST, ListedKind, Reach};
+use crate::host::{clock, disk, file, here};
+use crate::wire::rsync::{self, Compared, DIFFERENCE, LIST, ListedKind, NO_REMARK, Reach};
 
 pub use beside::Families;
-use beside::{Group, staged};
+use beside::{Group, Staged, can_stand, staged};
 
 /// Half a file lies in a directory of this name at home: every look of ours passes it over.
 const PARTIAL: &str = "--partial-dir=.pbx-failover-partial";
@@ -46,6 +46,7 @@ const SCRIPT: &str = "echo $$ >\"$1\"; out=$2; shift 2; exec \"$@\" >\"$out\"";
 pub struct Rsync {
     to: ReturnTo,
     node: String,
+    primary: String,
     /// Whether the primary's PBX is started by us only after the delta.
     delta_live: Live,
     here: Vec<PathBuf>,
@@ -53,12 +54,23 @@ pub struct Rsync {
     work: PathBuf,
 }
 
+/// What is to be carried, all of one working directory.
+#[derive(Debug, Clone, Copy)]
+pub struct Load<'a> {
+    /// In the order of a walk.
+    pub entries: &'a [Entry],
+    /// Those of them that are databases, whatever their names say.
+    pub databases: &'a BTreeSet<Vec<u8>>,
+    /// Files that both sides have: where none of them stands at home, its disk is another. Empty: nothing is asked.
+    pub both: &'a [Vec<u8>],
+}
+
 /// What came of some entries.
 #[derive(Debug, Clone, Default)]
 pub struct Sent {
     /// At home, read back; in the order of a walk.
     pub carried: Vec<Entry>,
-    /// Those of them that stand beside another, with their names.
+    /// Those of them of which both sides' stand there, with the second name: that of ours, or of what came there meanwhile.
     pub beside: Vec<(Entry, Vec<u8>)>,
     /// Sent, and not seen to be the same at home.
     pub another: Vec<Entry>,
@@ -78,7 +90,8 @@ impl Rsync {
         let to = config.failback.return_to.clone()?;
         let here = config.pbx.working_dirs.clone();
         let delta_live = if config.failback.start_primary.is_empty() { Live::Beside } else { Live::Replaces };
-        Some(Self { to, node: config.node.to_string(), delta_live, here, work: work.join("rsync") })
+        let (node, primary) = (config.node.to_string(), config.primary.node.to_string());
+        Some(Self { to, node, primary, delta_live, here, work: work.join("rsync") })
     }
 
     /// The same for a PBX that runs there: no database of it is replaced under it.
@@ -86,19 +99,23 @@ impl Rsync {
         Self { delta_live: Live::Beside, ..self }
     }
 
-    /// Carries entries of one working directory, all in the order of a walk.
+    /// Carries entries of one working directory.
     ///
     /// # Errors
     /// One line, with what to do. What had arrived by then is seen to be there at the next try.
-    pub async fn carry(&self, entries: &[Entry], pass: Pass, deadline: Instant) -> Result<Sent, String> {
-        let Some(dir) = entries.first().map(|entry| entry.now.line.dir) else { return Ok(Sent::default()) };
+    pub async fn carry(&self, load: Load<'_>, pass: Pass, deadline: Instant) -> Result<Sent, String> {
+        let Some(dir) = load.entries.first().map(|entry| entry.now.line.dir) else { return Ok(Sent::default()) };
         self.prepare(deadline).await?;
+        let suffix = self.suffix(deadline).await?;
         let mut sent = Sent::default();
-        let ways = self.ways(entries, dir, (pass, deadline), &mut sent).await?;
+        let ways = self.ways(load, dir, (pass, deadline), &mut sent).await?;
         let began = Instant::now();
-        for (kind, options) in
-            [(Way::New, &["--ignore-existing"][..]), (Way::Replaces, &["--update", "--ignore-times"])]
-        {
+        // rsync looks whether a name is free long before it takes it: what came there meanwhile stays under another.
+        let aside = format!("--suffix={suffix}");
+        for (kind, options) in [
+            (Way::New, &["--ignore-existing", "--backup", &aside][..]),
+            (Way::Replaces, &["--update", "--ignore-times"]),
+        ] {
             let Some(ours) = ways.get(&kind).filter(|_| sent.broke_off.is_none()) else { continue };
             self.send(&self.here[dir], &names(ours), dir, (pass, deadline), options, &mut sent).await?;
             sent.bytes += ours.iter().map(|entry| entry.now.line.about.size).sum::<u64>();
@@ -106,6 +123,7 @@ impl Rsync {
         let mut under_own: Vec<&Entry> =
             ways.iter().filter(|(kind, _)| **kind != Way::Beside).flat_map(|(_, e)| e.iter().copied()).collect();
         under_own.sort_by(|one, other| one.order(other));
+        sent.beside = self.came_meanwhile(&ways, &suffix, dir, deadline, &mut sent).await?;
         let compared = self.compared(&self.here[dir], &names(&under_own), dir, deadline, &mut sent).await?;
         let mut others = Vec::new();
         for entry in under_own {
@@ -120,7 +138,7 @@ impl Rsync {
         let mut twice: Vec<Entry> = ways.get(&Way::Beside).into_iter().flatten().map(|&entry| entry.clone()).collect();
         twice.extend(self.still(others, deadline).await?);
         if sent.broke_off.is_none() && !twice.is_empty() {
-            self.carry_beside(twice, dir, (pass, deadline), &mut sent).await?;
+            self.carry_beside((twice, load.databases), dir, (pass, deadline), &mut sent).await?;
         }
         sent.took = began.elapsed();
         sent.carried.sort_by(Entry::order);
@@ -135,24 +153,29 @@ impl Rsync {
     /// How each of them goes. What has no content of its own counts as carried.
     async fn ways<'a>(
         &self,
-        entries: &'a [Entry],
+        Load { entries, databases, both }: Load<'a>,
         dir: usize,
         (pass, deadline): (Pass, Instant),
         sent: &mut Sent,
     ) -> Result<BTreeMap<Way, Vec<&'a Entry>>, String> {
         let live = if pass == Pass::Delta { self.delta_live } else { Live::Beside };
         let families = {
-            let (entries, root) = (entries.to_vec(), self.here[dir].clone());
-            disk::within(left(deadline), move || Families::of(&entries, &root)).await?
+            let (entries, databases, root) = (entries.to_vec(), databases.clone(), self.here[dir].clone());
+            disk::within(left(deadline), move || Families::of(&entries, &root, &databases)).await?
         };
-        let asked = names(&entries.iter().collect::<Vec<_>>()).into_iter().chain(families.names()).collect();
-        let there = self.there(asked, dir, deadline, sent).await?;
+        let asked = names(&entries.iter().collect::<Vec<_>>()).into_iter().chain(families.names());
+        let there = self.there(asked.chain(both.iter().cloned()).collect(), dir, deadline, sent).await?;
+        if !both.is_empty() && !both.iter().any(|name| there.contains_key(name)) {
+            let (dir, host) = (self.to.dirs[dir].display(), &self.to.host);
+            return Err(format!("{dir} at {host} holds none of the files that both had: is its disk mounted there?"));
+        }
         let is_sure = sent.refused.is_none();
         let mut ways: BTreeMap<Way, Vec<&Entry>> = BTreeMap::new();
         for entry in entries {
             let path = &entry.now.line.path;
-            let own = way(entry, there.get(path).copied(), live);
-            let way = match families.get(entry) {
+            let family = families.get(entry);
+            let own = way(entry, there.get(path).copied(), if family.is_some() { live } else { Live::Replaces });
+            let way = match family {
                 None => own,
                 Some(family) if family.is_one() => Way::Beside,
                 // An index, or an empty log.
@@ -171,29 +194,65 @@ impl Rsync {
         Ok(ways)
     }
 
+    /// What came to names at home after rsync saw that they were free, and stands under another name since: at this try,
+    /// or at one that broke off.
+    async fn came_meanwhile(
+        &self,
+        ways: &BTreeMap<Way, Vec<&Entry>>,
+        suffix: &str,
+        dir: usize,
+        deadline: Instant,
+        sent: &mut Sent,
+    ) -> Result<Vec<(Entry, Vec<u8>)>, String> {
+        let others = ways.iter().filter(|(way, _)| **way != Way::Replaces).flat_map(|(_, entries)| entries);
+        let aside = |&entry: &&Entry| (entry.clone(), [&entry.now.line.path, suffix.as_bytes()].concat());
+        let asked: Vec<_> = others.map(aside).filter(|(_, name)| can_stand(name)).collect();
+        if asked.is_empty() {
+            return Ok(Vec::new());
+        }
+        let there = self.there(asked.iter().map(|(_, name)| name.clone()).collect(), dir, deadline, sent).await?;
+        Ok(asked.into_iter().filter(|(_, name)| there.contains_key(name)).collect())
+    }
+
     /// Ours under another name, beside theirs: sent from a folder that holds them so.
     async fn carry_beside(
         &self,
-        entries: Vec<Entry>,
+        what: (Vec<Entry>, &BTreeSet<Vec<u8>>),
+        dir: usize,
+        by: (Pass, Instant),
+        sent: &mut Sent,
+    ) -> Result<(), String> {
+        let stage = self.work.join("beside");
+        let done = self.carry_staged(what, &stage, dir, by, sent).await;
+        let _ = disk::within(left(by.1).max(STILL_MIN), move || beside::clear(&stage)).await;
+        done
+    }
+
+    async fn carry_staged(
+        &self,
+        (entries, databases): (Vec<Entry>, &BTreeSet<Vec<u8>>),
+        stage: &Path,
         dir: usize,
         (pass, deadline): (Pass, Instant),
         sent: &mut Sent,
     ) -> Result<(), String> {
-        let stage = self.work.join("beside");
-        let groups = {
-            let (stage, root, node) = (stage.clone(), self.here[dir].clone(), self.node.clone());
-            disk::within(left(deadline), move || staged(&entries, &root, &stage, &node)).await?
+        let Staged { groups, refused } = {
+            let (stage, root, node) = (stage.to_owned(), self.here[dir].clone(), self.node.clone());
+            let databases = databases.clone();
+            disk::within(left(deadline), move || staged(&entries, &root, (&stage, deadline), &node, &databases)).await?
         };
+        for (entries, why) in refused {
+            sent.refused.get_or_insert(why);
+            sent.another.extend(entries);
+        }
         if groups.is_empty() {
             return Ok(());
         }
         let names: Vec<_> = groups.iter().flat_map(|group| &group.sent).map(|(_, name)| name.clone()).collect();
         // Of its own directories the folder knows neither owner nor rights: those at home stay.
         let options = ["--ignore-existing", "--no-implied-dirs"];
-        self.send(&stage, &names, dir, (pass, deadline), &options, sent).await?;
-        let compared = self.compared(&stage, &names, dir, deadline, sent).await?;
-        let _ =
-            disk::within(left(deadline), move || fs::remove_dir_all(&stage).map_err(|error| error.to_string())).await;
+        self.send(stage, &names, dir, (pass, deadline), &options, sent).await?;
+        let compared = self.compared(stage, &names, dir, deadline, sent).await?;
         for Group { entries, sent: members } in groups {
             sent.bytes += members.iter().map(|(entry, _)| entry.now.line.about.size).sum::<u64>();
             let is_there = |(_, name): &(Entry, Vec<u8>)| compared.get(name) == Some(&Compared::Same);
@@ -219,7 +278,11 @@ impl Rsync {
         let here = self.here.clone();
         // What has arrived is worth a moment more.
         disk::within(left(deadline).max(STILL_MIN), move || {
-            Ok(entries.into_iter().filter(|entry| is_as_seen(&here[entry.now.line.dir], entry)).collect())
+            let is_still = |entry: &Entry| {
+                let line = &entry.now.line;
+                here::is_still(&here[line.dir], &line.path, line.about.size, line.about.modified)
+            };
+            Ok(entries.into_iter().filter(is_still).collect())
         })
         .await
     }
@@ -343,14 +406,14 @@ impl Rsync {
         ssh
     }
 
-    /// Names with a NUL behind each. `./` keeps one that begins with `#` or `;` from being a remark.
+    /// Names with a NUL behind each.
     async fn list(&self, names: Vec<Vec<u8>>, deadline: Instant) -> Result<PathBuf, String> {
         let path = self.work.join("names");
         disk::within(left(deadline), move || {
             let write = || -> std::io::Result<()> {
                 let mut file = std::io::BufWriter::new(file::create(&path)?);
                 for name in names {
-                    file.write_all(b"./")?;
+                    file.write_all(NO_REMARK)?;
                     file.write_all(&name)?;
                     file.write_all(&[0])?;
                 }
@@ -362,10 +425,31 @@ impl Rsync {
         .await
     }
 
-    /// Our own folder, and no rsync of an earlier robot in it.
-    async fn prepare(&self, deadline: Instant) -> Result<(), String> {
-        let empty = self.work.join("empty");
+    /// What a name at home gets behind it where ours takes it from what came there meanwhile: `.from-pbx-a-…`, the same for
+    /// the whole ledger, so that a try after one that broke off finds it.
+    async fn suffix(&self, deadline: Instant) -> Result<String, String> {
+        let (path, begin) = (self.work.join("suffix"), format!(".from-{}-", self.primary));
         disk::within(left(deadline), move || {
+            let is_ours = |text: &String| {
+                let rest = text.strip_prefix(&begin);
+                rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit() || b == b'-'))
+            };
+            if let Some(known) = fs::read_to_string(&path).ok().filter(is_ours) {
+                return Ok(known);
+            }
+            let text = format!("{begin}{}", clock::now().wall.strftime("%Y%m%d-%H%M%S"));
+            let written = file::write_whole(&path, text.as_bytes());
+            written.map_err(|error| format!("cannot write {}: {error}; see to state_dir", path.display()))?;
+            Ok(text)
+        })
+        .await
+    }
+
+    /// Our own folder, and neither an rsync of an earlier robot in it nor what that left.
+    async fn prepare(&self, deadline: Instant) -> Result<(), String> {
+        let (empty, stage) = (self.work.join("empty"), self.work.join("beside"));
+        disk::within(left(deadline), move || {
+            beside::clear(&stage)?;
             file::create_dirs(&empty)
                 .map_err(|error| format!("cannot make {}: {error}; see to state_dir", empty.display()))
         })
@@ -455,13 +539,6 @@ impl Sent {
             End::BrokeOff(why) => Err(why),
         }
     }
-}
-
-/// Whether the file is what the entry says still, without a link on the way to it.
-pub fn is_as_seen(dir: &Path, entry: &Entry) -> bool {
-    let line = &entry.now.line;
-    let seen = here::seen(dir, &line.path).ok().flatten();
-    seen.is_some_and(|now| (now.size, now.modified) == (line.about.size, line.about.modified))
 }
 
 /// What is left until then.

@@ -381,7 +381,7 @@ impl Carry<'_> {
             .await?;
             pieces = back;
             let Some(piece) = piece? else { break };
-            let sent = rsync.carry(&piece.entries, pass, deadline).await?;
+            let sent = rsync.carry(piece.load(), pass, deadline).await?;
             let told = settle(ledger, piece, &sent, deadline).await?;
             sum.add(&sent);
             if told.service != service {

@@ -8,6 +8,9 @@ use super::ledger::{There, Way, beside_within};
 /// What may hold a part of the content: without it the database is half of one.
 pub const LOGS: [&str; 2] = ["-wal", "-journal"];
 
+/// So a database of SQLite begins, whatever its name is.
+pub const HEADER: &[u8; 16] = b"SQLite format 3\0";
+
 /// An index to the log, made anew where it is missing.
 pub const INDEX: &str = "-shm";
 
@@ -21,6 +24,12 @@ const PART_BYTES_MAX: usize = "-journal".len();
 pub fn base(path: &[u8]) -> Option<&[u8]> {
     let base = PARTS.iter().find_map(|part| path.strip_suffix(part.as_bytes()))?;
     (!base.is_empty() && !base.ends_with(b"/")).then_some(base)
+}
+
+/// The database that a file is the log of, by its name.
+pub fn logged(path: &[u8]) -> Option<&[u8]> {
+    base(path)
+        .filter(|base| LOGS.iter().any(|log| path.len() == base.len() + log.len() && path.ends_with(log.as_bytes())))
 }
 
 /// Whether a file is a database by its name.
@@ -77,6 +86,8 @@ mod tests {
         assert_eq!(base(b"a/cdr.db-wal"), Some(&b"a/cdr.db"[..]));
         assert_eq!([base(b"cdr.db"), base(b"a/-wal"), base(b"-shm")], [None; 3]);
         assert_eq!(part(b"cdr.db", "-journal"), b"cdr.db-journal");
+        let logs = [&b"cdr.db3-wal"[..], b"x-journal", b"cdr.db3-shm", b"a/-wal", b"cdr.db3"].map(logged);
+        assert_eq!(logs, [Some(&b"cdr.db3"[..]), Some(b"x"), None, None, None]);
         let long = [b'x'; 255];
         let stem = stem(&long, "pbx-b", 0);
         assert_eq!(part(&stem, "-journal").len(), 255);

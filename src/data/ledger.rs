@@ -4,6 +4,7 @@
 //! back there: so the difference to it is what waits. Two lists in the order of a walk are merged, none is held.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 use super::class::Class;
 use super::family;
@@ -134,11 +135,28 @@ impl Entry {
         self.class == Class::Recording || (size >= LARGE && self.class != Class::Config)
     }
 
-    /// Whether it may be half of a content while the PBX runs: a database in use.
+    /// Whether it may be half of a content while the PBX runs, by its name: a database in use. Others show that they are one
+    /// by how they begin ([`family::HEADER`]), or by a log in the list ([`logged`]).
     pub fn is_live(&self) -> bool {
         let path = &self.now.line.path;
         family::is_database(path) || family::base(path).is_some()
     }
+}
+
+/// The databases whose logs a list names, with their working directories: also where the log was removed here, as SQLite
+/// does once it has played it.
+///
+/// # Errors
+/// That of the list.
+pub fn logged(entries: impl IntoIterator<Item = Result<Entry, String>>) -> Result<BTreeSet<(usize, Vec<u8>)>, String> {
+    let mut logged = BTreeSet::new();
+    for entry in entries {
+        let line = entry?.now.line;
+        if let Some(base) = family::logged(&line.path) {
+            logged.insert((line.dir, base.to_vec()));
+        }
+    }
+    Ok(logged)
 }
 
 /// Which part of the way home.
@@ -200,7 +218,7 @@ pub enum There {
     Other,
 }
 
-/// What becomes of a database in use ([`Entry::is_live`]) that only this node changed.
+/// What becomes of a database in use that only this node changed; any other file replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Live {
     /// The PBX at home is stopped: it replaces the one there.
@@ -233,7 +251,7 @@ pub fn way(entry: &Entry, there: Option<There>, live: Live) -> Way {
         && far.is(was)
         // What is dated before what both had was put back here on purpose, or its clock was: a person decides.
         && entry.now.line.about.modified.0 >= far.modified_s
-        && (live == Live::Replaces || !entry.is_live())
+        && live == Live::Replaces
     {
         return Way::Replaces;
     }
@@ -282,7 +300,7 @@ mod tests {
     #[test]
     fn what_both_had_is_replaced_and_what_both_changed_goes_beside() {
         let far = |size, modified_s| Some(There::File(Far { size, modified_s }));
-        let way = |entry: &Entry, there| way(entry, there, Live::Beside);
+        let way = |entry: &Entry, there| way(entry, there, Live::Replaces);
         let changed = entry(b"a", Class::Cdr, Change::Changed(known(b"a", 10, 100)), 20, 200);
         let added = entry(b"a", Class::Cdr, Change::Added, 20, 200);
         assert_eq!([way(&changed, None), way(&added, None)], [Way::New, Way::New]);
@@ -304,8 +322,16 @@ mod tests {
         let changed = |path: &[u8]| entry(path, Class::Cdr, Change::Changed(known(path, 10, 100)), 20, 200);
         assert_eq!(way(&changed(b"a.db"), there, Live::Replaces), Way::Replaces);
         assert_eq!(way(&changed(b"a.db"), there, Live::Beside), Way::Beside);
-        assert_eq!(way(&changed(b"a.csv"), there, Live::Beside), Way::Replaces);
         assert_eq!(way(&changed(b"a.db"), None, Live::Beside), Way::New);
+    }
+
+    #[test]
+    fn a_log_in_the_list_makes_a_database_of_its_file_whatever_happened_to_it() {
+        let removed = entry(b"a/cdr.db3-wal", Class::Cdr, Change::Removed, 9, 500);
+        let other = entry(b"a/cdr.db3", Class::Cdr, Change::Added, 9, 500);
+        let listed = logged([Ok(other), Ok(removed)]).expect("a list");
+        assert_eq!(listed.into_iter().collect::<Vec<_>>(), [(0, b"a/cdr.db3".to_vec())]);
+        assert!(logged([Err("damaged".to_owned())]).is_err());
     }
 
     #[test]

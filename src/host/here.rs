@@ -47,6 +47,12 @@ pub fn seen(root: &Path, path: &[u8]) -> io::Result<Option<Seen>> {
     }))
 }
 
+/// Whether a file of this size and this date stands there still.
+pub fn is_still(root: &Path, path: &[u8], size: u64, modified: (i64, u32)) -> bool {
+    let seen = seen(root, path).ok().flatten();
+    seen.is_some_and(|now| (now.size, now.modified) == (size, modified))
+}
+
 /// Opens it for reading; `None` as [`seen`].
 ///
 /// # Errors
@@ -108,6 +114,9 @@ mod tests {
         fs::write(outside.path().join("f"), "not mine").expect("file");
         assert!(seen(root, b"a/f").expect("looked").is_some_and(|seen| seen.size == 4));
         assert!(open(root, b"a/f").expect("opened").is_some());
+        let dated = seen(root, b"a/f").expect("looked").map_or((0, 0), |seen| seen.modified);
+        let stills = [(4, dated), (5, dated), (4, (dated.0, dated.1 ^ 1))];
+        assert_eq!(stills.map(|(size, at)| is_still(root, b"a/f", size, at)), [true, false, false]);
         symlink(outside.path().join("f"), root.join("link")).expect("link");
         symlink(outside.path(), root.join("b")).expect("link");
         for path in [&b"link"[..], b"b/f", b"a/missing", b"missing/f", b"a/f/x", b"a"] {

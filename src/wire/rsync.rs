@@ -9,6 +9,9 @@ use jiff::tz::TimeZone;
 /// The format that [`listed`] reads; the clock must be UTC.
 pub const LIST: &str = "%i %l %M %n";
 
+/// Before a name in a list: one that begins with `#` or `;` would be a remark.
+pub const NO_REMARK: &[u8] = b"./";
+
 /// So long is `%i`.
 const ITEM_BYTES: usize = 11;
 
@@ -97,8 +100,15 @@ fn unescaped(name: &[u8]) -> Vec<u8> {
     path
 }
 
+/// Of the working directory itself; before rsync 3.2 without the role of who says it.
+const NOWHERE: [&str; 4] = ["[Receiver] mkdir", "rsync: mkdir", "] change_dir", "rsync: change_dir"];
+const NO_DIRECTORY: &str = "the directory there is missing";
+const MAKE_IT: &str = "make it at the primary, or correct failback.return_to.dirs";
+const NO_WAY_IN: &str = "the directory there is missing or may not be entered";
+const SEE_TO_IT: &str = "see to it at the primary, or correct failback.return_to.dirs";
+
 /// Words of rsync and ssh, and what they mean. The first that is found counts.
-const TROUBLES: [(&str, &str, &str); 22] = [
+const TROUBLES: [(&str, &str, &str); 24] = [
     ("exec: rsync: not found", "rsync is not installed here", "install rsync on this node"),
     ("exec: ssh", "ssh is not installed here", "install openssh-client on this node"),
     (
@@ -119,16 +129,10 @@ const TROUBLES: [(&str, &str, &str); 22] = [
     ("rsync: not found", "rsync is not installed there", "install rsync at the primary"),
     ("/rsync: No such file", "rsync is not installed there", "install rsync at the primary"),
     ("remote command not found", "rsync is not installed there", "install rsync at the primary"),
-    (
-        "[Receiver] mkdir",
-        "the directory there is missing",
-        "make it at the primary, or correct failback.return_to.dirs",
-    ),
-    (
-        "] change_dir",
-        "the directory there is missing or may not be entered",
-        "see to it at the primary, or correct failback.return_to.dirs",
-    ),
+    (NOWHERE[0], NO_DIRECTORY, MAKE_IT),
+    (NOWHERE[1], NO_DIRECTORY, MAKE_IT),
+    (NOWHERE[2], NO_WAY_IN, SEE_TO_IT),
+    (NOWHERE[3], NO_WAY_IN, SEE_TO_IT),
     ("No space left on device", "the disk there is full", "make room at the primary"),
     ("Disk quota exceeded", "the quota there is used up", "make room at the primary"),
     ("Read-only file system", "the file system there is read-only", "see to the disk at the primary"),
@@ -157,8 +161,8 @@ pub enum Reach {
 
 /// What an exit that is none of success leaves to build upon.
 pub fn reach(code: Option<i32>, stderr: &str) -> Reach {
-    // Of the working directory itself: no file of it can be told from one that is missing.
-    let is_nowhere = ["] change_dir", "[Receiver] mkdir"].iter().any(|words| stderr.contains(words));
+    // No file of it can be told from one that is missing.
+    let is_nowhere = NOWHERE.iter().any(|words| stderr.contains(words));
     match code {
         Some(23) if !is_nowhere => Reach::AllButSome,
         Some(11) if !is_nowhere => Reach::UpToThere,
@@ -220,6 +224,19 @@ mod tests {
         let refused = "rsync: [receiver] mkstemp \"/w/a/.b.x\" failed: Permission denied (13)";
         assert_eq!(reach(Some(23), refused), Reach::AllButSome);
         assert_eq!(reach(Some(23), "rsync: [sender] change_dir \"/w\" failed: No such file"), Reach::Nothing);
+        for said in [
+            "rsync: change_dir#1 \"/w\" failed: No such file or directory (2)",
+            "rsync: change_dir \"/w\" failed: No such file or directory (2)",
+            "rsync: mkdir \"/w\" failed: No such file or directory (2)",
+            "rsync: [Receiver] mkdir \"/w\" failed: No such file or directory (2)",
+            "rsync: [Receiver] change_dir#1 \"/w\" failed: No such file or directory (2)",
+        ] {
+            assert_eq!([reach(Some(23), said), reach(Some(11), said)], [Reach::Nothing; 2], "{said}");
+            let told = trouble(Some(12), &format!("{said}\nrsync: connection unexpectedly closed (8 bytes) [sender]"));
+            assert!(told.starts_with("the directory there is missing"), "{told}");
+        }
+        let below = "rsync: recv_generator: mkdir \"/w/a\" failed: Permission denied (13)";
+        assert_eq!(reach(Some(23), below), Reach::AllButSome);
         assert_eq!(reach(Some(11), "write failed: No space left on device (28)"), Reach::UpToThere);
         assert_eq!([reach(Some(12), ""), reach(Some(255), ""), reach(None, "")], [Reach::Nothing; 3]);
     }

@@ -1,6 +1,8 @@
 //! The way home without a robot: a ledger on disk, real rsync over a real sshd, databases of a real SQLite.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -229,6 +231,147 @@ fn a_journal_or_a_log_that_our_pbx_left_goes_beside_with_its_database_and_never_
     office.beside("lost.db.from-pbx-b-", "-journal");
     let said = office.carry();
     assert!(said.as_ref().is_ok_and(|said| said.contains("the ledger has ended")), "{said:?}");
+}
+
+#[test]
+fn a_database_is_one_by_how_it_begins_and_by_its_log_whatever_its_name_is() {
+    let office = Office::serving(|work| {
+        // The primary died with a log beside each; the second one's was never brought here.
+        for name in ["cdr.db3", "calls"] {
+            let script =
+                format!("PRAGMA journal_mode=wal;\nPRAGMA wal_autocheckpoint=0;\n{MADE}\n{}\n{DIES}", insert(200));
+            sql(&work.join(name), &script);
+        }
+        sql(&work.join("calls"), "SELECT count(*) FROM calls;");
+        assert!(!work.join("calls-wal").exists() && work.join("cdr.db3-wal").exists());
+    });
+    let Some(office) = office else { return };
+    sql(&office.there("calls"), &format!("PRAGMA wal_autocheckpoint=0;\n{}\n{DIES}", insert(50)));
+    for name in ["cdr.db3", "calls"] {
+        sql(&office.here(name), &insert(100));
+        assert!(!office.here(&format!("{name}-wal")).exists(), "SQLite played the log here");
+    }
+    let first = runtime().block_on(home::first(&office.config));
+    let StepOutcome::Done(proof) = first else { panic!("{first:?}") };
+    assert!(proof.starts_with("0 files") && proof.contains("go later: large, in use"), "{proof}");
+    let outcome = office.delta();
+    let StepOutcome::Done(proof) = outcome else { panic!("{outcome:?}") };
+    assert!(proof.contains("2 kept twice there: "), "{proof}");
+    assert_eq!(rows(&office.there("cdr.db3")), "200 ok", "theirs, with its log");
+    assert_eq!(rows(&office.beside("cdr.db3.from-pbx-b-", "")), "300 ok", "ours");
+    assert_eq!(rows(&office.there("calls")), "250 ok", "theirs, with its log");
+    assert_eq!(rows(&office.beside("calls.from-pbx-b-", "")), "300 ok", "ours");
+    assert!(office.carry().is_ok_and(|said| said.contains("the ledger has ended")));
+}
+
+/// Passes on what goes from one of them to the other, and calls `meanwhile` once so many bytes have come.
+fn passes(mut from: TcpStream, mut to: TcpStream, mut left: usize, meanwhile: impl FnOnce()) {
+    let (mut meanwhile, mut bytes) = (Some(meanwhile), [0; 16 * 1024]);
+    while let Ok(read @ 1..) = from.read(&mut bytes) {
+        left = left.saturating_sub(read);
+        if left == 0
+            && let Some(meanwhile) = meanwhile.take()
+        {
+            meanwhile();
+        }
+        if to.write_all(&bytes[..read]).is_err() {
+            break;
+        }
+    }
+    let _ = to.shutdown(Shutdown::Write);
+}
+
+#[test]
+fn what_comes_to_a_name_at_home_while_ours_is_sent_is_kept_and_told() {
+    let office = Office::serving(|work| write(&work.join("both"), "1"));
+    let Some(mut office) = office else { return };
+    let (listener, sshd) = (TcpListener::bind(("127.0.0.1", 0)).expect("a port"), office.home.port);
+    let port = listener.local_addr().expect("an address").port();
+    let known = fs::read_to_string(office.home.path("known")).expect("known hosts");
+    fs::write(office.home.path("known"), known.replace(&sshd.to_string(), &port.to_string())).expect("known hosts");
+    office.config.failback.return_to.as_mut().expect("a way").port = port;
+    fs::write(office.here("msg0005.wav"), vec![7; 4 << 20]).expect("file");
+    let theirs = office.there("msg0005.wav");
+    // rsync asks for the content of a file only after it saw that its name is free, and only then so much comes.
+    std::thread::spawn(move || {
+        for ours in listener.incoming().flatten() {
+            let sshd = TcpStream::connect(("127.0.0.1", sshd)).expect("sshd");
+            let back = (sshd.try_clone().expect("a copy"), ours.try_clone().expect("a copy"));
+            std::thread::spawn(move || passes(back.0, back.1, usize::MAX, || {}));
+            let theirs = theirs.clone();
+            std::thread::spawn(move || {
+                passes(ours, sshd, 1 << 20, move || fs::write(theirs, "a caller's").expect("file"));
+            });
+        }
+    });
+    let outcome = office.delta();
+    let StepOutcome::Done(proof) = outcome else { panic!("{outcome:?}") };
+    assert!(proof.contains("1 kept twice there: msg0005.wav.from-pbx-a-"), "{proof}");
+    assert!(fs::read(office.there("msg0005.wav")).expect("ours") == vec![7; 4 << 20]);
+    let theirs = fs::read_to_string(office.beside("msg0005.wav.from-pbx-a-", ""));
+    assert_eq!(theirs.expect("theirs"), "a caller's");
+    assert_eq!((office.told().files, office.told().kept_twice), (0, 1));
+}
+
+#[test]
+fn what_has_no_room_to_be_renamed_waits_and_all_else_goes_and_nothing_of_it_stays() {
+    let office =
+        Office::serving(|work| ["big.csv", "small.csv", "both"].iter().for_each(|name| write(&work.join(name), "1")));
+    let Some(office) = office else { return };
+    // Of another file system no second name can be made: what goes beside is copied.
+    let Ok(other) = tempfile::tempdir_in("/dev/shm") else { return };
+    let device = |path: &Path| fs::metadata(path).expect("metadata").dev();
+    if device(other.path()) == device(&office.state()) {
+        return;
+    }
+    for name in ["big.csv", "small.csv"] {
+        write(&office.there(name), "theirs");
+        write(&other.path().join(name), "ours!");
+    }
+    write(&other.path().join("both"), "1");
+    fs::remove_dir_all(office.here("")).expect("removed");
+    std::os::unix::fs::symlink(other.path(), office.dir.path().join("work")).expect("link");
+    let big = fs::File::options().write(true).open(other.path().join("big.csv")).expect("file");
+    big.set_len(1 << 46).expect("a file with holes");
+    let why = office.carry().expect_err("one waits");
+    let words = ["big.csv needs 70 TB in state_dir, which has ", "; make room there ("];
+    assert_eq!(words.map(|words| why.contains(words)), [true; 2], "{why}");
+    assert_eq!(office.told().files, 1, "{why}");
+    assert_eq!(fs::read_to_string(office.beside("small.csv.from-pbx-b-", "")).expect("ours"), "ours!");
+    let stage = office.state().join("ledger/rsync/beside");
+    assert!(!stage.exists(), "nothing of it stays");
+    // What a robot that was killed left is removed before anything else is sent.
+    write(&stage.join("left"), "half a database");
+    fs::remove_file(office.there("big.csv")).expect("removed");
+    big.set_len(5).expect("small again");
+    let said = office.carry();
+    assert!(said.as_ref().is_ok_and(|said| said.contains("the ledger has ended")), "{said:?}");
+    assert!(!office.state().join("ledger.last/rsync/beside").exists());
+}
+
+#[test]
+fn a_directory_at_home_without_its_disk_takes_nothing() {
+    let office = Office::serving(|work| (0..60).for_each(|n| write(&work.join(format!("spool/{n}")), "1")));
+    let Some(office) = office else { return };
+    write(&office.here("spool/7"), "changed");
+    write(&office.here("msg0000.wav"), "ours");
+    let (disk, away) = (office.there(""), office.home.path("unmounted"));
+    fs::rename(&disk, &away).expect("unmounted");
+    fs::create_dir(&disk).expect("the mount point");
+    // A file that only this side changed says nothing of the disk.
+    write(&disk.join("spool/7"), "1");
+    let outcome = office.delta();
+    let StepOutcome::Failed(why) = outcome else { panic!("{outcome:?}") };
+    let words = "/work at root@127.0.0.1 holds none of the files that both had: is its disk mounted there?";
+    assert!(why.contains(words), "{why}");
+    assert_eq!((office.names_there(), office.told().files), (vec!["spool".to_owned()], 2));
+    fs::remove_dir_all(&disk).expect("removed");
+    fs::rename(&away, &disk).expect("mounted");
+    // What home has removed since, as long as anything stands that both had.
+    (10..60).for_each(|n| fs::remove_file(office.there(&format!("spool/{n}"))).expect("removed"));
+    let said = office.carry();
+    assert!(said.as_ref().is_ok_and(|said| said.contains("the ledger has ended")), "{said:?}");
+    assert_eq!(fs::read_to_string(office.there("spool/7")).expect("ours"), "changed");
 }
 
 fn write(path: &Path, text: &str) {

@@ -7,6 +7,7 @@
 //! here blocks; the caller gives it a thread and a limit. How a list looks is [`crate::data::ledger`]'s, its files are in
 //! `lists`.
 
+mod both;
 mod lists;
 mod mounts;
 mod visit;

@@ -5,16 +5,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::Instant;
 
 use rustix::fs::{AtFlags, CWD};
 
 use super::os;
-use crate::data::family;
 use crate::data::ledger::{Change, Entry, NAME_BYTES_MAX, beside};
 use crate::data::manifest::{About, Kind};
+use crate::data::{family, shown};
 use crate::host::{file, here};
+use crate::units::data::size;
+
+/// So much of the disk stays free beside copies: the robot's own journal lies there.
+const RESERVE_BYTES: u64 = 64 << 20;
+
+/// After so many bytes of a copy it is seen whether there is time and room for more.
+const COPIED_BYTES: u64 = 16 << 20;
 
 /// A database, with what lies here under its name and under the names of its parts.
 #[derive(Debug, Clone)]
@@ -29,9 +38,8 @@ impl Family {
             if !can_stand(&path) {
                 return Ok(None);
             }
-            let seen = here::seen(root, &path).map_err(|error| {
-                format!("cannot look at {}: {error}; see to the disk of this node", crate::data::shown(&path))
-            })?;
+            let seen = here::seen(root, &path)
+                .map_err(|error| format!("cannot look at {}: {error}; see to the disk of this node", shown(&path)))?;
             Ok(seen.map(|seen| {
                 let mut entry = Entry { change: Change::Added, ..like.clone() };
                 let about = About { kind: Kind::File, size: seen.size, modified: seen.modified, ..like.now.line.about };
@@ -74,13 +82,15 @@ impl Family {
 pub struct Families(BTreeMap<Vec<u8>, Family>);
 
 impl Families {
-    /// Those that any of these entries of one working directory belongs to, as they are at this moment.
+    /// Those that any of these entries of one working directory belongs to, as they are at this moment. `databases`: what is
+    /// one, whatever its name is.
     ///
     /// # Errors
     /// One line: the disk does not say.
-    pub fn of(entries: &[Entry], root: &Path) -> Result<Self, String> {
+    pub fn of(entries: &[Entry], root: &Path, databases: &BTreeSet<Vec<u8>>) -> Result<Self, String> {
         let mut families = BTreeMap::new();
-        for entry in entries.iter().filter(|entry| entry.is_live()) {
+        let is_of_one = |entry: &&Entry| entry.is_live() || databases.contains(&entry.now.line.path);
+        for entry in entries.iter().filter(is_of_one) {
             let base = base(entry);
             if !families.contains_key(base) {
                 families.insert(base.to_vec(), Family::of(root, base, entry)?);
@@ -111,7 +121,7 @@ pub fn base(entry: &Entry) -> &[u8] {
 }
 
 /// Whether a file system takes its last name.
-fn can_stand(path: &[u8]) -> bool {
+pub fn can_stand(path: &[u8]) -> bool {
     path.rsplit(|byte| *byte == b'/').next().is_some_and(|name| name.len() <= NAME_BYTES_MAX)
 }
 
@@ -124,14 +134,43 @@ pub struct Group {
     pub sent: Vec<(Entry, Vec<u8>)>,
 }
 
-/// Puts these files into a new folder under the names that they bear at home. What is gone is left out.
+/// What stands in the folder.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Staged {
+    /// What can be sent.
+    pub groups: Vec<Group>,
+    /// What cannot stand there, and why: it holds up nothing else.
+    pub refused: Vec<(Vec<Entry>, String)>,
+}
+
+/// Removes the folder with all that is in it.
 ///
 /// # Errors
 /// One line.
-pub fn staged(entries: &[Entry], root: &Path, stage: &Path, node: &str) -> Result<Vec<Group>, String> {
-    let _ = fs::remove_dir_all(stage);
-    let families = Families::of(entries, root)?;
-    let (mut groups, mut done) = (Vec::new(), BTreeSet::new());
+pub fn clear(stage: &Path) -> Result<(), String> {
+    match fs::remove_dir_all(stage) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(format!("cannot remove {}: {error}; see to state_dir", stage.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Puts these files into a new folder under the names that they bear at home, until then. What is gone is left out. Who calls it
+/// removes the folder.
+///
+/// # Errors
+/// One line.
+pub fn staged(
+    entries: &[Entry],
+    root: &Path,
+    (stage, deadline): (&Path, Instant),
+    node: &str,
+    databases: &BTreeSet<Vec<u8>>,
+) -> Result<Staged, String> {
+    clear(stage)?;
+    let families = Families::of(entries, root, databases)?;
+    let (mut staged, mut done) = (Staged::default(), BTreeSet::new());
     for entry in entries {
         let line = &entry.now.line;
         let group = match families.get(entry) {
@@ -160,32 +199,60 @@ pub fn staged(entries: &[Entry], root: &Path, stage: &Path, node: &str) -> Resul
                 Group { entries: vec![entry.clone()], sent: vec![(entry.clone(), name)] }
             }
         };
-        if stands(&group, root, stage)? {
-            groups.push(group);
+        match stands(&group, root, (stage, deadline)) {
+            Ok(Stands::Whole) => staged.groups.push(group),
+            Ok(Stands::Gone) => leave(&group, stage),
+            Err(why) => {
+                // What others have room for is not taken by half of it.
+                leave(&group, stage);
+                staged.refused.push((group.entries, why));
+            }
+        }
+        if Instant::now() >= deadline {
+            clear(stage)?;
+            return Err("not done in time".to_owned());
         }
     }
-    Ok(groups)
+    Ok(staged)
 }
 
-/// Whether all of it is there, under its new names.
-fn stands(group: &Group, root: &Path, stage: &Path) -> Result<bool, String> {
+fn leave(group: &Group, stage: &Path) {
+    for (_, name) in &group.sent {
+        let _ = fs::remove_file(stage.join(os(name)));
+    }
+}
+
+/// Whether a group stands in the folder.
+enum Stands {
+    Whole,
+    /// A part of it is gone here.
+    Gone,
+}
+
+fn stands(group: &Group, root: &Path, (stage, deadline): (&Path, Instant)) -> Result<Stands, String> {
     for (entry, name) in &group.sent {
-        let stand_in = stage.join(os(name));
-        let made = || -> std::io::Result<bool> {
-            let Some(file) = here::open(root, &entry.now.line.path)? else { return Ok(false) };
+        let (stand_in, path) = (stage.join(os(name)), &entry.now.line.path);
+        let made = || -> io::Result<Stands> {
+            let Some(file) = here::open(root, path)? else { return Ok(Stands::Gone) };
             stand_in.parent().map_or(Ok(()), file::create_dirs)?;
-            stand_for(file, &stand_in)?;
-            Ok(true)
+            stand_for(file, &stand_in, deadline)?;
+            Ok(Stands::Whole)
         };
-        if !made().map_err(|error| format!("cannot make {}: {error}; see to state_dir", stand_in.display()))? {
-            return Ok(false);
+        match made() {
+            Ok(Stands::Whole) => {}
+            Ok(Stands::Gone) => return Ok(Stands::Gone),
+            // Our own, which says it all.
+            Err(error) if error.raw_os_error().is_none() && error.kind() == ErrorKind::StorageFull => {
+                return Err(format!("{} {error}", shown(path)));
+            }
+            Err(error) => return Err(format!("cannot make {}: {error}; see to state_dir", stand_in.display())),
         }
     }
-    Ok(true)
+    Ok(Stands::Whole)
 }
 
 /// The file that is open under another name too; where that cannot be, a copy with its owner, rights and date.
-fn stand_for(mut file: fs::File, path: &Path) -> std::io::Result<()> {
+fn stand_for(mut file: fs::File, path: &Path, deadline: Instant) -> io::Result<()> {
     use std::os::fd::AsRawFd as _;
     use std::os::unix::fs::MetadataExt as _;
     let open = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -193,18 +260,38 @@ fn stand_for(mut file: fs::File, path: &Path) -> std::io::Result<()> {
         return Ok(());
     }
     let about = file.metadata()?;
+    has_room(path, about.len(), about.len())?;
     let mut copy = fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
-    std::io::copy(&mut file, &mut copy)?;
+    while io::copy(&mut file.by_ref().take(COPIED_BYTES), &mut copy)? == COPIED_BYTES {
+        if Instant::now() >= deadline {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        // Others write there too, and the file may grow.
+        has_room(path, 0, about.len())?;
+    }
     let _ = std::os::unix::fs::fchown(&copy, Some(about.uid()), Some(about.gid()));
     copy.set_permissions(about.permissions())?;
     copy.set_modified(about.modified()?)
+}
+
+/// Whether so many bytes more can be written there, of a copy of `whole` bytes.
+fn has_room(path: &Path, more: u64, whole: u64) -> io::Result<()> {
+    let told = rustix::fs::statvfs(path.parent().unwrap_or(path))?;
+    let free = told.f_bavail.saturating_mul(told.f_frsize);
+    if free >= more.saturating_add(RESERVE_BYTES) {
+        return Ok(());
+    }
+    let [whole, free, reserve] = [whole, free, RESERVE_BYTES].map(size);
+    let why = format!(
+        "needs {whole} in state_dir, which has {free} left, of which the robot needs {reserve}; make room there"
+    );
+    Err(io::Error::new(ErrorKind::StorageFull, why))
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::super::is_as_seen;
     use super::*;
     use crate::data::Class;
 
@@ -227,9 +314,14 @@ mod tests {
         let entries = vec![entry(b"a/f"), entry(b"g")];
         fs::remove_dir_all(root.join("a")).expect("removed");
         std::os::unix::fs::symlink(outside.path(), root.join("a")).expect("link");
-        assert!(!is_as_seen(&root, &entries[0]) && is_as_seen(&root, &entries[1]));
-        let staged = staged(&entries, &root, &stage, "pbx-b").expect("staged");
-        let [Group { sent, .. }] = &staged[..] else { panic!("one of them: {staged:?}") };
+        let is_still = |entry: &Entry| {
+            let line = &entry.now.line;
+            here::is_still(&root, &line.path, line.about.size, line.about.modified)
+        };
+        assert!(!is_still(&entries[0]) && is_still(&entries[1]));
+        let soon = Instant::now() + Duration::from_secs(60);
+        let staged = staged(&entries, &root, (&stage, soon), "pbx-b", &BTreeSet::new()).expect("staged");
+        let [Group { sent, .. }] = &staged.groups[..] else { panic!("one of them: {staged:?}") };
         let (entry, name) = &sent[0];
         assert_eq!(entry.now.line.path, b"g");
         assert_eq!(fs::read_to_string(stage.join(os(name))).expect("a file"), "mine");
@@ -244,7 +336,7 @@ mod tests {
         // Of a file that has no name any more no second name can be made.
         fs::remove_file(dir.path().join("f")).expect("removed");
         let about = file.metadata().expect("metadata");
-        stand_for(file, &dir.path().join("g")).expect("a copy");
+        stand_for(file, &dir.path().join("g"), Instant::now() + Duration::from_secs(60)).expect("a copy");
         let copy = fs::metadata(dir.path().join("g")).expect("metadata");
         assert_eq!((copy.modified().ok(), copy.permissions()), (about.modified().ok(), about.permissions()));
     }

@@ -28,7 +28,9 @@ pub fn render(whole: &Whole, page: &Page) -> String {
         lines.line(&format!("  and {} more: `ledger --json` names all of them", whole.files.len() - NAMED_MAX));
     }
     if !whole.kept_twice.is_empty() {
-        lines.line("changed by both sides; there is theirs under its name, and ours beside it:");
+        lines.line(
+            "changed by both sides; one stands there under its name, the other beside it, with the node that it is of:",
+        );
         for line in &whole.kept_twice {
             lines.beside("  ", 2, line);
         }

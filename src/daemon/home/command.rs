@@ -2,19 +2,18 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::pieces::Pieces;
 use super::{STRIKE_MIN, Sum, lists_max};
 use crate::adapters::data::ledger::Ledger;
-use crate::adapters::rsync::is_as_seen;
 use crate::config::Config;
-use crate::data::ledger::Pass;
+use crate::data::ledger::{Entry, Pass};
 use crate::host::command::{self, CommandEnd};
-use crate::host::disk;
 use crate::host::file::create;
+use crate::host::{disk, here};
 use crate::units::StepOutcome;
 use crate::units::data::size;
 
@@ -145,7 +144,7 @@ async fn strike(config: &Config, ledger: &Arc<Ledger>, deadline: Instant) -> Res
         for entry in ledger.given()? {
             let entry = entry?;
             let was = held.find(|was| was.as_ref().map_or(true, |was| was.order(&entry).is_ge())).transpose()?;
-            if dirs.get(entry.now.line.dir).is_some_and(|root| is_as_seen(root, &entry)) {
+            if dirs.get(entry.now.line.dir).is_some_and(|root| is_still(root, &entry)) {
                 (all, all_bytes) = (all + 1, all_bytes + entry.now.line.about.size);
                 listed.extend(was.map(|was| was.now.line));
                 carried.push(entry);
@@ -158,4 +157,9 @@ async fn strike(config: &Config, ledger: &Arc<Ledger>, deadline: Instant) -> Res
         Ok((all, all_bytes))
     })
     .await
+}
+
+fn is_still(root: &Path, entry: &Entry) -> bool {
+    let line = &entry.now.line;
+    here::is_still(root, &line.path, line.about.size, line.about.modified)
 }

@@ -2,12 +2,17 @@
 //!
 //! What is sent and struck off then is [`super`]'s.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 use crate::adapters::data::ledger::{Entries, Ledger};
-use crate::adapters::rsync::Families;
+use crate::adapters::rsync::{Families, Load};
 use crate::config::Config;
-use crate::data::ledger::{Entry, LARGE, Pass};
+use crate::data::family::HEADER;
+use crate::data::ledger::{Entry, LARGE, Pass, logged};
 use crate::data::{Line, shown};
 use crate::host::{clock, here};
 
@@ -23,6 +28,24 @@ pub struct Piece {
     pub entries: Vec<Entry>,
     /// As the list has them.
     pub listed: Vec<Line>,
+    /// Those of them that are databases, whatever their names say.
+    pub databases: BTreeSet<Vec<u8>>,
+    /// With the first piece of each working directory: files that both sides have.
+    pub both: Vec<Vec<u8>>,
+}
+
+impl Piece {
+    /// As the way home takes it.
+    pub fn load(&self) -> Load<'_> {
+        Load { entries: &self.entries, databases: &self.databases, both: &self.both }
+    }
+}
+
+/// What a file is by its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Database,
+    Other,
 }
 
 /// What a pass takes, in pieces of one working directory each.
@@ -32,6 +55,10 @@ pub struct Pieces {
     pass: Pass,
     now_s: i64,
     settle_s: i64,
+    /// Databases whose logs the list names.
+    logged: BTreeSet<(usize, Vec<u8>)>,
+    /// Files that both sides have, of each working directory of which no piece was taken yet.
+    both: BTreeMap<usize, Vec<Vec<u8>>>,
     /// Files that are there no more.
     pub vanished: u64,
     /// Files that cannot be read: they wait.
@@ -45,7 +72,8 @@ pub struct Pieces {
 impl Pieces {
     /// Those of this pass.
     pub fn new(config: &Config, ledger: &Ledger, pass: Pass) -> Result<Self, String> {
-        Ok(Self::over(config, ledger.entries()?, pass))
+        let (logged, both) = (logged(ledger.entries()?)?, ledger.both()?);
+        Ok(Self { logged, both, ..Self::over(config, ledger.entries()?, pass) })
     }
 
     /// Those of this pass among these entries.
@@ -56,6 +84,8 @@ impl Pieces {
             pass,
             now_s: clock::now().wall.as_second(),
             settle_s: i64::try_from(config.sync.settle.as_secs()).unwrap_or(i64::MAX),
+            logged: BTreeSet::new(),
+            both: BTreeMap::new(),
             vanished: 0,
             unread: 0,
             unread_named: None,
@@ -81,17 +111,26 @@ impl Pieces {
                 continue;
             }
             let size = entry.now.line.about.size;
-            if !self.pass.takes(&entry, self.now_s, self.settle_s) || self.is_of_a_large_database(&entry) {
-                self.later = (self.later.0 + 1, self.later.1.saturating_add(size));
-                continue;
-            }
+            let mut is_now = self.pass.takes(&entry, self.now_s, self.settle_s);
             let listed = entry.now.line.clone();
-            if !self.renew(&mut entry)? {
+            if is_now {
+                let Some(content) = self.renew(&mut entry)? else { continue };
+                let key = (listed.dir, listed.path.clone());
+                if content == Content::Database || entry.is_live() || self.logged.contains(&key) {
+                    is_now = self.pass != Pass::First && !self.is_of_a_large_database(&entry);
+                    piece.databases.insert(key.1);
+                }
+            }
+            if !is_now {
+                self.later = (self.later.0 + 1, self.later.1.saturating_add(size));
                 continue;
             }
             bytes = bytes.saturating_add(entry.now.line.about.size);
             piece.entries.push(entry);
             piece.listed.push(listed);
+        }
+        if let Some(first) = piece.entries.first() {
+            piece.both = self.both.remove(&first.now.line.dir).unwrap_or_default();
         }
         Ok((!piece.entries.is_empty()).then_some(piece))
     }
@@ -99,40 +138,49 @@ impl Pieces {
     /// A database goes with its parts: where they are large together, nobody waits for them.
     fn is_of_a_large_database(&self, entry: &Entry) -> bool {
         let Some(root) = self.dirs.get(entry.now.line.dir) else { return false };
+        let itself = BTreeSet::from([entry.now.line.path.clone()]);
         self.pass == Pass::Delta
-            && entry.is_live()
-            && Families::of(std::slice::from_ref(entry), root)
+            && Families::of(std::slice::from_ref(entry), root, &itself)
                 .is_ok_and(|families| families.get(entry).is_some_and(|family| family.size() >= LARGE))
     }
 
-    /// Makes the entry what its file is at this moment; false: it is not to be sent. An error: its whole working directory
+    /// Makes the entry what its file is at this moment; `None`: it is not to be sent. An error: its whole working directory
     /// cannot be looked into.
-    fn renew(&mut self, entry: &mut Entry) -> Result<bool, String> {
+    fn renew(&mut self, entry: &mut Entry) -> Result<Option<Content>, String> {
         let line = &entry.now.line;
         let root = self.dirs.get(line.dir).ok_or("the ledger names a working directory that there is not")?;
         std::fs::metadata(root).map_err(|error| format!("cannot look into {}: {error}", root.display()))?;
         let now = here::open(root, &line.path).and_then(|file| match file {
-            Some(_) => here::seen(root, &line.path),
+            Some(file) => Ok(here::seen(root, &line.path)?.map(|now| content(&file).map(|content| (now, content)))),
             None => Ok(None),
         });
-        match now {
-            Ok(Some(now)) => {
+        match now.and_then(Option::transpose) {
+            Ok(Some((now, content))) => {
                 let about = &mut entry.now.line.about;
                 (about.size, about.modified, about.mode) = (now.size, now.modified, now.mode);
                 entry.now.changed = now.changed;
+                Ok(Some(content))
             }
             Ok(None) => {
                 self.vanished += 1;
-                return Ok(false);
+                Ok(None)
             }
             Err(error) => {
                 self.unread += 1;
                 let named = || format!("{}: {error}", shown(&line.path));
                 self.unread_named.get_or_insert_with(named);
-                return Ok(false);
+                Ok(None)
             }
         }
-        Ok(true)
+    }
+}
+
+fn content(file: &File) -> io::Result<Content> {
+    let mut begin = [0; HEADER.len()];
+    match file.read_exact_at(&mut begin, 0) {
+        Ok(()) if begin == *HEADER => Ok(Content::Database),
+        Err(error) if error.kind() != ErrorKind::UnexpectedEof => Err(error),
+        _ => Ok(Content::Other),
     }
 }
 
@@ -159,18 +207,20 @@ mod tests {
             pass: Pass::Rest,
             now_s: 0,
             settle_s: 0,
+            logged: BTreeSet::new(),
+            both: BTreeMap::new(),
             vanished: 0,
             unread: 0,
             unread_named: None,
             later: (0, 0),
         };
         let mut here = entry(b"here");
-        assert_eq!(pieces.renew(&mut here), Ok(true));
+        assert_eq!(pieces.renew(&mut here), Ok(Some(Content::Other)));
         assert_eq!(here.now.line.about.size, 2, "as it is now");
-        assert_eq!(pieces.renew(&mut entry(b"gone/x")), Ok(false));
+        assert_eq!(pieces.renew(&mut entry(b"gone/x")), Ok(None));
         assert_eq!((pieces.vanished, pieces.unread), (1, 0));
         // Whatever the file system answers but that it is not there.
-        assert_eq!(pieces.renew(&mut entry(&[b'x'; 300])), Ok(false));
+        assert_eq!(pieces.renew(&mut entry(&[b'x'; 300])), Ok(None));
         assert_eq!((pieces.vanished, pieces.unread), (1, 1));
         assert!(pieces.unread_named.as_ref().is_some_and(|named| named.contains("too long")));
         pieces.dirs[0] = dir.path().join("not mounted");

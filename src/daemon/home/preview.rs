@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::adapters::data::ledger::Ledger;
 use crate::config::Config;
 use crate::data::Class;
-use crate::data::ledger::Pass;
+use crate::data::ledger::{Pass, logged};
 use crate::data::survey::Count;
 use crate::host::{clock, disk};
 use crate::units::data::{ClassCount, size};
@@ -36,12 +36,16 @@ pub async fn of(config: &Config) -> Option<Preview> {
         let Some(told) = ledger.told()? else { return Ok(None) };
         let mut preview = Preview { rate: told.rate, ..Preview::default() };
         let now_s = clock::now().wall.as_second();
+        let logged = logged(ledger.entries()?)?;
         for entry in ledger.entries()? {
             let entry = entry?;
             if !entry.waits() {
                 continue;
             }
-            let first = Pass::First.takes(&entry, now_s, settle_s) || !by_rsync;
+            let line = &entry.now.line;
+            let is_quiet =
+                Pass::First.takes(&entry, now_s, settle_s) && !logged.contains(&(line.dir, line.path.clone()));
+            let first = is_quiet || !by_rsync;
             let pass = match (first, entry.is_large()) {
                 (true, _) => Pass::First,
                 (false, false) => Pass::Delta,

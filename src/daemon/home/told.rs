@@ -13,6 +13,7 @@ use crate::data::ledger::Entry;
 use crate::data::{Class, shown};
 use crate::host::{clock, disk};
 use crate::units::ledger::{Ledger as Told, Phase};
+use crate::wire::rsync::NO_REMARK;
 
 /// A small file is read within so long, or its disk hangs.
 const READ_MAX: Duration = Duration::from_secs(2);
@@ -129,8 +130,7 @@ pub(super) fn name(dirs: &[PathBuf], entry: &Entry) -> Vec<u8> {
         let begin = whole.iter().position(|byte| *byte != b'/').unwrap_or_default();
         &whole[begin..]
     };
-    // rsync takes such a line for a remark.
-    let remark = if matches!(name.first(), Some(b'#' | b';')) { &b"./"[..] } else { b"" };
+    let remark = if matches!(name.first(), Some(b'#' | b';')) { NO_REMARK } else { b"" };
     [remark, name].concat()
 }
 
