@@ -111,7 +111,11 @@ impl Office {
 
     /// While nobody serves.
     fn delta(&self) -> StepOutcome {
-        let outcome = runtime().block_on(home::delta(&self.config, There::Rests));
+        self.delta_while(There::Rests)
+    }
+
+    fn delta_while(&self, there: There) -> StepOutcome {
+        let outcome = runtime().block_on(home::delta(&self.config, there));
         self.belongs_to_the_robot();
         outcome
     }
@@ -196,6 +200,18 @@ fn the_log_of_a_primary_that_died_is_never_played_over_our_database() {
     assert_eq!(rows(&office.beside("cdr.db.from-pbx-b-", "")), "300 ok", "ours");
     assert_eq!(rows(&office.there("other.db")), "300 ok", "ours took the place of what both had");
     assert!(office.carry().is_ok_and(|said| said.contains("the ledger has ended")));
+}
+
+#[test]
+fn no_database_is_replaced_under_a_pbx_that_runs_at_home() {
+    let office = Office::serving(|work| drop(sql(&work.join("cdr.db"), MADE)));
+    let Some(office) = office else { return };
+    sql(&office.here("cdr.db"), &insert(300));
+    let was = rows(&office.there("cdr.db"));
+    let outcome = office.delta_while(There::MayRun);
+    let StepOutcome::Done(proof) = outcome else { panic!("{outcome:?}") };
+    assert!(proof.contains("1 kept twice there: cdr.db.from-pbx-b-"), "{proof}");
+    assert_eq!((rows(&office.there("cdr.db")), rows(&office.beside("cdr.db.from-pbx-b-", ""))), (was, "300 ok".into()));
 }
 
 #[test]
