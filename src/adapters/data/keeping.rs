@@ -58,7 +58,7 @@ struct Memory {
     taking: Arc<Stop>,
     /// The takeover whose restore broke off and was undone, with why: the next try would break off again.
     undone: Option<(PlanId, String)>,
-    /// The takeover that could put no good one in the place of half a restore that is over.
+    /// The takeover that could put no good one in the place of half a restore: it is to be undone before that is tried again.
     stuck: Option<PlanId>,
 }
 
