@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::Keeper;
-use crate::adapters::data::snapshot::Lock;
+use super::{Keeper, LOCK_MAX};
+use crate::adapters::data::snapshot::{Lock, Work};
 use crate::adapters::data::snapshot::copy::{Failed, Stop};
 use crate::adapters::data::snapshot::held::first;
 use crate::adapters::data::snapshot::restore::{Order as Restore, Stage, UnderWay};
@@ -160,7 +160,7 @@ impl Keeper {
     }
 
     fn take_for(&self, plan: PlanId, stop: &Stop) -> Result<Option<Taken>, Failed> {
-        let lock = self.vault.lock(stop)?;
+        let lock = self.vault.lock_within(Work::Robot, LOCK_MAX, stop)?;
         if self.kept_for(plan).is_some() {
             return Ok(None);
         }
@@ -193,7 +193,7 @@ impl Keeper {
     }
 
     fn restore(&self, plan: PlanId, stop: &Stop) -> Result<String, Failed> {
-        let lock = self.vault.lock(stop)?;
+        let lock = self.vault.lock_within(Work::Robot, LOCK_MAX, stop)?;
         let undone = self.memory(|memory| memory.undone.clone()).filter(|(of, _)| *of == plan);
         // Where half of yet another one lies there nothing can be loaded without it.
         if let Some((_, why)) = undone.filter(|_| self.vault.broken_off().is_none()) {
