@@ -6,11 +6,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Keeper, LOCK_MAX};
-use crate::adapters::data::snapshot::{Lock, Work};
 use crate::adapters::data::snapshot::copy::{Failed, Stop};
 use crate::adapters::data::snapshot::held::first;
 use crate::adapters::data::snapshot::restore::{Order as Restore, Stage, UnderWay};
 use crate::adapters::data::snapshot::take::{Order, Taken, measure};
+use crate::adapters::data::snapshot::{Lock, Work};
 use crate::data::gate::Snapshot;
 use crate::data::snapshot::Kind;
 use crate::host::clock;

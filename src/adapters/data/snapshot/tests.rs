@@ -421,7 +421,7 @@ fn order(id: &str, kept: Option<&str>, plan: Option<&str>) -> Restore {
 
 fn note(rig: &Rig, order: Restore, minutes: i64, stage: Stage) {
     let at = Some(Timestamp::now() - jiff::SignedDuration::from_mins(minutes));
-    let text = serde_json::to_string(&UnderWay { order, at, stage, before: None }).expect("a note");
+    let text = serde_json::to_string(&UnderWay { order, at, stage, before: None, undoes: false }).expect("a note");
     fs::write(rig.state("restore-under-way"), text).expect("note");
 }
 

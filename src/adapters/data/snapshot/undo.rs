@@ -39,8 +39,12 @@ impl Vault {
     pub fn undo(&self, lock: &Lock, plan: Option<&str>, stop: &Stop) -> Result<Option<String>, Failed> {
         let Some(note) = self.under_way().map_err(Failed::Trouble)? else { return Ok(None) };
         let is_over = note.is_over(plan);
-        let (order, half) = (note.order, note.before);
-        if order.unless_changed.is_some() {
+        let UnderWay { order, before: half, undoes, .. } = note;
+        if undoes && is_over {
+            let back = Order { unless_changed: order.kept.clone(), ..order };
+            return Ok(Some(self.restore(lock, &back, stop)?.told(&back.id, &back.aside)));
+        }
+        if undoes || order.unless_changed.is_some() {
             // It goes back already: its other way would lead to neither of the two.
             return Ok(None);
         }
@@ -58,13 +62,12 @@ impl Vault {
         let unless_changed = is_over.then(|| order.id.clone());
         let undo = Order { id, kept: Some(order.id.clone()), unless_changed, ..order };
         let restored = self.restore(lock, &undo, stop)?;
-        self.end_undo(&undo, half.as_deref())?;
         let back = if back == 0 { String::new() } else { format!(", {back} from held-back") };
         Ok(Some(format!("{}{back}", restored.told(&undo.id, &undo.aside))))
     }
 
     /// What lay there before may have been half of yet another restore.
-    fn end_undo(&self, undone: &Order, half: Option<&UnderWay>) -> Result<(), Failed> {
+    pub(super) fn end_undo(&self, undone: &Order, half: Option<&UnderWay>) -> Result<(), Failed> {
         if self.put_in_place().is_ok_and(|put| put.is_some_and(|put| put.plan == undone.plan)) {
             self.forget_put();
         }
@@ -115,7 +118,13 @@ impl Vault {
             self.items(id, &HashSet::new())?;
         }
         stop.go_beyond()?;
-        let note = UnderWay { order: given_back, at: Some(clock::now().wall), stage: Stage::Committing, before: None };
+        let note = UnderWay {
+            order: given_back,
+            at: Some(clock::now().wall),
+            stage: Stage::Committing,
+            before: None,
+            undoes: false,
+        };
         let cannot =
             |error| Failed::Trouble(format!("the note of giving back {} could not be written: {error}", put.id));
         self.write_note(&note).map_err(cannot)?;

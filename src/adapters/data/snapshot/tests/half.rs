@@ -159,6 +159,44 @@ fn a_restore_into_another_half_leaves_that_half_when_it_is_undone() {
 }
 
 #[test]
+fn an_undo_that_was_killed_ends_as_one_that_was_not_whoever_goes_on_with_it() {
+    for beneath in [Some("P0"), None] {
+        for next in ["its takeover", "another takeover", "the sync"] {
+            let rig = Rig::new();
+            rig.write("etc/a.conf", "good");
+            let id = rig.good().id;
+            rig.write("etc/a.conf", "mixture");
+            if beneath.is_some() {
+                note(&rig, order(&id, None, beneath), 600, Stage::Committing);
+            }
+            let half = rig.vault.under_way();
+            rig.write("etc/new.conf", "cannot be moved aside");
+            let kept = rig.take(Kind::Takeover(P1.into())).expect("taken").id;
+            fs::write(rig.state("held-back"), "a file in its place").expect("file");
+            let ours = order(&id, Some(&kept), Some(P1));
+            rig.vault.restore(&lock(&rig), &ours, &Stop::default()).expect_err("it breaks off");
+            rig.write("etc/late.conf", "nor can this");
+            rig.vault.undo(&lock(&rig), Some(P1), &Stop::default()).expect_err("so does its undo");
+            assert!(rig.vault.half_told().is_some_and(|told| told.contains(&format!("undoing a restore of {id}"))));
+            fs::remove_file(rig.state("held-back")).expect("removed");
+            let stop = Stop::default();
+            match next {
+                "its takeover" => {
+                    assert_eq!(rig.vault.undo(&lock(&rig), Some(P1), &stop), Ok(None), "it goes back already");
+                    rig.vault.complete(&lock(&rig), Some(P1), &stop).expect("completed").expect("a note");
+                }
+                "another takeover" => {
+                    rig.vault.undo(&lock(&rig), Some("P2"), &stop).expect("undone").expect("a note");
+                }
+                _ => assert_eq!(rig.vault.give_back(&lock(&rig), &stop).is_err(), beneath.is_some()),
+            }
+            assert_eq!((read(&rig, "etc/a.conf").as_str(), rig.vault.under_way()), ("mixture", half), "{next}");
+            assert_eq!(rig.vault.put_in_place(), Ok(None), "{next}");
+        }
+    }
+}
+
+#[test]
 fn a_person_who_has_changed_nothing_yet_keeps_nobody_waiting_and_asks_before_the_first_file() {
     let rig = Rig::new();
     rig.write("etc/a.conf", "good");
