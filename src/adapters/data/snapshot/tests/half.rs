@@ -118,16 +118,12 @@ fn half_a_restore_of_which_no_snapshot_was_taken_is_undone_from_what_was_moved_a
     // It breaks off at the second: a directory lies where it is moved aside to.
     fs::create_dir_all(rig.state("held-back/aside/tree/0/etc/new.conf")).expect("directory");
     fs::create_dir_all(rig.state("held-back/aside/tree/0/etc/b.conf")).expect("directory");
-    for n in 2..1000 {
-        fs::write(rig.state(&format!("held-back/aside/tree/0/etc/b.conf.{n}")), "in the way").expect("file");
-    }
+    fs::write(rig.state("held-back/aside/tree-2"), "in the way").expect("file");
     let stop = Stop::default();
     let broke = rig.vault.restore(&lock(&rig), &order(&id, None, Some(P1)), &stop).expect_err("it breaks off");
     assert!(stop.is_beyond() && rig.vault.half_done().is_some(), "{broke}");
     assert_eq!((read(&rig, "etc/a.conf").as_str(), read(&rig, "etc/b.conf").as_str()), ("good", "newer"), "half of it");
-    for n in 2..1000 {
-        fs::remove_file(rig.state(&format!("held-back/aside/tree/0/etc/b.conf.{n}"))).expect("removed");
-    }
+    fs::remove_file(rig.state("held-back/aside/tree-2")).expect("removed");
     let said = rig.vault.undo(&lock(&rig), Some(P1), &Stop::default()).expect("undone").expect("something holds it");
     assert!(said.contains("1 files put back from held-back/aside"), "{said}");
     assert_eq!((rig.tree("work"), rig.vault.half_done()), (before, None));
@@ -227,23 +223,60 @@ fn a_name_of_ours_under_which_a_directory_lies_hinders_no_restore() {
 }
 
 #[test]
+fn a_database_of_any_name_that_changed_in_its_log_alone_is_not_the_same() {
+    let rig = Rig::new();
+    let open = rusqlite::Connection::open(rig.work("core-of-any-name")).expect("database");
+    open.pragma_update(None, "journal_mode", "wal").expect("mode");
+    open.execute_batch("CREATE TABLE core(row TEXT); PRAGMA wal_checkpoint(TRUNCATE)").expect("table");
+    let id = rig.good().id;
+    open.execute_batch("INSERT INTO core VALUES('since')").expect("row");
+    let kept = rig.take(Kind::BeforeRestore).expect("taken").id;
+    let restored = rig.restore_of(&id, &[], Some(&kept)).expect("restored");
+    assert_eq!(restored.put.named, ["core-of-any-name"]);
+    assert!(restored.aside.named.contains(&"core-of-any-name-wal".to_owned()), "{restored:?}");
+}
+
+#[test]
+fn a_directory_that_a_killed_restore_made_and_did_not_dress_is_dressed_by_the_next() {
+    let rig = Rig::new();
+    for path in ["etc/sub/a.conf", "etc/theirs/b.conf"] {
+        rig.write(path, "good");
+    }
+    let mode = |name: &str, mode| {
+        fs::set_permissions(rig.work(name), fs::Permissions::from_mode(mode)).expect("mode");
+    };
+    mode("etc/sub", 0o2750);
+    let before = rig.tree("work");
+    let id = rig.good().id;
+    fs::remove_file(rig.work("etc/sub/a.conf")).expect("removed");
+    mode("etc/sub", 0o700);
+    mode("etc/theirs", 0o700);
+    rig.restore(&id).expect("restored");
+    assert_eq!(rig.tree("work")["etc/sub"], before["etc/sub"]);
+    assert_eq!(rig.tree("work")["etc/theirs"], "directory 700", "what holds something is somebody's");
+}
+
+#[test]
 fn a_takeover_leaves_a_database_alone_of_which_it_has_a_whole_copy() {
     let rig = Rig::new();
     rig.write("etc/a.conf", "good");
-    let add = |row: &str| {
-        let open = rusqlite::Connection::open(rig.work("astdb.sqlite3")).expect("database");
+    let add = |name: &str, row: &str| {
+        let open = rusqlite::Connection::open(rig.work(name)).expect("database");
         open.execute_batch(&format!("CREATE TABLE IF NOT EXISTS astdb(key TEXT); INSERT INTO astdb VALUES('{row}')"))
             .expect("row");
     };
+    let names = ["astdb.sqlite3", "core-of-any-name"];
+    let add = |row: &str| names.iter().for_each(|name| add(name, row));
     add("good");
     let id = rig.good().id;
     add("a newer one");
-    let newer = fs::read(rig.work("astdb.sqlite3")).expect("database");
+    let all = || names.map(|name| fs::read(rig.work(name)).expect("database"));
+    let newer = all();
     rig.write("etc/a.conf", "");
     assert_eq!(take_over(&rig, &id).put.named, ["etc/a.conf"]);
-    assert!(fs::read(rig.work("astdb.sqlite3")).expect("database") == newer, "one bad file takes no data back");
+    assert!(all() == newer, "one bad file takes no data back");
     // A person gets what was asked for, and so does who has no whole copy of what lies there.
-    assert_eq!(rig.restore(&id).expect("restored").put.named, ["astdb.sqlite3"]);
+    assert_eq!(rig.restore(&id).expect("restored").put.named, names);
     let rig = Rig::new();
     rig.write("astdb.sqlite3", "SQLite format 3\0 and then nothing that it could read");
     fs::remove_file(rig.work("astdb.sqlite3")).expect("removed");
@@ -377,6 +410,32 @@ fn no_log_comes_back_beside_another_database_than_its_own_wherever_the_robot_is_
 }
 
 #[test]
+fn of_two_files_of_one_name_that_were_moved_aside_the_newer_is_given_back_with_its_own_log() {
+    let elsewhere = tempfile::tempdir_in("/dev/shm").expect("another file system");
+    let mut rig = Rig::new();
+    taken_over_without_a_copy(&mut rig, &elsewhere);
+    let good = rig.vault.newest_good().expect("kept").id;
+    for name in ["etc/a.conf", "etc/z.sqlite3"] {
+        rig.write(name, "newer still");
+    }
+    rig.vault.restore(&lock(&rig), &order(&good, None, Some(P1)), &Stop::default()).expect("restored");
+    let held = held_in(elsewhere.path());
+    assert_eq!((held.len(), held[0].files.all), (1, 6), "{held:?}");
+    rig.vault.give_back(&lock(&rig), &Stop::default()).expect("given back").expect("there was something");
+    assert_eq!(texts(&rig), ["newer still", "newer", "newer still", "(NotFound)"]);
+    assert_eq!(fs::read_dir(rig.work("etc")).expect("listed").count(), 3, "and nothing beside them");
+    // What is left is held, and a person gets it where its place is free; a log not beside another database.
+    let stayed = rig.vault.put_back("aside", &[]).expect("asked");
+    assert_eq!((stayed.files.all, stayed.stayed.all), (0, 3), "{stayed:?}");
+    assert!(stayed.stayed.named.iter().any(|name| name.contains("its database is held still")), "{stayed:?}");
+    for name in ["etc/a.conf", "etc/z.sqlite3"] {
+        fs::remove_file(rig.work(name)).expect("removed");
+    }
+    assert_eq!(rig.vault.put_back("aside", &[]).expect("asked").files.all, 3);
+    assert_eq!((texts(&rig), held_in(elsewhere.path())), (["newer"; 4].map(str::to_owned), Vec::new()));
+}
+
+#[test]
 fn what_giving_back_needs_is_never_pruned_and_without_it_nothing_is_moved_or_forgotten() {
     let rig = Rig::with(1, u64::MAX);
     rig.write("etc/a.conf", "good");
@@ -450,6 +509,11 @@ fn a_restore_that_changes_a_database_is_not_of_configuration_alone() {
     assert!(!rig.vault.is_of_configuration_alone(&order(&id, Some(&kept), None)));
     let only = Restore { only: vec!["etc/a.conf".to_owned()], ..order(&id, Some(&kept), None) };
     assert!(rig.vault.is_of_configuration_alone(&only));
+    // A database is one under the name of a file of configuration as well.
+    fs::remove_file(rig.work("astdb.sqlite3")).expect("removed");
+    drop(rusqlite::Connection::open(rig.work("etc/b.conf")).map(|open| open.execute_batch("CREATE TABLE a(b)")));
+    let id = rig.good().id;
+    assert!(!rig.vault.is_of_configuration_alone(&order(&id, Some(&kept), None)));
 }
 
 #[test]
