@@ -26,17 +26,25 @@ pub enum Over {
 }
 
 impl Keeper {
-    /// Why what lies there may be half of a snapshot, so that nothing of it may be loaded.
+    /// Why what lies there may be half of a snapshot, so that nothing of it may be loaded, with what to do.
     pub async fn half_done(self: &Arc<Self>) -> Option<String> {
-        self.within(|keeper, _| Ok(keeper.vault.half_done())).await.unwrap_or_else(Some)
+        self.half_told("").await
     }
 
     /// What did not succeed: where it leaves half of a snapshot, the step must not pass.
     async fn not_done(self: &Arc<Self>, why: String) -> StepOutcome {
-        match self.half_done().await {
-            Some(half) => StepOutcome::unknown(format!("{half}: {why}")),
+        match self.half_told(&format!(": {why}; mend what it names")).await {
+            Some(half) => StepOutcome::unknown(half),
             None => StepOutcome::failed(why),
         }
+    }
+
+    /// `then`: what follows the half, before how a person ends it.
+    async fn half_told(self: &Arc<Self>, then: &str) -> Option<String> {
+        let work = |keeper: &Self, _: &Stop| Ok(keeper.vault.half_done().map(|half| (half, keeper.vault.half_ends())));
+        let (half, ends) = self.within(work).await.unwrap_or_else(|why| Some((why, None)))?;
+        let ends = ends.map(|ends| if then.is_empty() { format!("; {ends}") } else { format!(", or {ends}") });
+        Some(format!("{half}{then}{}", ends.unwrap_or_default()))
     }
 
     /// Completes a restore that was broken off, for this takeover or for a person; `None`: there was none. `over`: what

@@ -138,6 +138,10 @@ async fn a_restore_that_breaks_off_is_unknown_and_is_undone_where_it_cannot_be_c
     fs::write(&folder, "a file in its place").expect("file");
     let broke = rig.keeper.restore_last_good(PLAN).await;
     assert!(matches!(&broke, StepOutcome::Unknown(said) if said.contains("is half done")), "{broke:?}");
+    let note = rig.dir.path().join("state/restore-under-way");
+    let todo = format!("; mend what it names, or remove {} to have what lies there loaded", note.display());
+    assert!(broke.text().contains(&todo), "{broke:?}");
+    assert!(rig.keeper.half_done().await.is_some_and(|half| half.contains("is half done; remove ")));
     let kept = rig.keeper.keep_for(PLAN).await;
     assert!(matches!(kept, Some(StepOutcome::Done(_))), "{kept:?}");
     let undone = rig.keeper.complete(PLAN, Over::IsBroken).await.expect("an answer");

@@ -317,6 +317,12 @@ impl Vault {
         })
     }
 
+    /// How a person ends it who wants what lies there as it is; `None` where [`Self::half_done`] says already what to do.
+    pub fn half_ends(&self) -> Option<String> {
+        let is_told = self.under_way().is_err() || self.person_restores().is_some();
+        (!is_told).then(|| format!("remove {} to have what lies there loaded as it is", self.note_file().display()))
+    }
+
     /// What half a restore left is the primary's state again: it is forgotten, unless somebody works here just now.
     pub fn forget_half(&self, _lock: &Lock) {
         restore_plan::clear(self);
