@@ -82,15 +82,15 @@ impl Keeper {
         }
         self.go_beyond_half(stop)?;
         let (ours, cure) = (plan.to_string(), self.cure(plan, over));
-        let failed = match way(&note, &ours, cure) {
-            Way::GivesWay => {
+        let failed = match next(&note, &ours, cure) {
+            Next::GivesWay => {
                 return note.map_or_else(|odd| Ok(Some(odd)), |_| self.vault.complete(lock, Some(&ours), stop));
             }
-            Way::GoesOn => match self.vault.complete(lock, Some(&ours), stop) {
+            Next::GoesOn => match self.vault.complete(lock, Some(&ours), stop) {
                 Err(failed) if failed != Failed::CalledOff => failed,
                 completed => return completed,
             },
-            Way::GoesBack => {
+            Next::GoesBack => {
                 let text = "half of it may lie there, and nothing else is whole".to_owned();
                 Failed::Trouble(self.vault.broken_off().map_or(text, |half| format!("{half}, and over")))
             }
@@ -258,7 +258,7 @@ impl Keeper {
 
 /// What becomes of half a restore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Next {
     /// It goes on until all of it is there, or ends, where it had changed nothing yet.
     GoesOn,
     /// It is over: the look says that it is broken, and the last good one takes its place.
@@ -267,7 +267,7 @@ enum Way {
     GoesBack,
 }
 
-fn way(note: &Result<Option<UnderWay>, String>, ours: &str, cure: Snapshot) -> Way {
+fn next(note: &Result<Option<UnderWay>, String>, ours: &str, cure: Snapshot) -> Next {
     let is_over = match note {
         Ok(Some(note)) => note.stage == Stage::Committing && note.is_over(Some(ours)),
         Ok(None) => false,
@@ -275,9 +275,9 @@ fn way(note: &Result<Option<UnderWay>, String>, ours: &str, cure: Snapshot) -> W
         Err(_) => true,
     };
     match (is_over, cure) {
-        (false, _) => Way::GoesOn,
-        (true, Snapshot::Kept) => Way::GivesWay,
-        (true, Snapshot::None) => Way::GoesBack,
+        (false, _) => Next::GoesOn,
+        (true, Snapshot::Kept) => Next::GivesWay,
+        (true, Snapshot::None) => Next::GoesBack,
     }
 }
 

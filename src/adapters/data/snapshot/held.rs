@@ -380,10 +380,14 @@ impl Vault {
         }
         let all = trees(&folder);
         let mut back = Back { dirs: &self.subject.dirs, only, moved: Moved::default() };
-        all.iter().for_each(|roots| walk(roots, &mut back));
+        for roots in &all {
+            walk(roots, &mut back);
+        }
         let moved = back.moved;
         let mut left = Names::default();
-        all.iter().for_each(|roots| walk(roots, &mut left));
+        for roots in &all {
+            walk(roots, &mut left);
+        }
         if left.0.is_empty() && left.1.is_empty() {
             let _ = fs::remove_dir_all(&folder);
         }
@@ -398,7 +402,9 @@ pub fn held_in(state_dir: &Path) -> Vec<Held> {
         .filter_map(|entry| entry.file_name().into_string().ok().filter(|name| is_id(name)))
         .map(|name| {
             let mut files = Names::default();
-            trees(&state_dir.join(FOLDER).join(&name)).iter().for_each(|roots| walk(roots, &mut files));
+            for roots in trees(&state_dir.join(FOLDER).join(&name)) {
+                walk(&roots, &mut files);
+            }
             Held { name, files: files.0 }
         })
         .filter(|held| !held.files.is_empty())

@@ -90,7 +90,7 @@ impl Order {
     pub(super) fn undoes(&self, other: &Self) -> bool {
         let is_of_the_same = (&self.plan, &self.only, &self.aside) == (&other.plan, &other.only, &other.aside);
         let leads_back = self.kept.as_ref() == Some(&other.id) && other.kept.as_ref() == Some(&self.id);
-        is_of_the_same && leads_back && !other.gives_back()
+        is_of_the_same && leads_back && other.unless_changed.is_none()
     }
 
     /// The snapshots that it needs.
@@ -196,7 +196,8 @@ impl Before {
         let goes_on = |note: &UnderWay| {
             note.undoes && note.order == Order { unless_changed: note.order.unless_changed.clone(), ..order.clone() }
         };
-        self.note.as_ref().is_some_and(|note| order.undoes(&note.order) || goes_on(note))
+        // What goes on forth over an undo leads the other way.
+        self.note.as_ref().is_some_and(|note| (!note.undoes && order.undoes(&note.order)) || goes_on(note))
     }
 
     /// Whether this order, once it is whole, leaves nothing of that half.

@@ -157,7 +157,7 @@ fn a_restore_into_another_half_leaves_that_half_when_it_is_undone() {
 #[test]
 fn an_undo_that_was_killed_ends_as_one_that_was_not_whoever_goes_on_with_it() {
     for beneath in [Some("P0"), None] {
-        for next in ["its takeover", "another takeover", "the sync"] {
+        for next in ["its takeover", "another takeover", "the sync", "the good one after all"] {
             let rig = Rig::new();
             rig.write("etc/a.conf", "good");
             let id = rig.good().id;
@@ -184,7 +184,13 @@ fn an_undo_that_was_killed_ends_as_one_that_was_not_whoever_goes_on_with_it() {
                 "another takeover" => {
                     rig.vault.undo(&lock(&rig), Some("P2"), &stop).expect("undone").expect("a note");
                 }
-                _ => assert_eq!(rig.vault.give_back(&lock(&rig), &stop).is_err(), beneath.is_some()),
+                "the sync" => assert_eq!(rig.vault.give_back(&lock(&rig), &stop).is_err(), beneath.is_some()),
+                _ => {
+                    rig.vault.restore(&lock(&rig), &ours, &stop).expect("restored");
+                    assert_eq!((read(&rig, "etc/a.conf").as_str(), rig.vault.under_way()), ("good", Ok(None)));
+                    assert_eq!(rig.vault.put_in_place(), Ok(Some(ours)));
+                    continue;
+                }
             }
             assert_eq!((read(&rig, "etc/a.conf").as_str(), rig.vault.under_way()), ("mixture", half), "{next}");
             assert_eq!(rig.vault.put_in_place(), Ok(None), "{next}");
