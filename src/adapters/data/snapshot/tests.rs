@@ -13,6 +13,7 @@ use super::*;
 use crate::data::{Classes, Pattern, shown};
 use jiff::Timestamp;
 
+mod databases;
 mod half;
 
 struct Rig {

@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 
 use super::*;
 
-const P1: &str = "P1";
+pub(super) const P1: &str = "P1";
 
 fn lock(rig: &Rig) -> Lock {
     rig.vault.lock(&Stop::default()).expect("lock")
@@ -17,7 +17,7 @@ fn read(rig: &Rig, path: &str) -> String {
 }
 
 /// A takeover of P1 puts the good one in place.
-fn take_over(rig: &Rig, good: &str) -> restore::Restored {
+pub(super) fn take_over(rig: &Rig, good: &str) -> restore::Restored {
     let kept = rig.take(Kind::Takeover(P1.into())).expect("taken").id;
     let order = Restore { aside: format!("{P1}.replaced"), ..order(good, Some(&kept), Some(P1)) };
     rig.vault.restore(&lock(rig), &order, &Stop::default()).expect("restored")
@@ -229,20 +229,6 @@ fn a_name_of_ours_under_which_a_directory_lies_hinders_no_restore() {
 }
 
 #[test]
-fn a_database_of_any_name_that_changed_in_its_log_alone_is_not_the_same() {
-    let rig = Rig::new();
-    let open = rusqlite::Connection::open(rig.work("core-of-any-name")).expect("database");
-    open.pragma_update(None, "journal_mode", "wal").expect("mode");
-    open.execute_batch("CREATE TABLE core(row TEXT); PRAGMA wal_checkpoint(TRUNCATE)").expect("table");
-    let id = rig.good().id;
-    open.execute_batch("INSERT INTO core VALUES('since')").expect("row");
-    let kept = rig.take(Kind::BeforeRestore).expect("taken").id;
-    let restored = rig.restore_of(&id, &[], Some(&kept)).expect("restored");
-    assert_eq!(restored.put.named, ["core-of-any-name"]);
-    assert!(restored.aside.named.contains(&"core-of-any-name-wal".to_owned()), "{restored:?}");
-}
-
-#[test]
 fn a_directory_that_a_killed_restore_made_and_did_not_dress_is_dressed_by_the_next() {
     let rig = Rig::new();
     for path in ["etc/sub/a.conf", "etc/theirs/b.conf"] {
@@ -260,36 +246,6 @@ fn a_directory_that_a_killed_restore_made_and_did_not_dress_is_dressed_by_the_ne
     rig.restore(&id).expect("restored");
     assert_eq!(rig.tree("work")["etc/sub"], before["etc/sub"]);
     assert_eq!(rig.tree("work")["etc/theirs"], "directory 700", "what holds something is somebody's");
-}
-
-#[test]
-fn a_takeover_leaves_a_database_alone_of_which_it_has_a_whole_copy() {
-    let rig = Rig::new();
-    rig.write("etc/a.conf", "good");
-    let add = |name: &str, row: &str| {
-        let open = rusqlite::Connection::open(rig.work(name)).expect("database");
-        open.execute_batch(&format!("CREATE TABLE IF NOT EXISTS astdb(key TEXT); INSERT INTO astdb VALUES('{row}')"))
-            .expect("row");
-    };
-    let names = ["astdb.sqlite3", "core-of-any-name"];
-    let add = |row: &str| names.iter().for_each(|name| add(name, row));
-    add("good");
-    let id = rig.good().id;
-    add("a newer one");
-    let all = || names.map(|name| fs::read(rig.work(name)).expect("database"));
-    let newer = all();
-    rig.write("etc/a.conf", "");
-    assert_eq!(take_over(&rig, &id).put.named, ["etc/a.conf"]);
-    assert!(all() == newer, "one bad file takes no data back");
-    // A person gets what was asked for, and so does who has no whole copy of what lies there.
-    assert_eq!(rig.restore(&id).expect("restored").put.named, names);
-    let rig = Rig::new();
-    rig.write("astdb.sqlite3", "SQLite format 3\0 and then nothing that it could read");
-    fs::remove_file(rig.work("astdb.sqlite3")).expect("removed");
-    drop(rusqlite::Connection::open(rig.work("astdb.sqlite3")).map(|open| open.execute_batch("CREATE TABLE a(b)")));
-    let id = rig.good().id;
-    rig.write("astdb.sqlite3", "SQLite format 3\0 and then nothing that it could read");
-    assert_eq!(take_over(&rig, &id).put.named, ["astdb.sqlite3"]);
 }
 
 #[test]
@@ -494,32 +450,6 @@ fn undoing_a_half_that_is_over_leaves_what_was_changed_since() {
         assert_eq!(half(over), ["newer", "newer", "the sync brought it since"], "{over:?}");
     }
     assert_eq!(half(Some(P1)), ["newer"; 3], "its own");
-}
-
-#[test]
-fn a_restore_that_changes_a_database_is_not_of_configuration_alone() {
-    let rig = Rig::new();
-    rig.write("etc/a.conf", "good");
-    rig.write("1.call", "the same");
-    let id = rig.good().id;
-    rig.write("etc/a.conf", "newer");
-    let kept = rig.take(Kind::BeforeRestore).expect("taken").id;
-    assert!(rig.vault.is_of_configuration_alone(&order(&id, Some(&kept), None)));
-    assert!(!rig.vault.is_of_configuration_alone(&order(&id, None, None)), "nobody knows what it changed");
-    rig.write("1.call", "another");
-    let other = rig.take(Kind::Takeover(P1.into())).expect("taken").id;
-    assert!(!rig.vault.is_of_configuration_alone(&order(&id, Some(&other), None)));
-    fs::remove_file(rig.work("1.call")).expect("removed");
-    rig.write("astdb.sqlite3", "one");
-    let id = rig.good().id;
-    assert!(!rig.vault.is_of_configuration_alone(&order(&id, Some(&kept), None)));
-    let only = Restore { only: vec!["etc/a.conf".to_owned()], ..order(&id, Some(&kept), None) };
-    assert!(rig.vault.is_of_configuration_alone(&only));
-    // A database is one under the name of a file of configuration as well.
-    fs::remove_file(rig.work("astdb.sqlite3")).expect("removed");
-    drop(rusqlite::Connection::open(rig.work("etc/b.conf")).map(|open| open.execute_batch("CREATE TABLE a(b)")));
-    let id = rig.good().id;
-    assert!(!rig.vault.is_of_configuration_alone(&order(&id, Some(&kept), None)));
 }
 
 #[test]
