@@ -74,3 +74,21 @@ fn a_restore_that_changes_a_database_is_not_of_configuration_alone() {
     let id = rig.good().id;
     assert!(!rig.vault.is_of_configuration_alone(&order(&id, Some(&kept), None)));
 }
+
+#[test]
+fn a_database_that_is_moved_aside_lies_beside_its_own_log_and_no_older_one() {
+    let rig = Rig::new();
+    let take = |names: &[&str], text: &str| {
+        let (mut aside, work) = (held::Aside::new(&rig.vault, "aside"), at::root(&rig.work("")).expect("opened"));
+        for name in names {
+            rig.write(name, text);
+            aside.take(0, name.as_bytes(), &work, OsStr::new(name), &Stop::default()).expect("moved");
+        }
+    };
+    take(&["astdb.sqlite3-wal"], "of another one");
+    take(&["astdb.sqlite3", "astdb.sqlite3-wal"], "newer");
+    for name in ["astdb.sqlite3", "astdb.sqlite3-wal"] {
+        let held = rig.state(&format!("held-back/aside/tree-2/0/{name}"));
+        assert_eq!(fs::read_to_string(held).expect("held"), "newer");
+    }
+}
