@@ -77,7 +77,7 @@ pub async fn start(world: &World, may: &(dyn Fn() -> bool + Sync)) -> StepOutcom
         Err(why) => {
             return StepOutcome::failed(format!(
                 "{why}; the sync is not started: one that goes both ways would carry it home; `pbx-failover snapshots restore NAME` \
-                 puts a snapshot in place whole"
+                 puts a snapshot in place whole while this node watches"
             ));
         }
     };

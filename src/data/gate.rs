@@ -263,8 +263,8 @@ pub fn with_snapshots(mut report: Report, trouble: Option<&str>) -> Report {
 /// The report, and that what lies there may be half of a snapshot: quiet, well-formed, and a mixture all the same.
 pub fn with_half(mut report: Report, half: Option<(Weight, String)>, on_hold: OnHold, snapshot: Snapshot) -> Report {
     if let Some((weight, text)) = half {
-        let todo = "`pbx-failover snapshots restore NAME` puts one in place whole; who wants what lies there loaded as it is \
-                    removes state_dir/restore-under-way";
+        let todo = "`pbx-failover snapshots restore NAME` puts one in place whole while this node watches; who wants what lies \
+                    there loaded as it is removes state_dir/restore-under-way";
         report.reasons.insert(0, Reason { weight, text, todo: todo.to_owned() });
         report.reasons.sort_by_key(|reason| std::cmp::Reverse(reason.weight));
         report.outcome = outcome(&[weight], on_hold, snapshot);

@@ -27,6 +27,9 @@ pub use takeover::Over;
 
 /// A takeover waits so long for its snapshot, for a restore, for the spools.
 const WORK_MAX: Duration = Duration::from_secs(60);
+/// Of that so long for whoever works there: a file system that others fill may take its time, and what is given up is not
+/// tried again.
+const LOCK_MAX: Duration = Duration::from_secs(50);
 /// A restore that has begun to change files is waited for so long at once; then a person is told, and it is waited for again.
 const CHANGES_MAX: Duration = Duration::from_secs(600);
 /// One that could not be taken is tried again so late: it may have filled a disk.
@@ -58,7 +61,7 @@ struct Memory {
     taking: Arc<Stop>,
     /// The takeover whose restore broke off and was undone, with why: the next try would break off again.
     undone: Option<(PlanId, String)>,
-    /// The takeover that could put no good one in the place of half a restore that is over.
+    /// The takeover that could put no good one in the place of half a restore: it is to be undone before that is tried again.
     stuck: Option<PlanId>,
 }
 

@@ -44,6 +44,17 @@ pub async fn data(
     (waited, stopped): (Duration, StepOutcome),
 ) -> StepOutcome {
     let completed = gate.complete(plan).await;
+    completed_data(gate, settle, (plan, attempt), (waited, stopped), completed).await
+}
+
+/// The same once it is known what became of half a restore.
+async fn completed_data(
+    gate: &dyn DataGate,
+    settle: Duration,
+    (plan, attempt): (PlanId, u32),
+    (waited, stopped): (Duration, StepOutcome),
+    completed: Option<StepOutcome>,
+) -> StepOutcome {
     if let Some(StepOutcome::Unknown(half)) = &completed {
         return nothing_is_loaded(half);
     }
@@ -66,14 +77,15 @@ pub async fn own(
     stopped: StepOutcome,
 ) -> StepOutcome {
     let said = "what this node left when it served is loaded as it is, since nothing was brought here since";
-    let loaded = match gate.complete(plan).await {
-        Some(StepOutcome::Unknown(half)) => return nothing_is_loaded(&half),
-        Some(completed) => format!("{}; {said}", warned(&completed)),
+    let completed = gate.complete(plan).await;
+    let loaded = match &completed {
+        Some(StepOutcome::Unknown(half)) => return nothing_is_loaded(half),
+        Some(completed) => format!("{}; {said}", warned(completed)),
         None => said.to_owned(),
     };
     if gate.half_done().await.is_some() {
         // Another snapshot in its place is what cures it.
-        return data(gate, settle, (plan, attempt), (Duration::ZERO, stopped)).await;
+        return completed_data(gate, settle, (plan, attempt), (Duration::ZERO, stopped), completed).await;
     }
     conclude(gate, StepOutcome::Done(loaded), stopped, attempt).await
 }
@@ -201,6 +213,45 @@ mod tests {
             let outcome = self.snapshot.clone().unwrap_or_else(|| StepOutcome::failed("there is none"));
             Box::pin(async { outcome })
         }
+    }
+
+    /// Half a restore that can be neither completed nor undone, until the last good one takes its place.
+    #[derive(Default)]
+    struct Incurable {
+        completes: Mutex<u32>,
+        is_cured: Mutex<Option<()>>,
+    }
+
+    impl DataGate for Incurable {
+        fn look(&self, _: Keep) -> Answer<'_, DataLook> {
+            Box::pin(async { look(Outcome::LastGood, Some(Weight::Broken)) })
+        }
+
+        fn complete(&self, _: PlanId) -> Answer<'_, Option<StepOutcome>> {
+            *self.completes.lock().expect("not poisoned") += 1;
+            Box::pin(async { Some(StepOutcome::done("it can be neither completed nor undone")) })
+        }
+
+        fn half_done(&self) -> Answer<'_, Option<String>> {
+            let cured = *self.is_cured.lock().expect("not poisoned");
+            Box::pin(async move { if cured.is_some() { None } else { Some("half of it".to_owned()) } })
+        }
+
+        fn restore_last_good(&self, _: PlanId) -> Answer<'_, StepOutcome> {
+            *self.is_cured.lock().expect("not poisoned") = Some(());
+            Box::pin(async { StepOutcome::done("put back") })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_of_a_restore_over_what_this_node_left_is_completed_once_and_what_came_of_it_is_said() {
+        let gate = Incurable::default();
+        let said = own(&gate, Duration::ZERO, (PLAN, 1), stopped()).await;
+        assert!(
+            matches!(&said, StepOutcome::Done(text) if text.contains("neither completed") && text.contains("put back")),
+            "{said:?}"
+        );
+        assert_eq!(*gate.completes.lock().expect("not poisoned"), 1);
     }
 
     fn look(outcome: Outcome, weight: Option<Weight>) -> DataLook {

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::Keeper;
-use crate::adapters::data::snapshot::Lock;
+use super::{Keeper, LOCK_MAX};
 use crate::adapters::data::snapshot::copy::{Failed, Stop};
 use crate::adapters::data::snapshot::held::first;
-use crate::adapters::data::snapshot::restore::{Order as Restore, Stage};
+use crate::adapters::data::snapshot::restore::{Order as Restore, Stage, UnderWay};
 use crate::adapters::data::snapshot::take::{Order, Taken, measure};
+use crate::adapters::data::snapshot::{Lock, Work};
 use crate::data::gate::Snapshot;
 use crate::data::snapshot::Kind;
 use crate::host::clock;
@@ -26,17 +26,25 @@ pub enum Over {
 }
 
 impl Keeper {
-    /// Why what lies there may be half of a snapshot, so that nothing of it may be loaded.
+    /// Why what lies there may be half of a snapshot, so that nothing of it may be loaded, with what to do.
     pub async fn half_done(self: &Arc<Self>) -> Option<String> {
-        self.within(|keeper, _| Ok(keeper.vault.half_done())).await.unwrap_or_else(Some)
+        self.half_told("").await
     }
 
     /// What did not succeed: where it leaves half of a snapshot, the step must not pass.
     async fn not_done(self: &Arc<Self>, why: String) -> StepOutcome {
-        match self.half_done().await {
-            Some(half) => StepOutcome::unknown(format!("{half}: {why}")),
+        match self.half_told(&format!(": {why}; mend what it names")).await {
+            Some(half) => StepOutcome::unknown(half),
             None => StepOutcome::failed(why),
         }
+    }
+
+    /// `then`: what follows the half, before how a person ends it.
+    async fn half_told(self: &Arc<Self>, then: &str) -> Option<String> {
+        let work = |keeper: &Self, _: &Stop| Ok(keeper.vault.half_done().map(|half| (half, keeper.vault.half_ends())));
+        let (half, ends) = self.within(work).await.unwrap_or_else(|why| Some((why, None)))?;
+        let ends = ends.map(|ends| if then.is_empty() { format!("; {ends}") } else { format!(", or {ends}") });
+        Some(format!("{half}{then}{}", ends.unwrap_or_default()))
     }
 
     /// Completes a restore that was broken off, for this takeover or for a person; `None`: there was none. `over`: what
@@ -62,49 +70,70 @@ impl Keeper {
     }
 
     /// What cannot be completed is undone, so that it is whole either way.
-    fn complete_or_undo(
+    pub(super) fn complete_or_undo(
         &self,
         lock: &Lock,
         (plan, over): (PlanId, Over),
         stop: &Stop,
     ) -> Result<Option<String>, Failed> {
-        let ours = plan.to_string();
         let note = self.vault.under_way();
-        let is_over = note.as_ref().map_or(true, |note| {
-            note.as_ref().is_some_and(|note| note.stage == Stage::Committing && note.is_over(Some(&ours)))
-        });
-        let is_stuck = self.memory(|memory| memory.stuck == Some(plan));
-        let has_cure = !is_stuck && over == Over::IsBroken && self.has_good(clock::now().wall) == Snapshot::Kept;
-        if is_over && has_cure {
-            // The look says that it is broken, and the last good one takes its place.
-            return note.map_or_else(|odd| Ok(Some(odd)), |_| self.vault.complete(lock, Some(&ours), stop));
+        if note == Ok(None) {
+            return Ok(None);
         }
-        let failed = if is_over {
-            let text = "half of it may lie there, and nothing else is whole".to_owned();
-            Failed::Trouble(self.vault.broken_off().map_or(text, |half| format!("{half}, and over")))
-        } else {
-            match self.vault.complete(lock, Some(&ours), stop) {
+        self.go_beyond_half(stop)?;
+        let (ours, cure) = (plan.to_string(), self.cure(plan, over));
+        let failed = match next(&note, &ours, cure) {
+            Next::GivesWay => {
+                return note.map_or_else(|odd| Ok(Some(odd)), |_| self.vault.complete(lock, Some(&ours), stop));
+            }
+            Next::GoesOn => match self.vault.complete(lock, Some(&ours), stop) {
                 Err(failed) if failed != Failed::CalledOff => failed,
                 completed => return completed,
+            },
+            Next::GoesBack => {
+                let text = "half of it may lie there, and nothing else is whole".to_owned();
+                Failed::Trouble(self.vault.broken_off().map_or(text, |half| format!("{half}, and over")))
             }
         };
         let is_ours = note.is_ok_and(|note| note.is_some_and(|note| note.order.plan.as_ref() == Some(&ours)));
-        match self.vault.undo(lock, Some(&ours), stop) {
+        let undone = match self.vault.undo(lock, Some(&ours), stop) {
             Ok(Some(said)) => {
                 if is_ours {
                     self.memory(|memory| memory.undone = Some((plan, failed.to_string())));
                 }
-                Ok(Some(format!("a restore that was broken off cannot be completed ({failed}) and is undone: {said}")))
+                return Ok(Some(format!(
+                    "a restore that was broken off cannot be completed ({failed}) and is undone: {said}"
+                )));
             }
-            Err(Failed::CalledOff) => Err(Failed::CalledOff),
+            Err(Failed::CalledOff) => return Err(Failed::CalledOff),
+            Ok(None) => None,
+            Err(undone) => Some(undone),
+        };
+        match (cure, undone) {
             // It counts as broken from here on, and the last good one takes its place.
-            Ok(None) if has_cure => Ok(Some(format!("a restore that was broken off cannot be completed ({failed})"))),
-            Err(undone) if has_cure => Ok(Some(format!(
+            (Snapshot::Kept, None) => Ok(Some(format!("a restore that was broken off cannot be completed ({failed})"))),
+            (Snapshot::Kept, Some(undone)) => Ok(Some(format!(
                 "a restore that was broken off can be neither completed ({failed}) nor undone ({undone})"
             ))),
-            Ok(None) => Err(failed),
-            Err(undone) => Err(Failed::Trouble(format!("{failed}; nor can it be undone: {undone}"))),
+            (Snapshot::None, undone) => {
+                // What kept the good one from taking its place may have passed.
+                self.memory(|memory| memory.stuck = None);
+                Err(undone.map_or(failed.clone(), |undone| {
+                    Failed::Trouble(format!("{failed}; nor can it be undone: {undone}"))
+                }))
+            }
         }
+    }
+
+    /// Nothing is loaded before what lies there is whole, so that calling it off would only begin it anew.
+    fn go_beyond_half(&self, stop: &Stop) -> Result<(), Failed> {
+        if self.vault.broken_off().is_some() { stop.go_beyond() } else { Ok(()) }
+    }
+
+    /// Whether a good one can take the place of half a restore now.
+    fn cure(&self, plan: PlanId, over: Over) -> Snapshot {
+        let is_stuck = self.memory(|memory| memory.stuck == Some(plan));
+        if is_stuck || over == Over::IsUndone { Snapshot::None } else { self.has_good(clock::now().wall) }
     }
 
     /// Before the sync is started: what a takeover has put in place is as it was before; `None`: there was nothing.
@@ -117,6 +146,7 @@ impl Keeper {
                 return Ok(None);
             }
             let lock = keeper.vault.lock(stop)?;
+            keeper.go_beyond_half(stop)?;
             keeper.vault.give_back(&lock, stop)
         };
         self.within(work).await
@@ -138,7 +168,7 @@ impl Keeper {
     }
 
     fn take_for(&self, plan: PlanId, stop: &Stop) -> Result<Option<Taken>, Failed> {
-        let lock = self.vault.lock(stop)?;
+        let lock = self.vault.lock_within(Work::Robot, LOCK_MAX, stop)?;
         if self.kept_for(plan).is_some() {
             return Ok(None);
         }
@@ -156,20 +186,28 @@ impl Keeper {
 
     /// Puts the newest good one that is whole in place.
     pub async fn restore_last_good(self: &Arc<Self>, plan: PlanId) -> StepOutcome {
-        match self.within(move |keeper, stop| keeper.restore(plan, stop)).await {
-            Ok(proof) => StepOutcome::Done(proof),
-            Err(why) => {
-                self.memory(|memory| memory.stuck = Some(plan));
-                self.not_done(why).await
+        let work = move |keeper: &Self, stop: &Stop| {
+            let restored = keeper.restore(plan, stop);
+            // Who was called off, or waited for somebody, has not learned that it cannot be done.
+            if matches!(restored, Err(Failed::Trouble(_) | Failed::Moved(_))) {
+                keeper.memory(|memory| memory.stuck = Some(plan));
             }
+            restored
+        };
+        match self.within(work).await {
+            Ok(proof) => StepOutcome::Done(proof),
+            Err(why) => self.not_done(why).await,
         }
     }
 
     fn restore(&self, plan: PlanId, stop: &Stop) -> Result<String, Failed> {
-        if let Some((_, why)) = self.memory(|memory| memory.undone.clone()).filter(|(of, _)| *of == plan) {
+        let lock = self.vault.lock_within(Work::Robot, LOCK_MAX, stop)?;
+        let undone = self.memory(|memory| memory.undone.clone()).filter(|(of, _)| *of == plan);
+        // Where half of yet another one lies there nothing can be loaded without it.
+        if let Some((_, why)) = undone.filter(|_| self.vault.broken_off().is_none()) {
             return Err(Failed::Trouble(format!("it broke off and was undone: {why}")));
         }
-        let lock = self.vault.lock(stop)?;
+        self.go_beyond_half(stop)?;
         let mut why = Failed::Trouble("there is none".to_owned());
         for good in self.usable(clock::now().wall) {
             let kept = self.kept_for(plan);
@@ -177,10 +215,15 @@ impl Keeper {
             let aside = format!("{plan}.replaced");
             let order =
                 Restore { id: good.id.clone(), only: Vec::new(), aside, kept, plan: Some(plan), unless_changed: None };
-            match self.vault.restore(&lock, &order, stop) {
+            let mut has_begun = false;
+            let mut begins = || {
+                has_begun = true;
+                Ok(())
+            };
+            match self.vault.restore_if(&lock, &order, stop, &mut begins) {
                 Ok(restored) => return Ok(restored.told(&good.id, &order.aside)),
                 Err(Failed::CalledOff) => return Err(Failed::CalledOff),
-                Err(failed) if stop.is_beyond() => return Err(failed),
+                Err(failed) if has_begun => return Err(failed),
                 Err(failed) => why = failed,
             }
         }
@@ -210,6 +253,31 @@ impl Keeper {
                 moved.named()
             )),
         })
+    }
+}
+
+/// What becomes of half a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// It goes on until all of it is there, or ends, where it had changed nothing yet.
+    GoesOn,
+    /// It is over: the look says that it is broken, and the last good one takes its place.
+    GivesWay,
+    /// It is over, and no good one can take its place: what was there before is put back.
+    GoesBack,
+}
+
+fn next(note: &Result<Option<UnderWay>, String>, ours: &str, cure: Snapshot) -> Next {
+    let is_over = match note {
+        Ok(Some(note)) => note.stage == Stage::Committing && note.is_over(Some(ours)),
+        Ok(None) => false,
+        // Nobody knows what was begun.
+        Err(_) => true,
+    };
+    match (is_over, cure) {
+        (false, _) => Next::GoesOn,
+        (true, Snapshot::Kept) => Next::GivesWay,
+        (true, Snapshot::None) => Next::GoesBack,
     }
 }
 

@@ -138,6 +138,10 @@ async fn a_restore_that_breaks_off_is_unknown_and_is_undone_where_it_cannot_be_c
     fs::write(&folder, "a file in its place").expect("file");
     let broke = rig.keeper.restore_last_good(PLAN).await;
     assert!(matches!(&broke, StepOutcome::Unknown(said) if said.contains("is half done")), "{broke:?}");
+    let note = rig.dir.path().join("state/restore-under-way");
+    let todo = format!("; mend what it names, or remove {} to have what lies there loaded", note.display());
+    assert!(broke.text().contains(&todo), "{broke:?}");
+    assert!(rig.keeper.half_done().await.is_some_and(|half| half.contains("is half done; remove ")));
     let kept = rig.keeper.keep_for(PLAN).await;
     assert!(matches!(kept, Some(StepOutcome::Done(_))), "{kept:?}");
     let undone = rig.keeper.complete(PLAN, Over::IsBroken).await.expect("an answer");
@@ -251,6 +255,74 @@ async fn a_way_back_that_can_never_be_completed_gives_way_to_the_last_good_one()
     let restored = rig.keeper.restore_last_good(LATER).await;
     assert!(matches!(restored, StepOutcome::Done(_)), "{restored:?}");
     assert_eq!((text(&rig, "a.conf").as_str(), rig.keeper.half_done().await), ("good", None));
+}
+
+/// Half of a restore of which nobody knows anything, and a good snapshot.
+fn unreadable_half(rig: &Rig) -> PathBuf {
+    let good = rig.take();
+    fs::write(rig.work("a.conf"), "newer").expect("file");
+    fs::write(rig.dir.path().join("state/restore-under-way"), "{\"id\":").expect("cut");
+    rig.dir.path().join("state/snapshots").join(good).join("tree/0/a.conf")
+}
+
+#[tokio::test]
+async fn a_good_one_that_could_not_be_put_in_place_for_a_while_is_tried_again_where_the_half_cannot_be_undone() {
+    let rig = rig(3, DAY);
+    let copy = unreadable_half(&rig);
+    fs::rename(&copy, rig.work("away")).expect("moved");
+    let complete = || rig.keeper.complete(PLAN, Over::IsBroken);
+    for _ in 0..2 {
+        let left = complete().await.expect("an answer");
+        assert!(matches!(left, StepOutcome::Done(_)), "{left:?}: the good one is to take its place");
+        let failed = rig.keeper.restore_last_good(PLAN).await;
+        assert!(matches!(&failed, StepOutcome::Unknown(said) if said.contains("is damaged")), "{failed:?}");
+        let failed = complete().await.expect("an answer");
+        assert!(matches!(failed, StepOutcome::Unknown(_)), "{failed:?}: nor can it be undone");
+    }
+    fs::rename(rig.work("away"), &copy).expect("moved");
+    complete().await.expect("an answer");
+    let restored = rig.keeper.restore_last_good(PLAN).await;
+    assert!(matches!(restored, StepOutcome::Done(_)), "{restored:?}");
+    assert_eq!((text(&rig, "a.conf").as_str(), rig.keeper.half_done().await), ("good", None));
+}
+
+#[tokio::test]
+async fn who_only_waited_for_somebody_else_has_not_learned_that_no_good_one_can_be_put_in_place() {
+    let rig = rig(3, DAY);
+    unreadable_half(&rig);
+    let held = rig.keeper.vault.lock(&Stop::default()).expect("lock");
+    tokio::time::pause();
+    let keeper = Arc::clone(&rig.keeper);
+    let waiting = tokio::spawn(async move { keeper.restore_last_good(PLAN).await });
+    while !waiting.is_finished() {
+        tokio::time::advance(WORK_MAX / 4).await;
+        tokio::task::yield_now().await;
+    }
+    let waited = waiting.await.expect("ended");
+    assert!(matches!(waited, StepOutcome::Unknown(_)), "{waited:?}");
+    tokio::time::resume();
+    drop(held);
+    let left = rig.keeper.complete(PLAN, Over::IsBroken).await.expect("an answer");
+    assert!(matches!(left, StepOutcome::Done(_)), "{left:?}");
+    assert!(matches!(rig.keeper.restore_last_good(PLAN).await, StepOutcome::Done(_)));
+}
+
+#[tokio::test]
+async fn half_a_restore_is_worked_on_beyond_the_minute_since_nothing_else_can_be_loaded_meanwhile() {
+    let rig = rig(3, DAY);
+    half_of(&rig, PLAN).await;
+    let good = rig.keeper.vault.newest_good().expect("kept").id;
+    let kept = rig.keeper.kept_for(PLAN).expect("kept");
+    for (id, name) in [(&good, "b.conf"), (&kept, "a.conf")] {
+        fs::write(rig.dir.path().join("state/snapshots").join(id).join("tree/0").join(name), "x").expect("damaged");
+    }
+    let (lock, stop) = (rig.keeper.vault.lock(&Stop::default()).expect("lock"), Stop::default());
+    let failed = rig.keeper.complete_or_undo(&lock, (PLAN, Over::IsUndone), &stop).expect_err("neither is whole");
+    assert!(stop.is_beyond(), "{failed}");
+    let off = Stop::default();
+    off.call_off();
+    let failed = rig.keeper.complete_or_undo(&lock, (PLAN, Over::IsUndone), &off);
+    assert_eq!(failed, Err(Failed::CalledOff), "what is not waited for any more is not begun");
 }
 
 #[tokio::test]

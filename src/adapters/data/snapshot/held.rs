@@ -1,7 +1,11 @@
 //! Files that are moved aside, into `state_dir/held-back/NAME`: spools that would act on start, and what a restore must not
 //! leave beside what it puts in place. They are listed, and can be put back; nothing is ever overwritten.
+//!
+//! They lie in `tree`; the second file of one name in `tree-2` beside it, and so on, each under the name that it had.
 
-use std::ffi::{OsStr, OsString};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry::{Occupied, Vacant};
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
 use std::ops::ControlFlow;
@@ -18,6 +22,7 @@ use super::copy::{self, Broke, Failed, Stop};
 use super::{TREE, Vault};
 use crate::adapters::data::look::OURS;
 use crate::adapters::data::walk::{Descend, Entry, Visitor, walk};
+use crate::data::family::{self, PARTS};
 use crate::data::manifest::Kind;
 use crate::data::snapshot::{FILE_MAX, is_asked, is_id};
 use crate::data::survey::Few;
@@ -30,14 +35,20 @@ pub const FOLDER: &str = "held-back";
 const DIRS_MAX: usize = 100;
 /// More are counted as so many.
 const LISTED_MAX: usize = 1000;
-/// Names that were held before are held again under another one, so often.
-const SAME_NAMES_MAX: u32 = 1000;
+/// So many files of one name are held.
+const TREES_MAX: u32 = 1000;
 
 /// Where files go that are moved aside for one reason.
 pub struct Aside<'a> {
     vault: &'a Vault,
     name: String,
-    top: Option<OwnedFd>,
+    tops: BTreeMap<u32, OwnedFd>,
+    /// The tree that the last one went to; the next goes to no older one, so that a log is found beside its database.
+    tree: u32,
+}
+
+fn tree(n: u32) -> String {
+    if n == 1 { TREE.to_owned() } else { format!("{TREE}-{n}") }
 }
 
 /// What was moved.
@@ -67,28 +78,29 @@ pub fn first(few: &Few<String>) -> String {
 impl<'a> Aside<'a> {
     /// The folder `held-back/NAME`; it is made when it is needed.
     pub fn new(vault: &'a Vault, name: &str) -> Self {
-        Self { vault, name: name.to_owned(), top: None }
+        Self { vault, name: name.to_owned(), tops: BTreeMap::new(), tree: 1 }
     }
 
-    fn top(&mut self) -> io::Result<BorrowedFd<'_>> {
-        if self.top.is_none() {
-            let folder = self.vault.state_dir().join(FOLDER).join(&self.name);
-            DirBuilder::new().recursive(true).mode(0o700).create(folder.join(TREE))?;
-            // For people, who see numbers in the tree.
-            let mut options = File::options();
-            let about = options.write(true).create(true).truncate(true).mode(0o600).open(folder.join("directories"));
-            about.and_then(|mut about| about.write_all(self.vault.dirs_told().as_bytes()))?;
-            self.top = Some(at::root(&folder.join(TREE))?);
-        }
-        match &self.top {
-            Some(top) => Ok(top.as_fd()),
-            None => Err(io::Error::other("it has no folder")),
-        }
+    fn top(&mut self, n: u32) -> io::Result<BorrowedFd<'_>> {
+        let top = match self.tops.entry(n) {
+            Occupied(top) => top.into_mut(),
+            Vacant(place) => {
+                let folder = self.vault.state_dir().join(FOLDER).join(&self.name);
+                DirBuilder::new().recursive(true).mode(0o700).create(folder.join(tree(n)))?;
+                // For people, who see numbers in the tree.
+                let mut options = File::options();
+                let about =
+                    options.write(true).create(true).truncate(true).mode(0o600).open(folder.join("directories"));
+                about.and_then(|mut about| about.write_all(self.vault.dirs_told().as_bytes()))?;
+                place.insert(at::root(&folder.join(tree(n)))?)
+            }
+        };
+        Ok(OwnedFd::as_fd(top))
     }
 
     /// Whether it may be moved while phones wait: by a rename always, as a copy only where that is small and fits.
     fn may_take(&mut self, entry: &Entry<'_>) -> io::Result<()> {
-        let goes = rustix::fs::fstat(self.top()?)?.st_dev;
+        let goes = rustix::fs::fstat(self.top(1)?)?.st_dev;
         if rustix::fs::fstat(entry.parent())?.st_dev == goes {
             return Ok(());
         }
@@ -104,27 +116,36 @@ impl<'a> Aside<'a> {
     /// Moves one file, or link.
     pub fn take(&mut self, dir: usize, path: &[u8], parent: impl AsFd, name: &OsStr, stop: &Stop) -> io::Result<()> {
         let inside = [dir.to_string().as_bytes(), b"/", path].concat();
-        let (into, as_name) = at::parent(self.top()?, &inside, Missing::Make)?;
-        let mut as_name: OsString = as_name.to_owned();
-        for n in 2..SAME_NAMES_MAX {
-            match carry(parent.as_fd(), name, into.as_fd(), &as_name, stop) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    // It was copied before, and the robot killed before it was removed.
-                    if is_same(parent.as_fd(), name, into.as_fd(), &as_name)? {
-                        at::remove(parent.as_fd(), name)?;
-                        return rustix::fs::fsync(&into).map_err(Into::into);
-                    }
-                    OsStr::from_bytes(at_name(path)).clone_into(&mut as_name);
-                    as_name.push(format!(".{n}"));
+        for n in self.tree..TREES_MAX {
+            let (into, as_name) = at::parent(self.top(n)?, &inside, Missing::Make)?;
+            if at::stat(&into, as_name)?.is_none() {
+                if has_parts(&into, as_name)? {
+                    continue;
                 }
-                carried => {
-                    carried?;
-                    return rustix::fs::fsync(&into).map_err(Into::into);
-                }
+                carry(parent.as_fd(), name, into.as_fd(), as_name, stop)?;
+            } else if is_same(parent.as_fd(), name, into.as_fd(), as_name)? {
+                // It was copied before, and the robot killed before it was removed.
+                at::remove(parent.as_fd(), name)?;
+            } else {
+                continue;
             }
+            self.tree = n;
+            return rustix::fs::fsync(&into).map_err(Into::into);
         }
         Err(io::Error::other("too many of its name are held already"))
     }
+}
+
+/// Whether the log of another database of this name lies there.
+fn has_parts(dir: &OwnedFd, name: &OsStr) -> io::Result<bool> {
+    for end in PARTS {
+        let mut beside = name.to_owned();
+        beside.push(end);
+        if at::stat(dir, &beside)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn at_name(path: &[u8]) -> &[u8] {
@@ -357,12 +378,16 @@ impl Vault {
         if !is_id(name) || !folder.is_dir() {
             return Err(Failed::Trouble(format!("nothing is held back as {name}; see `pbx-failover snapshots list`")));
         }
-        let roots = trees(&folder);
+        let all = trees(&folder);
         let mut back = Back { dirs: &self.subject.dirs, only, moved: Moved::default() };
-        walk(&roots, &mut back);
+        for roots in &all {
+            walk(roots, &mut back);
+        }
         let moved = back.moved;
         let mut left = Names::default();
-        walk(&roots, &mut left);
+        for roots in &all {
+            walk(roots, &mut left);
+        }
         if left.0.is_empty() && left.1.is_empty() {
             let _ = fs::remove_dir_all(&folder);
         }
@@ -377,7 +402,9 @@ pub fn held_in(state_dir: &Path) -> Vec<Held> {
         .filter_map(|entry| entry.file_name().into_string().ok().filter(|name| is_id(name)))
         .map(|name| {
             let mut files = Names::default();
-            walk(&trees(&state_dir.join(FOLDER).join(&name)), &mut files);
+            for roots in trees(&state_dir.join(FOLDER).join(&name)) {
+                walk(&roots, &mut files);
+            }
             Held { name, files: files.0 }
         })
         .filter(|held| !held.files.is_empty())
@@ -386,10 +413,17 @@ pub fn held_in(state_dir: &Path) -> Vec<Held> {
     held
 }
 
-/// The trees in a folder, one for each working directory; where one has nothing its place is empty.
-pub(super) fn trees(folder: &Path) -> Vec<PathBuf> {
-    let all = (0..DIRS_MAX).map(|n| folder.join(TREE).join(n.to_string()));
-    let mut all: Vec<_> = all.collect();
+/// The trees in a folder, the newest first, each with what it has of each working directory; where one has nothing its place
+/// is empty.
+pub(super) fn trees(folder: &Path) -> Vec<Vec<PathBuf>> {
+    let all = (1..TREES_MAX).map(|n| folder.join(tree(n))).take_while(|tree| tree.is_dir());
+    let mut all: Vec<_> = all.map(|tree| roots(&tree)).collect();
+    all.reverse();
+    all
+}
+
+fn roots(tree: &Path) -> Vec<PathBuf> {
+    let mut all: Vec<_> = (0..DIRS_MAX).map(|n| tree.join(n.to_string())).collect();
     while all.last().is_some_and(|last| !last.is_dir()) {
         all.pop();
     }
@@ -424,6 +458,11 @@ impl Back<'_> {
     fn one(&self, entry: &Entry<'_>) -> io::Result<()> {
         let dir =
             self.dirs.get(entry.dir).ok_or_else(|| io::Error::other("its working directory is not configured"))?;
+        if let Some(main) = family::base(entry.path)
+            && at::stat(entry.parent(), OsStr::from_bytes(at_name(main)))?.is_some()
+        {
+            return Err(io::Error::other("its database is held still"));
+        }
         let (into, name) = at::parent(at::root(dir)?, entry.path, Missing::Refuse)?;
         carry(entry.parent(), OsStr::from_bytes(entry.name()), into.as_fd(), name, &Stop::default())?;
         Ok(rustix::fs::fsync(&into)?)

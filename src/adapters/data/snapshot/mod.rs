@@ -146,12 +146,20 @@ impl Vault {
     /// # Errors
     /// One line.
     pub fn lock_for(&self, work: Work, stop: &Stop) -> Result<Lock, Failed> {
+        self.lock_within(work, LOCK_MAX, stop)
+    }
+
+    /// As [`Self::lock_for`]; waits so long.
+    ///
+    /// # Errors
+    /// One line.
+    pub fn lock_within(&self, work: Work, limit: Duration, stop: &Stop) -> Result<Lock, Failed> {
         let folder = self.folder();
         let cannot = |error: io::Error| Failed::Trouble(format!("{}: {error}", folder.display()));
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(cannot)?;
         let mut options = File::options();
         let file = options.create(true).truncate(false).write(true).open(folder.join(".lock")).map_err(cannot)?;
-        match lock::take(&file, |waited| !stop.is_called_off() && waited < LOCK_MAX) {
+        match lock::take(&file, |waited| !stop.is_called_off() && waited < limit) {
             Err(error) if error.kind() == ErrorKind::WouldBlock && stop.is_called_off() => {
                 return Err(Failed::CalledOff);
             }

@@ -63,7 +63,9 @@ impl Vault {
         let cannot = |error: io::Error| self.trouble("the note of a restore could not be written", &error);
         let before = self.half_note().map_err(cannot)?;
         let root = before.as_ref().and_then(|before| before.root(order));
-        let note = |stage| UnderWay { order: order.clone(), at: Some(clock::now().wall), stage, before: root.clone() };
+        let undoes = before.as_ref().is_some_and(|before| before.is_undone_by(order));
+        let at = Some(clock::now().wall);
+        let note = |stage| UnderWay { order: order.clone(), at, stage, before: root.clone(), undoes };
         // Where half of an earlier one lies there, that is so until this one is whole.
         let first = if before.is_some() { Stage::Committing } else { Stage::Staging };
         self.write_note(&note(first)).map_err(cannot)?;
@@ -99,7 +101,12 @@ impl Vault {
         let broke =
             |error| self.trouble("the restore broke off in its midst, and goes on when it is run again", &error);
         commit(&plan, &roots, &kept, &mut aside, &mut restored).map_err(broke)?;
+        if before.is_some() {
+            // What an earlier try renamed is the same by now, and nobody has waited until it was on disk.
+            roots.iter().try_for_each(rustix::fs::syncfs).map_err(|error| broke(error.into()))?;
+        }
         match before.filter(|before| !before.is_covered_by(order)) {
+            _ if undoes => self.end_undo(order, root.filter(|root| !order.undoes(&root.order)).as_deref())?,
             Some(before) => self.note_again(&before).map_err(cannot)?,
             None => self.forget_note(),
         }
@@ -300,7 +307,7 @@ fn commit(
             restored.aside.add(shown(path));
         }
     }
-    // Whoever is killed before it finds the note, and does all of it again.
+    // Whoever is killed before it finds the note, and what was renamed as it is to be: the next one waits for all of it.
     unsynced.sync()
 }
 

@@ -63,6 +63,9 @@ pub struct UnderWay {
     /// The half of another restore that lay there before it, which an undo brings back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Box<UnderWay>>,
+    /// Whether it puts back what lay there before another restore: once it is whole that one has never been.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undoes: bool,
 }
 
 /// How far a restore came.
@@ -83,6 +86,13 @@ impl Order {
         self.unless_changed.as_ref() == Some(&self.id)
     }
 
+    /// Whether this puts back what lay there before that one.
+    pub(super) fn undoes(&self, other: &Self) -> bool {
+        let is_of_the_same = (&self.plan, &self.only, &self.aside) == (&other.plan, &other.only, &other.aside);
+        let leads_back = self.kept.as_ref() == Some(&other.id) && other.kept.as_ref() == Some(&self.id);
+        is_of_the_same && leads_back && other.unless_changed.is_none()
+    }
+
     /// The snapshots that it needs.
     fn needs(&self) -> impl Iterator<Item = String> + use<> {
         [Some(self.id.clone()), self.kept.clone(), self.unless_changed.clone()].into_iter().flatten()
@@ -96,20 +106,26 @@ impl UnderWay {
         whole.into_iter().flatten().find(|order| order.gives_back())
     }
 
+    /// The restore before which all is to be as it was.
+    fn undone(&self) -> Option<&String> {
+        self.order.unless_changed.as_ref().or(self.order.kept.as_ref().filter(|_| self.undoes))
+    }
+
     /// What was broken off, for people, with what to do.
     fn told(&self) -> String {
         let id = &self.order.id;
         let goes_on = "goes on before the sync is started, or in the next takeover";
-        match (&self.order, self.gives_back()) {
-            (_, Some(put)) => {
+        match (&self.order.plan, self.gives_back(), self.undone()) {
+            (_, Some(put), _) => {
                 format!("giving back what a takeover put in place ({}) was broken off: it {goes_on}", put.id)
             }
-            (Order { unless_changed: Some(of), .. }, None) => {
-                format!("undoing a restore of {of} was broken off in its midst: it {goes_on}")
+            (_, None, Some(of)) => format!("undoing a restore of {of} was broken off in its midst: it {goes_on}"),
+            (None, None, None) => {
+                format!("a restore of {id} was broken off in its midst: run it again while this node watches")
             }
-            (Order { plan: None, .. }, None) => format!("a restore of {id} was broken off in its midst: run it again"),
-            (Order { .. }, None) => format!(
-                "a takeover's restore of {id} was broken off in its midst: put one in place (`snapshots restore NAME`)"
+            (Some(_), None, None) => format!(
+                "a takeover's restore of {id} was broken off in its midst: put one in place while this node watches \
+                 (`snapshots restore NAME`)"
             ),
         }
     }
@@ -175,6 +191,15 @@ impl Before {
         if note.order == *order || note.before.is_some() { note.before.clone() } else { Some(Box::new(note.clone())) }
     }
 
+    /// Whether this order puts back what lay there before that half, or goes on doing so.
+    pub(super) fn is_undone_by(&self, order: &Order) -> bool {
+        let goes_on = |note: &UnderWay| {
+            note.undoes && note.order == Order { unless_changed: note.order.unless_changed.clone(), ..order.clone() }
+        };
+        // What goes on forth over an undo leads the other way.
+        self.note.as_ref().is_some_and(|note| (!note.undoes && order.undoes(&note.order)) || goes_on(note))
+    }
+
     /// Whether this order, once it is whole, leaves nothing of that half.
     pub(super) fn is_covered_by(&self, order: &Order) -> bool {
         if self.note.as_ref().is_some_and(|note| note.order.gives_back()) && order.unless_changed.is_some() {
@@ -219,7 +244,7 @@ impl Vault {
         read(&self.note_file()).map_err(|why| {
             format!(
                 "what lies in the working directory may be half of a snapshot: the note {} does not read ({why}); put a \
-                 snapshot in place, or remove the note to have what lies there loaded as it is",
+                 snapshot in place while this node watches, or remove the note to have what lies there loaded as it is",
                 self.note_file().display()
             )
         })
@@ -246,13 +271,11 @@ impl Vault {
     /// Why what lies in the working directory may be half of a snapshot.
     pub fn broken_off(&self) -> Option<String> {
         match self.under_way() {
-            Ok(Some(note)) if note.stage == Stage::Committing => {
-                Some(match (note.gives_back(), &note.order.unless_changed) {
-                    (Some(put), _) => format!("giving back what a takeover put in place ({}) is half done", put.id),
-                    (None, Some(of)) => format!("undoing a restore of {of} is half done"),
-                    (None, None) => format!("a restore of {} is half done", note.order.id),
-                })
-            }
+            Ok(Some(note)) if note.stage == Stage::Committing => Some(match (note.gives_back(), note.undone()) {
+                (Some(put), _) => format!("giving back what a takeover put in place ({}) is half done", put.id),
+                (None, Some(of)) => format!("undoing a restore of {of} is half done"),
+                (None, None) => format!("a restore of {} is half done", note.order.id),
+            }),
             Ok(_) => None,
             Err(odd) => Some(odd),
         }
@@ -293,6 +316,12 @@ impl Vault {
             ),
             None => half,
         })
+    }
+
+    /// How a person ends it who wants what lies there as it is; `None` where [`Self::half_done`] says already what to do.
+    pub fn half_ends(&self) -> Option<String> {
+        let is_told = self.under_way().is_err() || self.person_restores().is_some();
+        (!is_told).then(|| format!("remove {} to have what lies there loaded as it is", self.note_file().display()))
     }
 
     /// What half a restore left is the primary's state again: it is forgotten, unless somebody works here just now.

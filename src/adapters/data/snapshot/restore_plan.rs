@@ -3,7 +3,7 @@
 //! Up to here nothing of the working directory is changed but by names of our own, which every look passes over.
 
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
@@ -11,7 +11,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use rustix::fs::{FileType, Gid, Mode, Stat, Uid};
+use rustix::fs::{Dir, FileType, Gid, Mode, OFlags, Stat, Uid};
 
 use super::at::{self, Missing};
 use super::copy::{self, Broke, Failed, Stop};
@@ -24,11 +24,13 @@ use super::{TREE, Vault, database};
 use crate::adapters::data::walk::{Descend, Entry, Visitor, walk};
 use crate::data::manifest::Kind;
 use crate::data::path::unshown;
-use crate::data::snapshot::{Item, is_asked, is_database};
+use crate::data::snapshot::{Item, is_asked};
 use crate::data::{Class, compare, shown};
 
 /// What is staged begins so: [`crate::adapters::data::look`] passes over it.
 const STAGED: &str = ".pbx-failover-restore-";
+/// A directory that is being made is for the robot alone until it has its owner.
+const MADE: u32 = 0o700;
 /// So many names are tried, of which none can lie there but by intent.
 const NAMES_MAX: u32 = 100;
 
@@ -114,14 +116,19 @@ pub(super) fn databases(vault: &Vault, order: &Order) -> Places {
     };
     let Ok(mut list) = Reader::open(&kept) else { return spared };
     while let Ok(Some(item)) = list.next() {
-        if item.is_held() && item.line.about.kind == Kind::File && is_database(&item.line.path) {
-            let copy = kept.join(TREE).join(item.line.dir.to_string()).join(OsStr::from_bytes(&item.line.path));
-            if File::open(copy).and_then(|mut copy| database::is_one(&mut copy)).unwrap_or_default() {
-                spared.insert((item.line.dir, item.line.path));
-            }
+        if item.is_held() && holds_database(&kept, &item) {
+            spared.insert((item.line.dir, item.line.path));
         }
     }
     spared
+}
+
+/// Whether the copy in this snapshot is a database, whatever its name: by how it begins.
+pub(super) fn holds_database(snapshot: &Path, item: &Item) -> bool {
+    let inside = Path::new(TREE).join(item.line.dir.to_string()).join(OsStr::from_bytes(&item.line.path));
+    let is_file = item.line.about.kind == Kind::File;
+    let begins = || File::open(snapshot.join(inside)).and_then(|mut copy| database::is_one(&mut copy));
+    is_file && begins().unwrap_or_default()
 }
 
 /// A name under which nothing lies.
@@ -207,18 +214,34 @@ fn kind(stat: &Stat) -> FileType {
 /// Makes the directory, if it is not there.
 pub fn directory(root: BorrowedFd<'_>, item: &Item) -> io::Result<()> {
     let (parent, name) = at::parent(root, &item.line.path, Missing::Refuse)?;
-    if make_directory(&parent, name, 0o700)? {
-        let flags = rustix::fs::OFlags::RDONLY
-            | rustix::fs::OFlags::DIRECTORY
-            | rustix::fs::OFlags::NOFOLLOW
-            | rustix::fs::OFlags::CLOEXEC;
-        let made = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
-        // Who is not root makes it for himself.
-        let _ = rustix::fs::fchown(&made, Some(Uid::from_raw(item.owner.0)), Some(Gid::from_raw(item.owner.1)));
-        rustix::fs::fchmod(&made, Mode::from_raw_mode(item.line.about.mode))?;
-        rustix::fs::fsync(&parent)?;
+    let is_made = make_directory(&parent, name, MADE)?;
+    if !is_made && !looks_made(&parent, name)? {
+        return Ok(());
     }
-    Ok(())
+    let made = open_directory(&parent, name)?;
+    if !is_made && Dir::read_from(&made)?.any(|entry| entry.map_or(true, |entry| !is_dot(entry.file_name()))) {
+        return Ok(());
+    }
+    // Who is not root makes it for himself.
+    let _ = rustix::fs::fchown(&made, Some(Uid::from_raw(item.owner.0)), Some(Gid::from_raw(item.owner.1)));
+    rustix::fs::fchmod(&made, Mode::from_raw_mode(item.line.about.mode))?;
+    Ok(rustix::fs::fsync(&parent)?)
+}
+
+/// Whether this may be a directory that was made and, since the robot was killed, never given to its owner.
+fn looks_made(parent: &OwnedFd, name: &OsStr) -> io::Result<bool> {
+    let ours = rustix::process::geteuid().as_raw();
+    Ok(at::stat(parent, name)?
+        .is_some_and(|now| kind(&now) == FileType::Directory && now.st_mode & 0o7777 == MADE && now.st_uid == ours))
+}
+
+fn open_directory(parent: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
+}
+
+fn is_dot(name: &CStr) -> bool {
+    matches!(name.to_bytes(), b"." | b"..")
 }
 
 /// Whether what lies there now is what the list says.
@@ -238,8 +261,10 @@ pub fn is_same(item: &Item, now: &Stat, parent: BorrowedFd<'_>, name: &OsStr, st
                 return Ok(false);
             }
             let (ino, _, _, changed) = copy::stamp(now);
+            // A database changes beside itself, in its log.
+            let is_database = || at::open(parent, name).and_then(|mut file| database::is_one(&mut file));
             if (ino, changed) == (item.stamp.0, (item.stamp.1.0, i64::from(item.stamp.1.1)))
-                && !is_database(&item.line.path)
+                && !is_database().unwrap_or_default()
             {
                 return Ok(true);
             }

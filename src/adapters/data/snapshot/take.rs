@@ -163,11 +163,13 @@ impl Vault {
         let foot = Foot { entries: list.entries, left_out: taking.count_left_out, measure: seen };
         fs::remove_dir_all(&scratch).map_err(cannot)?;
         list.end(&foot).map_err(cannot)?;
-        let mut unsynced = taking.unsynced;
         for dir in taking.made.iter().filter(|dir| **dir != scratch) {
-            unsynced.add(File::open(dir).map_err(cannot)?).map_err(cannot)?;
+            if stop.is_called_off() {
+                return Err(Failed::CalledOff);
+            }
+            taking.unsynced.names(File::open(dir).map_err(cannot)?).map_err(cannot)?;
         }
-        unsynced.sync().map_err(cannot)?;
+        taking.unsynced.sync().map_err(cannot)?;
         let left_out = taking.left_out.iter().map(|line| line.trim_start_matches("left-out ").trim_end().to_owned());
         Ok(Taken { id: String::new(), foot, linked: taking.linked, left_out: left_out.collect() })
     }

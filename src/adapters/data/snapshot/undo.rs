@@ -39,8 +39,12 @@ impl Vault {
     pub fn undo(&self, lock: &Lock, plan: Option<&str>, stop: &Stop) -> Result<Option<String>, Failed> {
         let Some(note) = self.under_way().map_err(Failed::Trouble)? else { return Ok(None) };
         let is_over = note.is_over(plan);
-        let (order, half) = (note.order, note.before);
-        if order.unless_changed.is_some() {
+        let UnderWay { order, before: half, undoes, .. } = note;
+        if undoes && is_over {
+            let back = Order { unless_changed: order.kept.clone(), ..order };
+            return Ok(Some(self.restore(lock, &back, stop)?.told(&back.id, &back.aside)));
+        }
+        if undoes || order.unless_changed.is_some() {
             // It goes back already: its other way would lead to neither of the two.
             return Ok(None);
         }
@@ -58,13 +62,12 @@ impl Vault {
         let unless_changed = is_over.then(|| order.id.clone());
         let undo = Order { id, kept: Some(order.id.clone()), unless_changed, ..order };
         let restored = self.restore(lock, &undo, stop)?;
-        self.end_undo(&undo, half.as_deref())?;
         let back = if back == 0 { String::new() } else { format!(", {back} from held-back") };
         Ok(Some(format!("{}{back}", restored.told(&undo.id, &undo.aside))))
     }
 
     /// What lay there before may have been half of yet another restore.
-    fn end_undo(&self, undone: &Order, half: Option<&UnderWay>) -> Result<(), Failed> {
+    pub(super) fn end_undo(&self, undone: &Order, half: Option<&UnderWay>) -> Result<(), Failed> {
         if self.put_in_place().is_ok_and(|put| put.is_some_and(|put| put.plan == undone.plan)) {
             self.forget_put();
         }
@@ -115,7 +118,13 @@ impl Vault {
             self.items(id, &HashSet::new())?;
         }
         stop.go_beyond()?;
-        let note = UnderWay { order: given_back, at: Some(clock::now().wall), stage: Stage::Committing, before: None };
+        let note = UnderWay {
+            order: given_back,
+            at: Some(clock::now().wall),
+            stage: Stage::Committing,
+            before: None,
+            undoes: false,
+        };
         let cannot =
             |error| Failed::Trouble(format!("the note of giving back {} could not be written: {error}", put.id));
         self.write_note(&note).map_err(cannot)?;
@@ -142,29 +151,41 @@ impl Vault {
         if !folder.is_dir() {
             return Ok(0);
         }
-        let tops = trees(&folder);
-        let mut aside = Aside::default();
-        walk(&tops, &mut aside);
-        if aside.0.len() >= ASIDE_MAX {
-            return Err(Failed::Trouble(format!("{}: too many files lie there", folder.display())));
+        let trees = trees(&folder);
+        let (mut all, mut newest) = (Vec::new(), HashMap::new());
+        for (n, tops) in trees.iter().enumerate() {
+            let mut aside = Aside::default();
+            walk(tops, &mut aside);
+            for place in aside.0 {
+                newest.entry(place.clone()).or_insert(n);
+                all.push((n, place));
+            }
+            if all.len() >= ASIDE_MAX {
+                return Err(Failed::Trouble(format!("{}: too many files lie there", folder.display())));
+            }
         }
-        let mut wanted: HashSet<_> = aside.0.iter().cloned().collect();
-        wanted.extend(aside.0.iter().filter_map(|(dir, path)| Some((*dir, family::base(path)?.to_vec()))));
+        // Of one name the last that was moved there, and with a database what lay beside that one.
+        all.retain(|(n, (dir, path))| {
+            let main = family::base(path).and_then(|main| newest.get(&(*dir, main.to_vec())));
+            main.or_else(|| newest.get(&(*dir, path.clone()))) == Some(n)
+        });
+        let mut wanted: HashSet<_> = all.iter().map(|(_, place)| place.clone()).collect();
+        wanted.extend(all.iter().filter_map(|(_, (dir, path))| Some((*dir, family::base(path)?.to_vec()))));
         let put = self.items(&order.id, &wanted)?;
         let kept = order.kept.as_ref().and_then(|id| self.items(id, &wanted).ok()).unwrap_or_default();
         // A log goes before its database, and what was put in the database's place goes before both: whoever is killed in
         // between finds no log beside a database that it does not belong to.
         let base = |path: &[u8]| family::base(path).unwrap_or(path).to_vec();
-        aside.0.sort_by_cached_key(|(dir, path)| (*dir, base(path), family::base(path).is_none()));
+        all.sort_by_cached_key(|(_, (dir, path))| (*dir, base(path), family::base(path).is_none()));
         let mut back = 0;
-        for (dir, path) in &aside.0 {
+        for (n, (dir, path)) in &all {
             if stop.is_called_off() {
                 return Err(Failed::CalledOff);
             }
             let at_it = |error: io::Error| Failed::Trouble(format!("{} could not be put back: {error}", shown(path)));
             let Some(working) = self.subject().dirs.get(*dir) else { continue };
             let (from, name) =
-                at::parent(at::root(&tops[*dir]).map_err(at_it)?, path, Missing::Refuse).map_err(at_it)?;
+                at::parent(at::root(&trees[*n][*dir]).map_err(at_it)?, path, Missing::Refuse).map_err(at_it)?;
             let place = at::root(working).and_then(|root| at::parent(root, path, Missing::Refuse));
             // Its directory is gone: nothing reads it there.
             let Ok((into, _)) = place else { continue };
@@ -172,7 +193,7 @@ impl Vault {
                 let key = (*dir, main.to_vec());
                 let main_name = OsStr::from_bytes(main.rsplit(|byte| *byte == b'/').next().unwrap_or(main));
                 let now = at::stat(&into, main_name).map_err(at_it)?;
-                let comes_back = aside.0.contains(&key);
+                let comes_back = newest.contains_key(&key);
                 match now {
                     None if comes_back => {}
                     Some(_) if comes_back && lies_as_put(put.get(&key), &into, main_name) => {
@@ -231,6 +252,11 @@ impl Vault {
         Ok(())
     }
 
+    /// Whether this file of a snapshot is a database, or a part of one, by its name or by how it begins.
+    fn is_database(&self, id: &str, item: &Item) -> bool {
+        is_database(&item.line.path) || restore_plan::holds_database(&self.path(id), item)
+    }
+
     /// Whether all that this restore changes is configuration: whoever vouches for that then vouches for all of it.
     pub fn is_of_configuration_alone(&self, order: &Order) -> bool {
         let Some(kept) = &order.kept else { return false };
@@ -242,7 +268,7 @@ impl Vault {
             let is_config = is_link || self.subject().classes.of(&line.path) == Class::Config;
             let is_meant =
                 line.about.kind != Kind::Directory && is_asked(&line.path, &only) && !spared.contains(&place);
-            is_meant && (!is_config || is_database(&line.path))
+            is_meant && (!is_config || self.is_database(&order.id, item))
         };
         let mut others = HashMap::new();
         let listed = self.each_held(&order.id, |item| {
@@ -251,9 +277,9 @@ impl Vault {
             }
         });
         let compared = self.each_held(kept, |item| {
-            let place = (item.line.dir, item.line.path);
             // The same copy of a database proves nothing: its log may have been moved aside.
-            let is_sure = !is_database(&place.1);
+            let is_sure = !self.is_database(kept, &item);
+            let place = (item.line.dir, item.line.path);
             if is_sure && others.get(&place).is_some_and(|digest| digest.is_some() && *digest == item.line.digest) {
                 others.remove(&place);
             }

@@ -1,7 +1,8 @@
 //! What was written and is not known to be on disk yet: one by one where it is little, else by whole file systems.
 //!
 //! A disk needs some milliseconds for each file that is waited for, and telephones wait meanwhile: five thousand small files
-//! of a configuration would take a minute. A whole file system takes as long as all that others wrote there.
+//! of a configuration would take a minute. A whole file system takes as long as all that others wrote there, and cannot be
+//! called off, so that it is worth it only for what has changed.
 
 use std::collections::HashMap;
 use std::io;
@@ -35,6 +36,18 @@ impl Unsynced {
             self.systems.extend(self.few.drain().map(|((system, _), one)| (system, one)));
         }
         Ok(())
+    }
+
+    /// Waits until the names in this directory are on disk, unless [`Self::sync`] waits for all of its file system: a snapshot
+    /// makes each directory anew, also where one file has changed.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn names(&self, dir: impl AsFd) -> io::Result<()> {
+        if self.systems.contains_key(&rustix::fs::fstat(&dir)?.st_dev) {
+            return Ok(());
+        }
+        Ok(rustix::fs::fsync(&dir)?)
     }
 
     /// Waits until all of it is on disk.

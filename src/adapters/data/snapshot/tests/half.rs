@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 
 use super::*;
 
-const P1: &str = "P1";
+pub(super) const P1: &str = "P1";
 
 fn lock(rig: &Rig) -> Lock {
     rig.vault.lock(&Stop::default()).expect("lock")
@@ -17,7 +17,7 @@ fn read(rig: &Rig, path: &str) -> String {
 }
 
 /// A takeover of P1 puts the good one in place.
-fn take_over(rig: &Rig, good: &str) -> restore::Restored {
+pub(super) fn take_over(rig: &Rig, good: &str) -> restore::Restored {
     let kept = rig.take(Kind::Takeover(P1.into())).expect("taken").id;
     let order = Restore { aside: format!("{P1}.replaced"), ..order(good, Some(&kept), Some(P1)) };
     rig.vault.restore(&lock(rig), &order, &Stop::default()).expect("restored")
@@ -118,16 +118,12 @@ fn half_a_restore_of_which_no_snapshot_was_taken_is_undone_from_what_was_moved_a
     // It breaks off at the second: a directory lies where it is moved aside to.
     fs::create_dir_all(rig.state("held-back/aside/tree/0/etc/new.conf")).expect("directory");
     fs::create_dir_all(rig.state("held-back/aside/tree/0/etc/b.conf")).expect("directory");
-    for n in 2..1000 {
-        fs::write(rig.state(&format!("held-back/aside/tree/0/etc/b.conf.{n}")), "in the way").expect("file");
-    }
+    fs::write(rig.state("held-back/aside/tree-2"), "in the way").expect("file");
     let stop = Stop::default();
     let broke = rig.vault.restore(&lock(&rig), &order(&id, None, Some(P1)), &stop).expect_err("it breaks off");
     assert!(stop.is_beyond() && rig.vault.half_done().is_some(), "{broke}");
     assert_eq!((read(&rig, "etc/a.conf").as_str(), read(&rig, "etc/b.conf").as_str()), ("good", "newer"), "half of it");
-    for n in 2..1000 {
-        fs::remove_file(rig.state(&format!("held-back/aside/tree/0/etc/b.conf.{n}"))).expect("removed");
-    }
+    fs::remove_file(rig.state("held-back/aside/tree-2")).expect("removed");
     let said = rig.vault.undo(&lock(&rig), Some(P1), &Stop::default()).expect("undone").expect("something holds it");
     assert!(said.contains("1 files put back from held-back/aside"), "{said}");
     assert_eq!((rig.tree("work"), rig.vault.half_done()), (before, None));
@@ -156,6 +152,50 @@ fn a_restore_into_another_half_leaves_that_half_when_it_is_undone() {
     assert!(rig.vault.half_done().is_some());
     rig.restore_of(&id, &[], None).expect("restored");
     assert_eq!(rig.vault.half_done(), None);
+}
+
+#[test]
+fn an_undo_that_was_killed_ends_as_one_that_was_not_whoever_goes_on_with_it() {
+    for beneath in [Some("P0"), None] {
+        for next in ["its takeover", "another takeover", "the sync", "the good one after all"] {
+            let rig = Rig::new();
+            rig.write("etc/a.conf", "good");
+            let id = rig.good().id;
+            rig.write("etc/a.conf", "mixture");
+            if beneath.is_some() {
+                note(&rig, order(&id, None, beneath), 600, Stage::Committing);
+            }
+            let half = rig.vault.under_way();
+            rig.write("etc/new.conf", "cannot be moved aside");
+            let kept = rig.take(Kind::Takeover(P1.into())).expect("taken").id;
+            fs::write(rig.state("held-back"), "a file in its place").expect("file");
+            let ours = order(&id, Some(&kept), Some(P1));
+            rig.vault.restore(&lock(&rig), &ours, &Stop::default()).expect_err("it breaks off");
+            rig.write("etc/late.conf", "nor can this");
+            rig.vault.undo(&lock(&rig), Some(P1), &Stop::default()).expect_err("so does its undo");
+            assert!(rig.vault.half_told().is_some_and(|told| told.contains(&format!("undoing a restore of {id}"))));
+            fs::remove_file(rig.state("held-back")).expect("removed");
+            let stop = Stop::default();
+            match next {
+                "its takeover" => {
+                    assert_eq!(rig.vault.undo(&lock(&rig), Some(P1), &stop), Ok(None), "it goes back already");
+                    rig.vault.complete(&lock(&rig), Some(P1), &stop).expect("completed").expect("a note");
+                }
+                "another takeover" => {
+                    rig.vault.undo(&lock(&rig), Some("P2"), &stop).expect("undone").expect("a note");
+                }
+                "the sync" => assert_eq!(rig.vault.give_back(&lock(&rig), &stop).is_err(), beneath.is_some()),
+                _ => {
+                    rig.vault.restore(&lock(&rig), &ours, &stop).expect("restored");
+                    assert_eq!((read(&rig, "etc/a.conf").as_str(), rig.vault.under_way()), ("good", Ok(None)));
+                    assert_eq!(rig.vault.put_in_place(), Ok(Some(ours)));
+                    continue;
+                }
+            }
+            assert_eq!((read(&rig, "etc/a.conf").as_str(), rig.vault.under_way()), ("mixture", half), "{next}");
+            assert_eq!(rig.vault.put_in_place(), Ok(None), "{next}");
+        }
+    }
 }
 
 #[test]
@@ -189,30 +229,23 @@ fn a_name_of_ours_under_which_a_directory_lies_hinders_no_restore() {
 }
 
 #[test]
-fn a_takeover_leaves_a_database_alone_of_which_it_has_a_whole_copy() {
+fn a_directory_that_a_killed_restore_made_and_did_not_dress_is_dressed_by_the_next() {
     let rig = Rig::new();
-    rig.write("etc/a.conf", "good");
-    let add = |row: &str| {
-        let open = rusqlite::Connection::open(rig.work("astdb.sqlite3")).expect("database");
-        open.execute_batch(&format!("CREATE TABLE IF NOT EXISTS astdb(key TEXT); INSERT INTO astdb VALUES('{row}')"))
-            .expect("row");
+    for path in ["etc/sub/a.conf", "etc/theirs/b.conf"] {
+        rig.write(path, "good");
+    }
+    let mode = |name: &str, mode| {
+        fs::set_permissions(rig.work(name), fs::Permissions::from_mode(mode)).expect("mode");
     };
-    add("good");
+    mode("etc/sub", 0o2750);
+    let before = rig.tree("work");
     let id = rig.good().id;
-    add("a newer one");
-    let newer = fs::read(rig.work("astdb.sqlite3")).expect("database");
-    rig.write("etc/a.conf", "");
-    assert_eq!(take_over(&rig, &id).put.named, ["etc/a.conf"]);
-    assert!(fs::read(rig.work("astdb.sqlite3")).expect("database") == newer, "one bad file takes no data back");
-    // A person gets what was asked for, and so does who has no whole copy of what lies there.
-    assert_eq!(rig.restore(&id).expect("restored").put.named, ["astdb.sqlite3"]);
-    let rig = Rig::new();
-    rig.write("astdb.sqlite3", "SQLite format 3\0 and then nothing that it could read");
-    fs::remove_file(rig.work("astdb.sqlite3")).expect("removed");
-    drop(rusqlite::Connection::open(rig.work("astdb.sqlite3")).map(|open| open.execute_batch("CREATE TABLE a(b)")));
-    let id = rig.good().id;
-    rig.write("astdb.sqlite3", "SQLite format 3\0 and then nothing that it could read");
-    assert_eq!(take_over(&rig, &id).put.named, ["astdb.sqlite3"]);
+    fs::remove_file(rig.work("etc/sub/a.conf")).expect("removed");
+    mode("etc/sub", 0o700);
+    mode("etc/theirs", 0o700);
+    rig.restore(&id).expect("restored");
+    assert_eq!(rig.tree("work")["etc/sub"], before["etc/sub"]);
+    assert_eq!(rig.tree("work")["etc/theirs"], "directory 700", "what holds something is somebody's");
 }
 
 #[test]
@@ -339,6 +372,32 @@ fn no_log_comes_back_beside_another_database_than_its_own_wherever_the_robot_is_
 }
 
 #[test]
+fn of_two_files_of_one_name_that_were_moved_aside_the_newer_is_given_back_with_its_own_log() {
+    let elsewhere = tempfile::tempdir_in("/dev/shm").expect("another file system");
+    let mut rig = Rig::new();
+    taken_over_without_a_copy(&mut rig, &elsewhere);
+    let good = rig.vault.newest_good().expect("kept").id;
+    for name in ["etc/a.conf", "etc/z.sqlite3"] {
+        rig.write(name, "newer still");
+    }
+    rig.vault.restore(&lock(&rig), &order(&good, None, Some(P1)), &Stop::default()).expect("restored");
+    let held = held_in(elsewhere.path());
+    assert_eq!((held.len(), held[0].files.all), (1, 6), "{held:?}");
+    rig.vault.give_back(&lock(&rig), &Stop::default()).expect("given back").expect("there was something");
+    assert_eq!(texts(&rig), ["newer still", "newer", "newer still", "(NotFound)"]);
+    assert_eq!(fs::read_dir(rig.work("etc")).expect("listed").count(), 3, "and nothing beside them");
+    // What is left is held, and a person gets it where its place is free; a log not beside another database.
+    let stayed = rig.vault.put_back("aside", &[]).expect("asked");
+    assert_eq!((stayed.files.all, stayed.stayed.all), (0, 3), "{stayed:?}");
+    assert!(stayed.stayed.named.iter().any(|name| name.contains("its database is held still")), "{stayed:?}");
+    for name in ["etc/a.conf", "etc/z.sqlite3"] {
+        fs::remove_file(rig.work(name)).expect("removed");
+    }
+    assert_eq!(rig.vault.put_back("aside", &[]).expect("asked").files.all, 3);
+    assert_eq!((texts(&rig), held_in(elsewhere.path())), (["newer"; 4].map(str::to_owned), Vec::new()));
+}
+
+#[test]
 fn what_giving_back_needs_is_never_pruned_and_without_it_nothing_is_moved_or_forgotten() {
     let rig = Rig::with(1, u64::MAX);
     rig.write("etc/a.conf", "good");
@@ -391,27 +450,6 @@ fn undoing_a_half_that_is_over_leaves_what_was_changed_since() {
         assert_eq!(half(over), ["newer", "newer", "the sync brought it since"], "{over:?}");
     }
     assert_eq!(half(Some(P1)), ["newer"; 3], "its own");
-}
-
-#[test]
-fn a_restore_that_changes_a_database_is_not_of_configuration_alone() {
-    let rig = Rig::new();
-    rig.write("etc/a.conf", "good");
-    rig.write("1.call", "the same");
-    let id = rig.good().id;
-    rig.write("etc/a.conf", "newer");
-    let kept = rig.take(Kind::BeforeRestore).expect("taken").id;
-    assert!(rig.vault.is_of_configuration_alone(&order(&id, Some(&kept), None)));
-    assert!(!rig.vault.is_of_configuration_alone(&order(&id, None, None)), "nobody knows what it changed");
-    rig.write("1.call", "another");
-    let other = rig.take(Kind::Takeover(P1.into())).expect("taken").id;
-    assert!(!rig.vault.is_of_configuration_alone(&order(&id, Some(&other), None)));
-    fs::remove_file(rig.work("1.call")).expect("removed");
-    rig.write("astdb.sqlite3", "one");
-    let id = rig.good().id;
-    assert!(!rig.vault.is_of_configuration_alone(&order(&id, Some(&kept), None)));
-    let only = Restore { only: vec!["etc/a.conf".to_owned()], ..order(&id, Some(&kept), None) };
-    assert!(rig.vault.is_of_configuration_alone(&only));
 }
 
 #[test]
