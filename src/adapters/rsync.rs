@@ -21,8 +21,9 @@ use crate::data::family::{self, LogThere};
 use crate::data::ledger::{Entry, Far, Live, Pass, There, Way, way};
 use crate::host::command::{self, CommandEnd};
 use crate::host::{clock, disk, file, here};
-use crate::wire::rsync::{self, Compared, DIFFERENCE, LIST, ListedKind, NO_REMARK, Reach};
+use crate::wire::rsync::{self, Compared, DIFFERENCE, LIST, ListedKind, Reach};
 
+pub use crate::wire::rsync::NO_REMARK;
 pub use beside::Families;
 use beside::{Group, Staged, can_stand, staged};
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::adapters::data::ledger::{Ending, Ledger};
+use crate::adapters::rsync::NO_REMARK;
 use crate::config::Config;
 use crate::data::ledger::Entry;
 use crate::data::{Class, shown};
 use crate::host::{clock, disk};
 use crate::units::ledger::{Ledger as Told, Phase};
-use crate::wire::rsync::NO_REMARK;
 
 /// A small file is read within so long, or its disk hangs.
 const READ_MAX: Duration = Duration::from_secs(2);
