@@ -96,6 +96,7 @@ impl Rsync {
     }
 
     /// The same for a PBX that runs there: no database of it is replaced under it.
+    #[must_use]
     pub fn beside_live(self) -> Self {
         Self { delta_live: Live::Beside, ..self }
     }
