@@ -95,10 +95,10 @@ impl Rsync {
         Some(Self { to, node, primary, delta_live, here, work: work.join("rsync") })
     }
 
-    /// The same for a PBX that runs there: no database of it is replaced under it.
+    /// The same, which replaces a database only where `live` lets it too.
     #[must_use]
-    pub fn beside_live(self) -> Self {
-        Self { delta_live: Live::Beside, ..self }
+    pub fn with(self, live: Live) -> Self {
+        Self { delta_live: if live == Live::Beside { live } else { self.delta_live }, ..self }
     }
 
     /// Carries entries of one working directory.
@@ -167,9 +167,13 @@ impl Rsync {
         };
         let asked = names(&entries.iter().collect::<Vec<_>>()).into_iter().chain(families.names());
         let there = self.there(asked.chain(both.iter().cloned()).collect(), dir, deadline, sent).await?;
-        if !both.is_empty() && !both.iter().any(|name| there.contains_key(name)) {
+        // Whoever has removed them there one by one leaves others, or directories.
+        if !both.is_empty() && !both.iter().any(|name| there.contains_key(name)) && self.is_empty(dir, deadline).await?
+        {
             let (dir, host) = (self.to.dirs[dir].display(), &self.to.host);
-            return Err(format!("{dir} at {host} holds none of the files that both had: is its disk mounted there?"));
+            return Err(format!(
+                "{dir} at {host} holds none of the files that both had, and nothing else: is its disk mounted there? where it is, bring one of them there first"
+            ));
         }
         let is_sure = sent.refused.is_none();
         let mut ways: BTreeMap<Way, Vec<&Entry>> = BTreeMap::new();
@@ -366,12 +370,25 @@ impl Rsync {
         }
         let mut told = Vec::new();
         for dir in 0..self.to.dirs.len() {
-            let mut argv = ["rsync", "--list-only", "--dirs", "--protect-args"].map(str::to_owned).to_vec();
-            argv.extend([format!("--timeout={STALLS_S}"), format!("--rsh={}", self.ssh()), self.at_home(dir)]);
-            let reached = self.run(argv, deadline).await.and_then(|said| Sent::default().note(said.end));
+            let reached = self.run(self.lists(dir), deadline).await.and_then(|said| Sent::default().note(said.end));
             told.push(reached.map(|()| self.at_home(dir)));
         }
         told
+    }
+
+    /// Whether nothing at all lies in this directory at home.
+    async fn is_empty(&self, dir: usize, deadline: Instant) -> Result<bool, String> {
+        let said = self.run(self.lists(dir), deadline).await?;
+        Sent::default().note(said.end)?;
+        // The directory itself is the first.
+        Ok(said.text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count() <= 1)
+    }
+
+    /// Lists a directory at home, and nothing below it.
+    fn lists(&self, dir: usize) -> Vec<String> {
+        let mut argv = ["rsync", "--list-only", "--dirs", "--protect-args"].map(str::to_owned).to_vec();
+        argv.extend([format!("--timeout={STALLS_S}"), format!("--rsh={}", self.ssh()), self.at_home(dir)]);
+        argv
     }
 
     fn at_home(&self, dir: usize) -> String {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crate::adapters::data::ledger::{Ending, IS_LOOKED_AT, Ledger, Lock, SERVES_AGAIN};
 use crate::adapters::rsync::{Rsync, Sent};
 use crate::config::Config;
-use crate::data::ledger::{Entry, Pass};
+use crate::data::ledger::{Entry, Live, Pass};
 use crate::data::shown;
 use crate::host::{clock, disk};
 use crate::units::data::size;
@@ -113,24 +113,15 @@ fn bytes(entries: &[Entry]) -> u64 {
 
 /// The first pass, while this node serves.
 pub async fn first(config: &Config) -> StepOutcome {
-    pass(config, Pass::First, Instant::now() + FIRST_MAX, There::MayRun).await
+    pass(config, Pass::First, Instant::now() + FIRST_MAX, Live::Beside).await
 }
 
 /// The last delta, while nobody serves.
-pub async fn delta(config: &Config, there: There) -> StepOutcome {
-    pass(config, Pass::Delta, Instant::now() + config.failback.return_limit, there).await
+pub async fn delta(config: &Config, live: Live) -> StepOutcome {
+    pass(config, Pass::Delta, Instant::now() + config.failback.return_limit, live).await
 }
 
-/// The PBX at home.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum There {
-    /// It answers, or nobody can tell: no database of it is replaced.
-    MayRun,
-    /// It does not answer, and is started only afterwards.
-    Rests,
-}
-
-async fn pass(config: &Config, pass: Pass, deadline: Instant, there: There) -> StepOutcome {
+async fn pass(config: &Config, pass: Pass, deadline: Instant, live: Live) -> StepOutcome {
     let ledger = Arc::new(Ledger::new(config));
     let _lock = match lock_by(&ledger, deadline).await {
         Ok(lock) => lock,
@@ -153,8 +144,7 @@ async fn pass(config: &Config, pass: Pass, deadline: Instant, there: There) -> S
             Err(why)
         }
     };
-    let rsync = Rsync::new(config, ledger.dir());
-    let Some(rsync) = rsync.map(|rsync| if there == There::MayRun { rsync.beside_live() } else { rsync }) else {
+    let Some(rsync) = Rsync::new(config, ledger.dir()).map(|rsync| rsync.with(live)) else {
         return command::pass(config, &ledger, pass, told.err(), deadline).await;
     };
     let told = match told {

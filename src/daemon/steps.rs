@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::config::CheckTarget;
+use crate::data::ledger::Live;
 use crate::engine::{Ask, Event, Order, StepReport};
 use crate::host::command;
 use crate::ports::{FenceOrder, Keep, Load};
@@ -18,7 +20,7 @@ use crate::units::{
 };
 
 use super::data::secure;
-use super::home::{self, There};
+use super::home;
 use super::messages::ACTION_URL;
 use super::sync;
 use super::watch::known_record;
@@ -26,6 +28,8 @@ use super::world::World;
 
 /// The fact under which the records' last verified values are kept.
 const VERIFIED_FACT: &str = "dns_verified";
+/// Whether the PBX at home runs is seen within so long.
+const AT_HOME_MAX: Duration = Duration::from_secs(1);
 /// `sync.stop`, `sync.start` and `failback.start_primary` may take so long.
 pub const COMMAND_MAX: Duration = Duration::from_secs(60);
 /// So low is a TTL before a failback.
@@ -170,18 +174,20 @@ async fn start_primary(world: &World) -> StepOutcome {
     run(world, "failback.start_primary", &world.config.failback.start_primary, COMMAND_MAX).await
 }
 
-/// Whether the primary's PBX may run: whoever started it there, its databases must not be replaced under it.
-async fn at_home(world: &World) -> There {
-    if world.config.failback.start_primary.is_empty() {
-        return There::MayRun;
+/// Whether a database at home may be replaced: not under a PBX that a check sees up there, whoever started it.
+async fn at_home(world: &World) -> Live {
+    let failback = &world.config.failback;
+    if failback.start_primary.is_empty() || failback.return_to.is_none() {
+        return Live::Beside;
     }
     let checks = world.checks.iter().zip(&world.config.monitor.checks);
     // A web server of its own may run without the PBX, and a heartbeat stays here for a while after its writer is gone.
     let sip = checks.filter(|(_, check)| matches!(check.target, CheckTarget::Sip { .. } | CheckTarget::Tcp { .. }));
-    let answers = join_all(sip.map(async |((_, probe), _)| probe.ask().await.answer)).await;
-    let is_down = |answer: &ProbeAnswer| matches!(answer, ProbeAnswer::Down(_));
+    // Nobody serves meanwhile: what is silent for so long does not run.
+    let answers = sip.map(async |((_, probe), _)| timeout(AT_HOME_MAX, probe.ask()).await.map(|reply| reply.answer));
+    let is_down = |answer: &Result<ProbeAnswer, _>| matches!(answer, Ok(ProbeAnswer::Down(_)) | Err(_));
     // Without such a check it is the person's word.
-    if answers.iter().all(is_down) { There::Rests } else { There::MayRun }
+    if join_all(answers).await.iter().all(is_down) { Live::Replaces } else { Live::Beside }
 }
 
 /// Waits for the end of what the sync is bringing, stops it, then secures what it has brought.

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use pbx_failover::adapters::data::ledger::{Ledger, Lock, Wanted};
 use pbx_failover::config::{Config, Files, Surroundings, parse};
-use pbx_failover::daemon::home::{self, There};
+use pbx_failover::daemon::home;
+use pbx_failover::data::ledger::Live;
 use pbx_failover::host::clock;
 use pbx_failover::units::StepOutcome;
 use pbx_failover::units::ledger::{Ledger as Told, Phase};
@@ -111,11 +112,11 @@ impl Office {
 
     /// While nobody serves.
     fn delta(&self) -> StepOutcome {
-        self.delta_while(There::Rests)
+        self.delta_while(Live::Replaces)
     }
 
-    fn delta_while(&self, there: There) -> StepOutcome {
-        let outcome = runtime().block_on(home::delta(&self.config, there));
+    fn delta_while(&self, live: Live) -> StepOutcome {
+        let outcome = runtime().block_on(home::delta(&self.config, live));
         self.belongs_to_the_robot();
         outcome
     }
@@ -208,7 +209,7 @@ fn no_database_is_replaced_under_a_pbx_that_runs_at_home() {
     let Some(office) = office else { return };
     sql(&office.here("cdr.db"), &insert(300));
     let was = rows(&office.there("cdr.db"));
-    let outcome = office.delta_while(There::MayRun);
+    let outcome = office.delta_while(Live::Beside);
     let StepOutcome::Done(proof) = outcome else { panic!("{outcome:?}") };
     assert!(proof.contains("1 kept twice there: cdr.db.from-pbx-b-"), "{proof}");
     assert_eq!((rows(&office.there("cdr.db")), rows(&office.beside("cdr.db.from-pbx-b-", ""))), (was, "300 ok".into()));
@@ -374,17 +375,16 @@ fn a_directory_at_home_without_its_disk_takes_nothing() {
     let (disk, away) = (office.there(""), office.home.path("unmounted"));
     fs::rename(&disk, &away).expect("unmounted");
     fs::create_dir(&disk).expect("the mount point");
-    // A file that only this side changed says nothing of the disk.
-    write(&disk.join("spool/7"), "1");
     let outcome = office.delta();
     let StepOutcome::Failed(why) = outcome else { panic!("{outcome:?}") };
-    let words = "/work at root@127.0.0.1 holds none of the files that both had: is its disk mounted there?";
+    let words =
+        "/work at root@127.0.0.1 holds none of the files that both had, and nothing else: is its disk mounted there?";
     assert!(why.contains(words), "{why}");
-    assert_eq!((office.names_there(), office.told().files), (vec!["spool".to_owned()], 2));
-    fs::remove_dir_all(&disk).expect("removed");
+    assert_eq!((office.names_there(), office.told().files), (Vec::<String>::new(), 2));
+    fs::remove_dir(&disk).expect("removed");
     fs::rename(&away, &disk).expect("mounted");
-    // What home has removed since, as long as anything stands that both had.
-    (10..60).for_each(|n| fs::remove_file(office.there(&format!("spool/{n}"))).expect("removed"));
+    // What home has removed since, all that both had, in a directory that is there.
+    (0..60).filter(|n| *n != 7).for_each(|n| fs::remove_file(office.there(&format!("spool/{n}"))).expect("removed"));
     let said = office.carry();
     assert!(said.as_ref().is_ok_and(|said| said.contains("the ledger has ended")), "{said:?}");
     assert_eq!(fs::read_to_string(office.there("spool/7")).expect("ours"), "changed");

@@ -29,7 +29,7 @@ pub use takeover::Over;
 const WORK_MAX: Duration = Duration::from_secs(60);
 /// Of that so long for whoever works there: a file system that others fill may take its time, and what is given up is not
 /// tried again.
-const LOCK_MAX: Duration = Duration::from_secs(50);
+const LOCK_MAX: Duration = Duration::from_secs(25);
 /// A restore that has begun to change files is waited for so long at once; then a person is told, and it is waited for again.
 const CHANGES_MAX: Duration = Duration::from_secs(600);
 /// One that could not be taken is tried again so late: it may have filled a disk.

@@ -66,6 +66,12 @@ struct Places {
     mounts: Vec<String>,
 }
 
+impl About {
+    fn unmounted(&self) -> Vec<PathBuf> {
+        mounts::missing(&paths(&self.places.mounts))
+    }
+}
+
 /// Why a ledger ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending<'a> {
@@ -159,7 +165,9 @@ impl Ledger {
         }
         let (inherited, list, mounts) = (taking.inherited, taking.list, taking.mounts);
         wanted.settle()?;
-        match unknown {
+        // What waits there is no part of the new baseline, and would be listed as added once it is mounted again.
+        let unmounted = left.and_then(|former| former.unmounted().first().map(|mount| not_mounted(mount)));
+        match unknown.or(unmounted) {
             Some(why) => {
                 let before = former.as_ref().map_or("-", |former| &former.told.service);
                 self.write_gap(before, &format!("of an earlier service: {why}"))?;
@@ -228,9 +236,13 @@ impl Ledger {
         if about.told.service != service {
             return Err(SERVES_AGAIN.to_owned());
         }
+        let unmounted = about.unmounted();
         let told = self.look_locked(about, now)?;
         if told.phase == Phase::Home {
             return Ok(Some(told));
+        }
+        if let Some(mount) = unmounted.first() {
+            return Err(format!("{}; or, where that is as it should be, {BY_HAND}", not_mounted(mount)));
         }
         if let Some(hidden) = &told.trouble {
             self.write_gap(&told.service, hidden)?;
@@ -241,6 +253,7 @@ impl Ledger {
 
     fn look_locked(&self, about: About, now: Timestamp) -> Result<Told, String> {
         self.checked(&about)?;
+        let unmounted = about.unmounted();
         let is_without = about.told.gap.is_some() && !self.dir.join("baseline").exists();
         if about.told.phase == Phase::Home || is_without {
             return Ok(about.told);
@@ -250,7 +263,7 @@ impl Ledger {
             baseline: Baseline::open(&self.dir)?.peekable(),
             list: List::create(&self.dir, "changes", lists::CHANGES_HEAD)?,
             totals: Totals::default(),
-            hidden: Vec::new(),
+            hidden: mounts::hidden(&self.subject.dirs, &unmounted),
             failed: None,
         };
         walk(&self.subject.dirs, &mut comparing);
@@ -262,7 +275,9 @@ impl Ledger {
         list.finish()?;
         let mut told = Told { looked_at: Some(now), trouble: None, ..about.told };
         totals.tell(&mut told);
-        if let Some((dir, path)) = hidden.first() {
+        if let Some(mount) = unmounted.first() {
+            told.trouble = Some(not_mounted(mount));
+        } else if let Some((dir, path)) = hidden.first() {
             let place = self.subject.dirs[*dir].join(std::ffi::OsStr::from_bytes(path));
             told.trouble = Some(format!("not looked through: {}", shown(place.as_os_str().as_bytes())));
         }
@@ -356,14 +371,14 @@ impl Ledger {
         let _lock = self.lock(Lock::Lists)?;
         let mut about = self.about()?.ok_or("the ledger is gone")?;
         self.checked(&about)?;
-        self.note_twice(beside)?;
+        let twice = self.note_twice(beside)?;
         self.move_baseline(carried)?;
         let totals = self.strike(carried, listed)?;
         let told = &mut about.told;
         totals.tell(told);
         told.carried_files += carried.len() as u64;
         told.carried_bytes += carried.iter().map(|entry| entry.now.line.about.size).sum::<u64>();
-        told.kept_twice += beside.len() as u64;
+        told.kept_twice += twice;
         told.rate = rate.or(told.rate);
         self.save(told)?;
         Ok(about.told)
@@ -446,21 +461,23 @@ impl Ledger {
         }
     }
 
-    /// Its lists count the working directories that there were, with the file systems in them.
+    /// Its lists count the working directories that there were.
     fn checked(&self, about: &About) -> Result<(), String> {
         if about.places.dirs != self.shown_dirs() {
             return Err(format!(
-                "the working directories are not those of the ledger any more ({}); carry home what changed by hand, then `pbx-failover ledger --end --yes`",
+                "the working directories are not those of the ledger any more ({}); {BY_HAND}",
                 about.places.dirs.join(", ")
             ));
         }
-        match mounts::missing(&paths(&about.places.mounts)) {
-            None => Ok(()),
-            Some(mount) => Err(format!(
-                "{} was a file system of its own when this node began to serve, and is not mounted now: mount it; or, where that is as it should be, carry home what changed by hand, then `pbx-failover ledger --end --yes`",
-                shown(mount.as_os_str().as_bytes())
-            )),
-        }
+        Ok(())
+    }
+
+    /// The file systems that were there when the baseline was taken, and are not mounted now: nothing of them vanished.
+    ///
+    /// # Errors
+    /// One line.
+    pub fn unmounted(&self) -> Result<Vec<PathBuf>, String> {
+        Ok(self.about()?.map(|about| about.unmounted()).unwrap_or_default())
     }
 
     fn places(&self) -> Places {
@@ -475,9 +492,10 @@ impl Ledger {
         format!("cannot {what} {}{end}: {error}; see to state_dir", self.dir.display())
     }
 
-    fn note_twice(&self, beside: &[(Entry, Vec<u8>)]) -> Result<(), String> {
+    /// How many of them were not noted before.
+    fn note_twice(&self, beside: &[(Entry, Vec<u8>)]) -> Result<u64, String> {
         if beside.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let known = self.twice();
         let lines = beside.iter().map(|(entry, name)| {
@@ -490,12 +508,12 @@ impl Ledger {
         let append = || -> io::Result<()> {
             let mut file = fs::File::options().create(true).append(true).open(self.dir.join("twice"))?;
             file::give(&file, &self.dir)?;
-            for line in new {
+            for line in &new {
                 writeln!(file, "{line}")?;
             }
             file.sync_all()
         };
-        append().map_err(|error| self.cannot("write", "/twice", &error))
+        append().map(|()| new.len() as u64).map_err(|error| self.cannot("write", "/twice", &error))
     }
 
     /// The baseline with these in it as they are now.
@@ -570,6 +588,14 @@ fn gap_in(dir: &Path) -> Result<Option<(String, String)>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!("cannot read {}: {error}", file.display())),
     }
+}
+
+/// What a person can do about what no look can see.
+const BY_HAND: &str = "carry home what changed by hand, then `pbx-failover ledger --end --yes`";
+
+fn not_mounted(mount: &Path) -> String {
+    let mount = shown(mount.as_os_str().as_bytes());
+    format!("{mount} was a file system of its own when this node began to serve, and is not mounted now: mount it")
 }
 
 fn paths(shown: &[String]) -> Vec<PathBuf> {

@@ -115,7 +115,7 @@ async fn list(config: &Config, ledger: &Arc<Ledger>, pass: Pass, deadline: Insta
         let file = ledger.dir().join("list");
         let cannot = |error: std::io::Error| format!("cannot write {}: {error}; see to state_dir", file.display());
         let mut out = std::io::BufWriter::new(create(&file).map_err(cannot)?);
-        let mut pieces = Pieces::over(&config, ledger.hold()?, given);
+        let mut pieces = Pieces::over(&config, &ledger, ledger.hold()?, given)?;
         let (mut files, mut bytes, mut known) = (0, 0, ledger.give()?);
         while let Some(piece) = pieces.next()? {
             files += piece.entries.len() as u64;

@@ -3,8 +3,10 @@
 //! What is sent and struck off then is [`super`]'s.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
@@ -59,6 +61,8 @@ pub struct Pieces {
     logged: BTreeSet<(usize, Vec<u8>)>,
     /// Files that both sides have, of each working directory of which no piece was taken yet.
     both: BTreeMap<usize, Vec<Vec<u8>>>,
+    /// File systems that are not mounted: what lies there waits.
+    unmounted: Vec<PathBuf>,
     /// Files that are there no more.
     pub vanished: u64,
     /// Files that cannot be read: they wait.
@@ -73,12 +77,12 @@ impl Pieces {
     /// Those of this pass.
     pub fn new(config: &Config, ledger: &Ledger, pass: Pass) -> Result<Self, String> {
         let (logged, both) = (logged(ledger.entries()?)?, ledger.both()?);
-        Ok(Self { logged, both, ..Self::over(config, ledger.entries()?, pass) })
+        Ok(Self { logged, both, ..Self::over(config, ledger, ledger.entries()?, pass)? })
     }
 
     /// Those of this pass among these entries.
-    pub fn over(config: &Config, entries: Entries, pass: Pass) -> Self {
-        Self {
+    pub fn over(config: &Config, ledger: &Ledger, entries: Entries, pass: Pass) -> Result<Self, String> {
+        Ok(Self {
             entries: entries.peekable(),
             dirs: config.pbx.working_dirs.clone(),
             pass,
@@ -86,11 +90,12 @@ impl Pieces {
             settle_s: i64::try_from(config.sync.settle.as_secs()).unwrap_or(i64::MAX),
             logged: BTreeSet::new(),
             both: BTreeMap::new(),
+            unmounted: ledger.unmounted()?,
             vanished: 0,
             unread: 0,
             unread_named: None,
             later: (0, 0),
-        }
+        })
     }
 
     /// The next piece; `None`: that was all.
@@ -162,7 +167,15 @@ impl Pieces {
                 Ok(Some(content))
             }
             Ok(None) => {
-                self.vanished += 1;
+                let real = root.canonicalize().unwrap_or_else(|_| root.clone());
+                let places = [root, &real].map(|root| root.join(OsStr::from_bytes(&line.path)));
+                if self.unmounted.iter().any(|mount| places.iter().any(|place| place.starts_with(mount))) {
+                    self.unread += 1;
+                    self.unread_named
+                        .get_or_insert_with(|| format!("{}: its file system is not mounted", shown(&line.path)));
+                } else {
+                    self.vanished += 1;
+                }
                 Ok(None)
             }
             Err(error) => {
@@ -209,6 +222,7 @@ mod tests {
             settle_s: 0,
             logged: BTreeSet::new(),
             both: BTreeMap::new(),
+            unmounted: vec![dir.path().join("spool")],
             vanished: 0,
             unread: 0,
             unread_named: None,
@@ -219,6 +233,9 @@ mod tests {
         assert_eq!(here.now.line.about.size, 2, "as it is now");
         assert_eq!(pieces.renew(&mut entry(b"gone/x")), Ok(None));
         assert_eq!((pieces.vanished, pieces.unread), (1, 0));
+        assert_eq!(pieces.renew(&mut entry(b"spool/x")), Ok(None));
+        assert!(pieces.unread_named.take().is_some_and(|named| named == "spool/x: its file system is not mounted"));
+        pieces.unread = 0;
         // Whatever the file system answers but that it is not there.
         assert_eq!(pieces.renew(&mut entry(&[b'x'; 300])), Ok(None));
         assert_eq!((pieces.vanished, pieces.unread), (1, 1));

@@ -5,6 +5,7 @@
 //! person's command beside it does not.
 
 use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -21,9 +22,25 @@ pub fn above(dirs: &[PathBuf]) -> Vec<PathBuf> {
     mounts
 }
 
-/// The first of them where none begins now.
-pub fn missing(mounts: &[PathBuf]) -> Option<&PathBuf> {
-    mounts.iter().find(|mount| begins(mount) != Some(true))
+/// Those of them where none begins now.
+pub fn missing(mounts: &[PathBuf]) -> Vec<PathBuf> {
+    mounts.iter().filter(|mount| begins(mount) != Some(true)).cloned().collect()
+}
+
+/// What cannot be seen of these directories meanwhile, each by its directory and the path below it.
+pub fn hidden(dirs: &[PathBuf], missing: &[PathBuf]) -> Vec<(usize, Vec<u8>)> {
+    let mut hidden = Vec::new();
+    for (n, dir) in dirs.iter().enumerate() {
+        let real = dir.canonicalize().unwrap_or_else(|_| dir.clone());
+        for mount in missing {
+            if real.starts_with(mount) || dir.starts_with(mount) {
+                hidden.push((n, Vec::new()));
+            } else if let Ok(below) = mount.strip_prefix(dir) {
+                hidden.push((n, below.as_os_str().as_bytes().to_vec()));
+            }
+        }
+    }
+    hidden
 }
 
 /// Whether another file system begins here than its parent lies on; `None`: it cannot be told.
@@ -43,9 +60,12 @@ mod tests {
         let dir = tempfile::tempdir_in("/dev/shm").expect("a file system of its own");
         let mounts = above(&[dir.path().to_owned()]);
         assert_eq!(mounts.last().map(PathBuf::as_path), Some(Path::new("/dev/shm")), "{mounts:?}");
-        assert_eq!(missing(&mounts), None);
-        let gone = [dir.path().to_owned()];
-        assert_eq!(missing(&gone), Some(&gone[0]), "an empty directory is none");
-        assert_eq!(missing(&[dir.path().join("not there")]), Some(&dir.path().join("not there")));
+        assert_eq!(missing(&mounts), [PathBuf::new(); 0]);
+        let gone = [dir.path().to_owned(), dir.path().join("not there")];
+        assert_eq!(missing(&gone), gone, "an empty directory is none");
+        let dirs = [dir.path().to_owned(), dir.path().join("spool"), PathBuf::from("/etc")];
+        let below = [dir.path().join("spool/voicemail")];
+        assert_eq!(hidden(&dirs, &below), [(0, b"spool/voicemail".to_vec()), (1, b"voicemail".to_vec())]);
+        assert_eq!(hidden(&dirs, &[dir.path().to_owned()]), [(0, Vec::new()), (1, Vec::new())]);
     }
 }

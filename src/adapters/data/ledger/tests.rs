@@ -102,24 +102,54 @@ fn a_service_that_was_taken_back_goes_on_with_its_ledger() {
 fn a_file_system_that_is_not_mounted_any_more_is_no_end_of_what_waits() {
     let mut rig = Rig::new(&[]);
     rig.dir = tempfile::tempdir_in("/dev/shm").expect("a file system of its own");
-    rig.write("a", "1");
+    rig.write("etc/a", "1");
+    rig.write("spool/a", "1");
     rig.ledger().begin("one", now(), &Wanted::default()).expect("begun");
-    rig.write("b", "1");
-    rig.ledger().look(now()).expect("looked");
+    rig.write("etc/b", "1");
+    rig.write("spool/b", "1");
+    let told = rig.ledger().look(now()).expect("looked").expect("a ledger");
+    assert_eq!((told.files, told.trouble), (2, None));
     let about = rig.dir.path().join("ledger/about");
+    let before = fs::read_to_string(&about).expect("read");
+    assert!(before.contains("\"/dev/shm\""), "{before}");
+    // After a boot another one that had been mounted at the spool is late.
+    let (spool, aside) = (rig.dir.path().join("work/spool"), rig.dir.path().join("late"));
+    let missing = before.replace("/dev/shm\"", &format!("{}\"", spool.display()));
+    fs::write(&about, missing).expect("written");
+    fs::rename(&spool, &aside).expect("gone");
+    fs::create_dir(&spool).expect("an empty directory");
+    let told = rig.ledger().look(now()).expect("looked").expect("a ledger");
+    assert!(told.trouble.as_ref().is_some_and(|why| why.ends_with("is not mounted now: mount it")), "{told:?}");
+    assert_eq!((rig.names(), told.removed), (vec!["added other etc/b".to_owned()], 0), "all else goes on");
+    assert_eq!(rig.ledger().unmounted(), Ok(vec![spool.clone()]));
+    let why = rig.ledger().close("one", now()).expect_err("refused");
+    assert!(why.contains("mount it; or, where that is as it should be"), "{why}");
+    assert_eq!(rig.ledger().told().expect("read").expect("open").phase, Phase::Serving);
+    // It is there.
+    fs::remove_dir(&spool).expect("empty");
+    fs::rename(&aside, &spool).expect("back");
+    fs::write(&about, before).expect("written");
+    let told = rig.ledger().close("one", now()).expect("closed").expect("a ledger");
+    assert_eq!((rig.names().len(), told.files, told.trouble, told.gap), (2, 2, None, None));
+}
+
+#[test]
+fn what_waits_on_a_file_system_that_is_not_mounted_is_a_gap_in_the_next_ledger_and_all_else_stays_in_it() {
+    let rig = Rig::new(&[("etc/a", "1")]);
+    rig.ledger().begin("one", now(), &Wanted::default()).expect("begun");
+    rig.write("etc/b", "1");
+    rig.write("spool/b", "1");
+    rig.ledger().close("one", now()).expect("closed");
+    let about = rig.dir.path().join("ledger/about");
+    let spool = rig.dir.path().join("work/spool");
     let text = fs::read_to_string(&about).expect("read");
-    assert!(text.contains("\"/dev/shm\""), "{text}");
-    // Of the former boot, when another one was mounted at the directory itself.
-    let work = rig.dir.path().join("work");
-    fs::write(&about, text.replace("/dev/shm\"", &format!("{}\"", work.display()))).expect("written");
-    let was = fs::read(rig.dir.path().join("ledger/changes")).expect("read");
-    for why in [rig.ledger().look(now()).expect_err("refused"), rig.ledger().close("one", now()).expect_err("refused")]
-    {
-        assert!(why.contains("is not mounted now: mount it"), "{why}");
-    }
-    assert!(rig.ledger().entries().is_err(), "nothing of it counts as vanished");
-    assert_eq!(fs::read(rig.dir.path().join("ledger/changes")).expect("read"), was);
-    assert_eq!(rig.ledger().note_trouble(Some("x".into())), Ok(()), "it is told");
+    let text = text.replacen("\"dirs\": [", &format!("\"mounts\": [\"{}\"],\n  \"dirs\": [", spool.display()), 1);
+    fs::write(&about, text).expect("written");
+    fs::remove_file(spool.join("b")).expect("not mounted");
+    assert_eq!(rig.ledger().begin("two", now(), &Wanted::default()), Ok(Begun::Taken(1, 1)));
+    let told = rig.ledger().look(now()).expect("looked").expect("a ledger");
+    assert_eq!((rig.names(), told.files), (vec!["added other etc/b".to_owned()], 1));
+    assert!(told.gap.is_some_and(|why| why.contains("is not mounted now")));
 }
 
 #[test]

@@ -416,10 +416,15 @@ pub fn held_in(state_dir: &Path) -> Vec<Held> {
 /// The trees in a folder, the newest first, each with what it has of each working directory; where one has nothing its place
 /// is empty.
 pub(super) fn trees(folder: &Path) -> Vec<Vec<PathBuf>> {
-    let all = (1..TREES_MAX).map(|n| folder.join(tree(n))).take_while(|tree| tree.is_dir());
-    let mut all: Vec<_> = all.map(|tree| roots(&tree)).collect();
-    all.reverse();
-    all
+    let number = |name: &str| match name.strip_prefix(TREE)? {
+        "" => Some(1),
+        more => more.strip_prefix('-')?.parse::<u32>().ok().filter(|n| (2..TREES_MAX).contains(n)),
+    };
+    // A person may have moved one of them away.
+    let names = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut all: Vec<_> = names.filter_map(|entry| number(entry.file_name().to_str()?)).collect();
+    all.sort_unstable_by(|one, other| other.cmp(one));
+    all.into_iter().map(|n| roots(&folder.join(tree(n)))).collect()
 }
 
 fn roots(tree: &Path) -> Vec<PathBuf> {
