@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 use crate::data::Classes;
-use crate::data::ledger::Change;
+use crate::data::ledger::{Change, Entry};
 
 struct Rig {
     dir: tempfile::TempDir,

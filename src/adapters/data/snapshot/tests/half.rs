@@ -23,6 +23,16 @@ pub(super) fn take_over(rig: &Rig, good: &str) -> restore::Restored {
     rig.vault.restore(&lock(rig), &order, &Stop::default()).expect("restored")
 }
 
+/// A takeover of P1 begins to put this one in place, and breaks off.
+fn breaks_off(rig: &Rig, id: &str) -> Restore {
+    rig.write("etc/new.conf", "cannot be moved aside");
+    let kept = rig.take(Kind::Takeover(P1.into())).expect("taken").id;
+    fs::write(rig.state("held-back"), "a file in its place").expect("file");
+    let ours = order(id, Some(&kept), Some(P1));
+    rig.vault.restore(&lock(rig), &ours, &Stop::default()).expect_err("it breaks off");
+    ours
+}
+
 #[test]
 fn a_note_that_does_not_read_is_half_a_restore_and_one_that_would_not_is_never_written() {
     let rig = Rig::new();
@@ -137,11 +147,7 @@ fn a_restore_into_another_half_leaves_that_half_when_it_is_undone() {
     rig.write("etc/a.conf", "mixture");
     note(&rig, order(&id, None, Some("P0")), 600, Stage::Committing);
     let half = rig.vault.under_way();
-    rig.write("etc/new.conf", "cannot be moved aside");
-    let kept = rig.take(Kind::Takeover(P1.into())).expect("taken").id;
-    fs::write(rig.state("held-back"), "a file in its place").expect("file");
-    let ours = order(&id, Some(&kept), Some(P1));
-    rig.vault.restore(&lock(&rig), &ours, &Stop::default()).expect_err("it breaks off");
+    let ours = breaks_off(&rig, &id);
     assert_eq!(rig.vault.under_way().map(|note| note.map(|note| note.order)), Ok(Some(ours)));
     assert!(rig.vault.complete(&lock(&rig), Some(P1), &Stop::default()).is_err(), "nor the second time");
     rig.vault.undo(&lock(&rig), Some(P1), &Stop::default()).expect("undone").expect("held");
@@ -166,11 +172,7 @@ fn an_undo_that_was_killed_ends_as_one_that_was_not_whoever_goes_on_with_it() {
                 note(&rig, order(&id, None, beneath), 600, Stage::Committing);
             }
             let half = rig.vault.under_way();
-            rig.write("etc/new.conf", "cannot be moved aside");
-            let kept = rig.take(Kind::Takeover(P1.into())).expect("taken").id;
-            fs::write(rig.state("held-back"), "a file in its place").expect("file");
-            let ours = order(&id, Some(&kept), Some(P1));
-            rig.vault.restore(&lock(&rig), &ours, &Stop::default()).expect_err("it breaks off");
+            let ours = breaks_off(&rig, &id);
             rig.write("etc/late.conf", "nor can this");
             rig.vault.undo(&lock(&rig), Some(P1), &Stop::default()).expect_err("so does its undo");
             assert!(rig.vault.half_told().is_some_and(|told| told.contains(&format!("undoing a restore of {id}"))));
